@@ -1,0 +1,17 @@
+"""Fused, multi-threaded Gaussian-kernel nodes for Theano graphs.
+
+    from rbf_op import rbf_kernel
+    K = rbf_kernel(x, y, gamma=0.1)      # symbolic in, symbolic out, differentiable
+
+Import this before theano where the interpreter or NumPy is newer than Theano: compat mends that.
+"""
+
+from rbf_op import compat as _compat
+
+_compat.install()
+
+from rbf_op._version import __version__  # noqa: E402
+from rbf_op.kernels import rbf_kernel  # noqa: E402
+from rbf_op.ops import RBFKernel, RBFKernelGrad  # noqa: E402
+
+__all__ = ["RBFKernel", "RBFKernelGrad", "__version__", "rbf_kernel"]

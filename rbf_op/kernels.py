@@ -1,0 +1,201 @@
+"""The functions users call: rbf_kernel and what its parameters mean.
+
+Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
+can be checked before there are values, and leaves the rest to the Ops. Touches ops and Theano.
+"""
+
+import numbers
+
+import numpy as np
+import theano.tensor as T
+
+from rbf_op.ops import RBFKernel
+from rbf_op.theano_api import upcast
+
+_WIDTHS = ("gamma", "sigma", "lengthscale")
+
+
+def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+    """Gaussian (RBF, squared exponential) kernel matrix as one fused, multi-threaded node.
+
+        K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)
+
+    Parameters (Theano variables, shared variables, NumPy arrays or Python numbers)
+    ----------
+    x : (n, d)
+        One point a row.
+    y : (m, d), optional
+        One centre a row; any strides, so `W.T` of weights W (d, m) costs nothing. None: y = x,
+        which computes half, and gives an exactly symmetric K with exactly `amplitude` on its
+        diagonal.
+    gamma : () or (m,), optional
+        Inverse squared width, as in scikit-learn; per centre if a vector. 1/d when no width is
+        given.
+    sigma : () or (m,), optional
+        Standard deviation: gamma = 1 / (2 sigma**2).
+    lengthscale : () or (d,), optional
+        exp(-1/2 sum_k ((x[i, k] - y[j, k]) / lengthscale[k])**2): one width per column (ARD).
+    amplitude : () or (m,), optional
+        Factor of each column of K; 1 by default.
+
+    Returns
+    -------
+    K : matrix (n, m), float32 or float64: the common dtype of the arrays. Python and NumPy
+        scalars take that dtype, integer arrays are upcast as Theano does.
+
+    All arguments are differentiable, to any order; the gradient where a row of x meets a centre
+    is exactly zero.
+
+    Raises
+    ------
+    TypeError
+        More than one width; an argument of a wrong number of dimensions or of dtype float16 or
+        complex.
+    ValueError
+        A constant width that is negative, zero (sigma, lengthscale) or NaN; constant arrays whose
+        shapes do not fit. Shapes only known at run time raise it when the function is called.
+
+    Examples
+    --------
+    scikit-learn: ``rbf_kernel(X, Y, gamma=0.1)``. PyMC3: ``rbf_kernel(X, lengthscale=ls,
+    amplitude=eta**2)``. The layer ``exp(-||W.T[j] - x[i]||^2) / 2 * S[j]^2``:
+    ``rbf_kernel(x, W.T, gamma=1, amplitude=S**2 / 2)``.
+    """
+    x, y, gamma, amplitude = kernel_parameters(
+        "rbf_kernel", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
+    )
+    if y is None:
+        if gamma.ndim == 0 and amplitude.ndim == 0:
+            return RBFKernel(symmetric=True)(x, gamma, amplitude)
+        y = x
+    return RBFKernel()(x, y, gamma, amplitude)
+
+
+def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+    """(x, y, gamma, amplitude) as the Ops want them, from any of the parametrisations.
+
+    y stays None if it is None. Errors carry `name`, the function the user called.
+    """
+    given = {"gamma": gamma, "sigma": sigma, "lengthscale": lengthscale, "amplitude": amplitude}
+    widths = [width for width in _WIDTHS if given[width] is not None]
+    if len(widths) > 1:
+        raise TypeError(
+            "%s: give at most one of gamma, sigma and lengthscale, but got %s."
+            % (name, " and ".join(widths))
+        )
+    x = _as_tensor(name, "x", x)
+    y = None if y is None else _as_tensor(name, "y", y)
+    for argument, value in (("x", x), ("y", y)):
+        if value is not None and value.ndim != 2:
+            raise TypeError(
+                "%s: %s must be a matrix with one point a row, but has %d dimension(s). Use "
+                "%s.dimshuffle('x', 0) for a single point, %s.dimshuffle(0, 'x') for points on a "
+                "line." % (name, argument, value.ndim, argument, argument)
+            )
+    numbers_of = {k: v for k, v in given.items() if v is not None}
+    arrays = [x] + ([] if y is None else [y])
+    typed = {k: _as_tensor(name, k, v) for k, v in numbers_of.items() if not _is_number(v)}
+    dtype = upcast(*[v.dtype for v in arrays + list(typed.values())])
+    if dtype not in ("float32", "float64"):
+        dtype = "float64"
+    for argument, value in numbers_of.items():
+        if _is_number(value):
+            typed[argument] = T.constant(np.asarray(value, dtype=dtype))
+    per_column = "y" if y is not None else "x"
+    for argument, value in typed.items():
+        typed[argument] = _scalar_or_vector(name, argument, value, per_column)
+        _check_constant(name, argument, typed[argument])
+    _check_constant_shapes(name, x, y, typed)
+
+    x = T.cast(x, dtype)
+    y = None if y is None else T.cast(y, dtype)
+    if "lengthscale" in typed:
+        x = x / typed["lengthscale"]
+        y = None if y is None else y / typed["lengthscale"]
+        gamma = T.constant(np.asarray(0.5, dtype=dtype))
+    elif "sigma" in typed:
+        gamma = T.cast(0.5, dtype) / T.sqr(typed["sigma"])
+    elif "gamma" in typed:
+        gamma = typed["gamma"]
+    else:
+        gamma = T.cast(1, dtype) / T.cast(T.maximum(x.shape[1], 1), dtype)
+    amplitude = typed.get("amplitude", T.constant(np.asarray(1, dtype=dtype)))
+    return x, y, gamma, amplitude
+
+
+def _is_number(value):
+    return isinstance(value, (numbers.Number, np.generic))
+
+
+def _as_tensor(name, argument, value):
+    try:
+        variable = T.as_tensor_variable(value)
+    except Exception as error:
+        raise TypeError(
+            "%s: %s cannot be made a Theano tensor: %s. Give a Theano variable, a NumPy array or a "
+            "number." % (name, argument, error)
+        )
+    if variable.dtype == "float16" or variable.dtype.startswith("complex"):
+        raise TypeError(
+            "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
+            "supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
+            % (name, argument, variable.dtype, argument)
+        )
+    return variable
+
+
+def _scalar_or_vector(name, argument, variable, per_column):
+    entries = "column (d)" if argument == "lengthscale" else "row of %s (m)" % per_column
+    if variable.ndim > 1:
+        raise TypeError(
+            "%s: %s must be a scalar or a vector with one entry per %s, but has %d dimensions."
+            % (name, argument, entries, variable.ndim)
+        )
+    if variable.ndim == 1 and variable.broadcastable[0]:
+        return variable.dimshuffle()
+    return variable
+
+
+def _constant_value(variable):
+    return getattr(variable, "data", None) if hasattr(variable, "signature") else None
+
+
+def _check_constant(name, argument, variable):
+    value = _constant_value(variable)
+    if value is None or argument == "amplitude":
+        return
+    value = np.asarray(value)
+    if np.isnan(value).any() or (value < 0).any() or (argument != "gamma" and (value == 0).any()):
+        raise ValueError(
+            "%s: %s must be %s, but is %s."
+            % (name, argument, ">= 0" if argument == "gamma" else "> 0", value)
+        )
+
+
+def _check_constant_shapes(name, x, y, typed):
+    """What the node itself would refuse at run time, told now if all shapes are known."""
+    x_value = _constant_value(x)
+    y_value = x_value if y is None else _constant_value(y)
+    if x_value is not None and y_value is not None and x_value.shape[1] != y_value.shape[1]:
+        raise ValueError(
+            "%s: x and y must have the same number of columns (d), but x has shape %s and y has "
+            "shape %s. For weights W of shape (d, m) pass W.T."
+            % (name, x_value.shape, y_value.shape)
+        )
+    for argument, variable in typed.items():
+        value = _constant_value(variable)
+        if value is None or np.ndim(value) == 0:
+            continue
+        matrix, axis = (x_value, 1) if argument == "lengthscale" else (y_value, 0)
+        if matrix is not None and value.shape[0] != matrix.shape[axis]:
+            raise ValueError(
+                "%s: %s has shape %s, but %s has shape %s: one entry per %s is needed."
+                % (
+                    name,
+                    argument,
+                    value.shape,
+                    "x" if axis or y is None else "y",
+                    matrix.shape,
+                    "column" if axis else "row",
+                )
+            )

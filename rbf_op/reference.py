@@ -1,0 +1,96 @@
+"""The Gaussian kernel in NumPy: what the Ops run without a C compiler, and what tests compare with.
+
+Direct differences in the arrays' own dtype, in blocks of rows, so that no (n, m, d) array is ever
+made. Also the one place where the shapes of the inputs are checked (the C glue words its errors
+alike). Touches NumPy only: no Theano, no compiled code.
+"""
+
+import numpy as np
+
+# Rows are taken in blocks so that the (rows, m, d) array of differences stays near this size.
+_BLOCK_BYTES = 1 << 22
+
+
+def check_shapes(x, y, gamma, amplitude, grad_output=None):
+    """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together.
+
+    Shapes: x (n, d), y (m, d), gamma () or (m,), amplitude () or (m,), grad_output (n, m).
+    """
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            "rbf_kernel: x and y must have the same number of columns (d), but x has shape "
+            "(%d, %d) and y has shape (%d, %d). Pass centres as rows: for weights of shape "
+            "(d, m) pass W.T." % (x.shape + y.shape)
+        )
+    for name, value in (("gamma", gamma), ("amplitude", amplitude)):
+        if value.ndim and value.shape[0] != y.shape[0]:
+            raise ValueError(
+                "rbf_kernel: %s must be a scalar or have one entry per row of y (m), but %s has "
+                "shape (%d,) and y has shape (%d, %d)."
+                % ((name, name, value.shape[0]) + y.shape)
+            )
+    if grad_output is not None and grad_output.shape != (x.shape[0], y.shape[0]):
+        raise ValueError(
+            "rbf_kernel: the gradient of the output must have shape (n, m) = (%d, %d), but has "
+            "shape (%d, %d)." % ((x.shape[0], y.shape[0]) + grad_output.shape)
+        )
+
+
+def _row_blocks(x, y):
+    rows = max(1, _BLOCK_BYTES // max(1, y.shape[0] * max(1, x.shape[1]) * x.itemsize))
+    for start in range(0, x.shape[0], rows):
+        yield slice(start, min(x.shape[0], start + rows))
+
+
+def squared_distance(x, y):
+    """D[i, j] = sum_k (x[i, k] - y[j, k])**2 for x (n, d) and y (m, d); shape (n, m)."""
+    distance = np.empty((x.shape[0], y.shape[0]), dtype=np.result_type(x, y))
+    for rows in _row_blocks(x, y):
+        difference = x[rows, None, :] - y[None, :, :]
+        distance[rows] = np.einsum("ijk,ijk->ij", difference, difference)
+    return distance
+
+
+def rbf_kernel(x, y, gamma, amplitude):
+    """K[i, j] = amplitude[j] * exp(-gamma[j] * D[i, j]), shape (n, m).
+
+    x (n, d), y (m, d), gamma and amplitude () or (m,), all of one floating dtype.
+    """
+    check_shapes(x, y, gamma, amplitude)
+    with np.errstate(all="ignore"):
+        return amplitude * np.exp(-gamma * squared_distance(x, y))
+
+
+def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
+    """Gradients of sum(grad_output * K) with respect to x, y, gamma and amplitude.
+
+    With G = grad_output, E = exp(-gamma D) and M = G * amplitude * E (all (n, m)):
+
+        dx[i] = 2 sum_j gamma[j] M[i, j] (y[j] - x[i])            (n, d)
+        dy[j] = 2 gamma[j] sum_i M[i, j] (x[i] - y[j])            (m, d)
+        dgamma[j] = -sum_i M[i, j] D[i, j]                        (m,), or () summed over j
+        damplitude[j] = sum_i G[i, j] E[i, j]                     (m,), or () summed over j
+
+    Returns the four arrays in that order. docs/gradients.md derives them.
+    """
+    check_shapes(x, y, gamma, amplitude, grad_output)
+    dx = np.zeros(x.shape, dtype=x.dtype)
+    dy = np.zeros(y.shape, dtype=y.dtype)
+    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
+    damplitude = np.zeros(y.shape[0], dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for rows in _row_blocks(x, y):
+            difference = x[rows, None, :] - y[None, :, :]
+            distance = np.einsum("ijk,ijk->ij", difference, difference)
+            weight = grad_output[rows] * np.exp(-gamma * distance)
+            damplitude += weight.sum(axis=0)
+            weight *= amplitude
+            dgamma -= (weight * distance).sum(axis=0)
+            weight *= 2 * gamma
+            dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
+            dy += np.einsum("ij,ijk->jk", weight, difference)
+    if gamma.ndim == 0:
+        dgamma = dgamma.sum()
+    if amplitude.ndim == 0:
+        damplitude = damplitude.sum()
+    return dx, dy, np.asarray(dgamma), np.asarray(damplitude)

@@ -8,7 +8,7 @@ call are above, in kernels.py. Touches Theano (by way of theano_api), reference 
 import numpy as np
 import theano.tensor as T
 
-from rbf_op import reference, sources
+from rbf_op import forking, reference, sources  # noqa: F401 (forking must watch from the start)
 from rbf_op.theano_api import (
     Apply,
     DisconnectedType,
@@ -109,6 +109,22 @@ class _RBFOp(OpenMPOp):
         real = {"float32": "FLOAT", "float64": "DOUBLE"}[node.inputs[0].dtype]
         return '#define RBF_WITH_%s 1\n#include "glue.h"\n' % real
 
+    def c_init_code(self, *args, **kwargs):
+        # Fails to import only if the package went away while its compiled module stayed.
+        return [
+            """
+            {
+                PyObject *forking = PyImport_ImportModule("rbf_op.forking");
+                PyObject *forked = forking ? PyObject_GetAttrString(forking, "in_forked_child")
+                                           : NULL;
+                rbf_threads_loaded(forked == Py_True);
+                Py_XDECREF(forked);
+                Py_XDECREF(forking);
+                PyErr_Clear();
+            }
+            """
+        ]
+
     @staticmethod
     def _c_suffix(node):
         return {"float32": "f32", "float64": "f64"}[node.inputs[0].dtype]
@@ -156,8 +172,8 @@ class RBFKernel(_RBFOp):
         x, y, gamma, amplitude = self._split(inputs)
         return """
         {
-            if (rbf_forward_apply_%(suffix)s(%(x)s, %(y)s, %(gamma)s, %(amplitude)s,
-                                             &%(output)s, %(symmetric)d) != 0) {
+            if (rbf_forward_apply(%(x)s, %(y)s, %(gamma)s, %(amplitude)s, &%(output)s,
+                                  %(symmetric)d, rbf_forward_%(suffix)s) != 0) {
                 %(fail)s
             }
         }
@@ -233,7 +249,8 @@ class RBFKernelGrad(_RBFOp):
         wanted = dict(zip(self.wrt, outputs))
         return """
         {
-            if (rbf_gradient_apply_%(suffix)s(%(inputs)s, %(outputs)s, %(symmetric)d) != 0) {
+            if (rbf_gradient_apply(%(inputs)s, %(outputs)s, %(symmetric)d,
+                                   rbf_gradient_%(suffix)s) != 0) {
                 %(fail)s
             }
         }

@@ -1,0 +1,132 @@
+/* Between Theano's generated C and the kernels: the only file that knows PyArray and the GIL.
+ *
+ * Checks shapes (with the words of rbf_op/reference.py), makes or reuses outputs, releases the GIL,
+ * calls a kernel, and turns its code into a Python exception. Each function returns 0, or -1 with an
+ * exception set. Included into Theano's module, after Python.h and numpy/arrayobject.h.
+ */
+#include "kernels.h"
+
+#ifndef RBF_GLUE_H
+#define RBF_GLUE_H
+
+typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *, int);
+typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
+                                   void *, void *, void *, void *, int);
+
+RBF_INLINE rbf_matrix rbf_matrix_of(PyArrayObject *array) {
+    rbf_matrix matrix;
+    matrix.data = PyArray_BYTES(array);
+    matrix.rows = PyArray_DIM(array, 0);
+    matrix.columns = PyArray_DIM(array, 1);
+    matrix.row_stride = PyArray_STRIDE(array, 0);
+    matrix.column_stride = PyArray_STRIDE(array, 1);
+    return matrix;
+}
+
+RBF_INLINE rbf_vector rbf_vector_of(PyArrayObject *array) {
+    rbf_vector vector;
+    vector.data = PyArray_BYTES(array);
+    vector.scalar = PyArray_NDIM(array) == 0;
+    vector.stride = vector.scalar ? 0 : PyArray_STRIDE(array, 0);
+    return vector;
+}
+
+/* 0, or -1 with ValueError set, as reference.check_shapes. g may be NULL. */
+RBF_FUNCTION int rbf_check_shapes(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                  PyArrayObject *amplitude, PyArrayObject *g) {
+    PyArrayObject *per_column[2] = {gamma, amplitude};
+    const char *names[2] = {"gamma", "amplitude"};
+    const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
+    int i;
+    if (PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
+        PyErr_Format(PyExc_ValueError,
+                     "rbf_kernel: x and y must have the same number of columns (d), but x has "
+                     "shape (%zd, %zd) and y has shape (%zd, %zd). Pass centres as rows: for "
+                     "weights of shape (d, m) pass W.T.",
+                     n, (Py_ssize_t)PyArray_DIM(x, 1), m, (Py_ssize_t)PyArray_DIM(y, 1));
+        return -1;
+    }
+    for (i = 0; i < 2; ++i) {
+        if (PyArray_NDIM(per_column[i]) && PyArray_DIM(per_column[i], 0) != m) {
+            PyErr_Format(PyExc_ValueError,
+                         "rbf_kernel: %s must be a scalar or have one entry per row of y (m), but "
+                         "%s has shape (%zd,) and y has shape (%zd, %zd).",
+                         names[i], names[i], (Py_ssize_t)PyArray_DIM(per_column[i], 0), m,
+                         (Py_ssize_t)PyArray_DIM(y, 1));
+            return -1;
+        }
+    }
+    if (g != NULL && (PyArray_DIM(g, 0) != n || PyArray_DIM(g, 1) != m)) {
+        PyErr_Format(PyExc_ValueError,
+                     "rbf_kernel: the gradient of the output must have shape (n, m) = (%zd, %zd), "
+                     "but has shape (%zd, %zd).",
+                     n, m, (Py_ssize_t)PyArray_DIM(g, 0), (Py_ssize_t)PyArray_DIM(g, 1));
+        return -1;
+    }
+    return 0;
+}
+
+/* A C-contiguous array of that shape in *output: the one that is there if it fits, or a new one.
+ * Theano may hand back any array of the right type, of any shape and strides. */
+RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *shape, int type) {
+    PyArrayObject *old = *output;
+    if (old != NULL && PyArray_NDIM(old) == ndim && PyArray_TYPE(old) == type &&
+        PyArray_CompareLists(PyArray_DIMS(old), shape, ndim) && PyArray_IS_C_CONTIGUOUS(old) &&
+        PyArray_ISBEHAVED(old))
+        return 0;
+    Py_XDECREF(old);
+    *output = (PyArrayObject *)PyArray_EMPTY(ndim, shape, type, 0);
+    return *output == NULL ? -1 : 0;
+}
+
+RBF_FUNCTION int rbf_report(int code) {
+    if (code == RBF_OK)
+        return 0;
+    PyErr_SetString(PyExc_MemoryError, "rbf_kernel: not enough memory for its packed inputs.");
+    return -1;
+}
+
+RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                   PyArrayObject *amplitude, PyArrayObject **output, int symmetric,
+                                   rbf_forward_kernel kernel) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
+    int code;
+    if (rbf_check_shapes(x, y, gamma, amplitude, NULL) != 0 ||
+        rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                  rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report(code);
+}
+
+/* Outputs whose pointer is NULL are not wanted. */
+RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                    PyArrayObject *amplitude, PyArrayObject *g,
+                                    PyArrayObject **dx, PyArrayObject **dy,
+                                    PyArrayObject **dgamma, PyArrayObject **damplitude,
+                                    int symmetric, rbf_gradient_kernel kernel) {
+    PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
+    PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
+    void *data[4] = {NULL, NULL, NULL, NULL};
+    int code, i;
+    if (rbf_check_shapes(x, y, gamma, amplitude, g) != 0)
+        return -1;
+    for (i = 0; i < 4; ++i) {
+        if (outputs[i] == NULL)
+            continue;
+        if (rbf_prepare_output(outputs[i], PyArray_NDIM(inputs[i]), PyArray_DIMS(inputs[i]),
+                               PyArray_TYPE(x)) != 0)
+            return -1;
+        data[i] = PyArray_DATA(*outputs[i]);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                  rbf_vector_of(amplitude), rbf_matrix_of(g), data[0], data[1], data[2], data[3],
+                  symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report(code);
+}
+
+#endif

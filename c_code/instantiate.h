@@ -1,0 +1,10 @@
+/* All kernels in one precision, chosen by RBF_DOUBLE (0 or 1). Included by kernels.h only. */
+#include "precision.h"
+
+#include "exponential.h"
+
+#include "panel.h"
+
+#include "forward.h"
+
+#include "gradient.h"

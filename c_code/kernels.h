@@ -1,0 +1,22 @@
+/* The plain C kernels: include this, with RBF_WITH_FLOAT and/or RBF_WITH_DOUBLE defined.
+ *
+ * Gives rbf_forward_f32, rbf_gradient_f32 and their _f64 twins: sizes int64, strides in bytes,
+ * contiguous outputs of the caller, RBF_OK or RBF_NO_MEMORY in return. May be included again to add
+ * the other precision. No Python, no NumPy.
+ */
+#include "target.h"
+#include "threads.h"
+
+#if defined(RBF_WITH_FLOAT) && !defined(RBF_HAVE_FLOAT)
+#define RBF_HAVE_FLOAT
+#define RBF_DOUBLE 0
+#include "instantiate.h"
+#undef RBF_DOUBLE
+#endif
+
+#if defined(RBF_WITH_DOUBLE) && !defined(RBF_HAVE_DOUBLE)
+#define RBF_HAVE_DOUBLE
+#define RBF_DOUBLE 1
+#include "instantiate.h"
+#undef RBF_DOUBLE
+#endif

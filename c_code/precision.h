@@ -1,0 +1,122 @@
+/* The names that depend on the precision: REAL, VECTOR, constants of the number format.
+ *
+ * Included by instantiate.h once a precision (RBF_DOUBLE 0 or 1); on purpose without a guard. Every
+ * function name carries the suffix _f32 or _f64, so that both can live in one translation unit.
+ */
+#undef REAL
+#undef INTEGER
+#undef RBF_NAME
+#undef VECTOR
+#undef VECTOR_UNALIGNED
+#undef INTEGER_VECTOR
+#undef QUARTER
+#undef RBF_MANTISSA_BITS
+#undef RBF_EXPONENT_BIAS
+#undef RBF_EXPONENT_OFFSET
+#undef RBF_EXPONENT_LIMIT
+#undef RBF_ROUND_SHIFT
+#undef RBF_RATE_SMALLEST
+#undef RBF_RATE_LARGEST
+#undef RBF_AMPLITUDE_NEAR
+#undef RBF_AMPLITUDE_FAR
+#undef RBF_REAL_INFINITY
+
+#if RBF_DOUBLE
+#define REAL double
+#define INTEGER int64_t
+#define RBF_NAME(base) base##_f64
+#define RBF_MANTISSA_BITS 52
+#define RBF_EXPONENT_BIAS 1023
+#define RBF_EXPONENT_OFFSET 512    /* exponents are carried this much off zero: exponential.h */
+#define RBF_EXPONENT_LIMIT 1500.0  /* 2^-1500 and 2^1500 are 0 and inf for any usual amplitude */
+#define RBF_ROUND_SHIFT 0x1.8p52   /* adding it rounds to an integer */
+#define RBF_RATE_SMALLEST 0x1p-960 /* rates outside are left to the C library's exp */
+#define RBF_RATE_LARGEST 0x1p960
+#define RBF_AMPLITUDE_NEAR 0x1p400 /* see set_coefficients */
+#define RBF_AMPLITUDE_FAR 0x1p480
+#define RBF_REAL_INFINITY ((double)INFINITY)
+#else
+#define REAL float
+#define INTEGER int32_t
+#define RBF_NAME(base) base##_f32
+#define RBF_MANTISSA_BITS 23
+#define RBF_EXPONENT_BIAS 127
+#define RBF_EXPONENT_OFFSET 64
+#define RBF_EXPONENT_LIMIT 185.0f
+#define RBF_ROUND_SHIFT 0x1.8p23f
+#define RBF_RATE_SMALLEST 0x1p-100f
+#define RBF_RATE_LARGEST 0x1p100f
+#define RBF_AMPLITUDE_NEAR 0x1p30f
+#define RBF_AMPLITUDE_FAR 0x1p60f
+#define RBF_REAL_INFINITY ((float)INFINITY)
+#endif
+
+/* Lanes of a vector and columns of a panel; compile-time constants of type int. */
+enum {
+    RBF_NAME(LANES) = (int)(RBF_VECTOR_BYTES / sizeof(REAL)),
+    RBF_NAME(COLUMNS) = (int)(RBF_TILE_VECTORS * RBF_VECTOR_BYTES / sizeof(REAL))
+};
+#undef LANES
+#undef COLUMNS
+#define LANES RBF_NAME(LANES)
+#define COLUMNS RBF_NAME(COLUMNS)
+
+typedef REAL RBF_NAME(vector)
+    __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));
+typedef REAL RBF_NAME(vector_unaligned)
+    __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER RBF_NAME(integer_vector)
+    __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));
+typedef REAL RBF_NAME(quarter)
+    __attribute__((vector_size(16), aligned(16), may_alias));
+#define VECTOR RBF_NAME(vector)
+#define VECTOR_UNALIGNED RBF_NAME(vector_unaligned)
+#define INTEGER_VECTOR RBF_NAME(integer_vector)
+#define QUARTER RBF_NAME(quarter)
+
+RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) {
+    return *(const VECTOR *)from;
+}
+
+RBF_INLINE VECTOR RBF_NAME(load_unaligned)(const REAL *from) {
+    return *(const VECTOR_UNALIGNED *)from;
+}
+
+RBF_INLINE void RBF_NAME(store)(REAL *to, VECTOR value) {
+    *(VECTOR *)to = value;
+}
+
+RBF_INLINE void RBF_NAME(store_unaligned)(REAL *to, VECTOR value) {
+    *(VECTOR_UNALIGNED *)to = value;
+}
+
+/* a < b ? a : b lane by lane: b where either is NaN, as the x86 minimum instructions do. */
+RBF_INLINE VECTOR RBF_NAME(minimum)(VECTOR a, VECTOR b) {
+#ifdef __cplusplus
+    return a < b ? a : b;
+#else
+    const INTEGER_VECTOR less = (INTEGER_VECTOR)(a < b);
+    return (VECTOR)(((INTEGER_VECTOR)a & less) | ((INTEGER_VECTOR)b & ~less));
+#endif
+}
+
+/* Sum of the lanes, always in the same order. */
+RBF_INLINE REAL RBF_NAME(lane_sum)(const REAL *lanes) {
+    const QUARTER *part = (const QUARTER *)lanes;
+    QUARTER sum = part[0];
+    int q;
+    RBF_UNROLL
+    for (q = 1; q < RBF_VECTOR_BYTES / 16; ++q)
+        sum += part[q];
+#if RBF_DOUBLE
+    return sum[0] + sum[1];
+#else
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+#endif
+}
+
+RBF_INLINE REAL RBF_NAME(entry)(rbf_vector vector, int64_t index) {
+    REAL value;
+    memcpy(&value, vector.data + index * vector.stride, sizeof value);
+    return value;
+}

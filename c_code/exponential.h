@@ -1,17 +1,21 @@
-/* amplitude * exp(-gamma * D) for a vector of squared distances: full range, at most one ulp.
+/* amplitude * exp(-gamma * D) for a vector of squared distances: full range, to one ulp.
  *
  * 2^t with t = rate * D, rate = -gamma log2(e) as an unevaluated sum of two numbers, so that the
  * only error in t is that of D. n = round(t) by adding a large number, p(t - n) by a minimax
- * polynomial (Remez exchange in 60 digits, p(0) = 1 exactly), times 2^n made from the low bits of
+ * polynomial (Remez exchange in 60 digits, refitted after each coefficient is rounded, p(0) = 1), times 2^n made from the low bits of
  * that same large sum. So that results may underflow gradually, or overflow, in one rounding,
  * 2^(n + offset) is made, which is always a normal number, and 2^-offset is folded into the
  * amplitude. NaN passes through all of it. Included once a precision by instantiate.h.
  *
  * Columns whose gamma or amplitude do not fit this scheme (inf, NaN, absurdly large or small) are
  * marked `special` and left to the C library's exp.
+ *
+ * Without fused multiply-add rate * D cannot be had to full precision: rate is then -gamma, and t is
+ * found from -gamma D (rounded, as NumPy has it) by the reduction of Cody and Waite (Software Manual
+ * for the Elementary Functions, 1980), with ln 2 in two parts; at most two ulp.
  */
-typedef struct {
-    REAL rate[COLUMNS];     /* -gamma log2(e), high part */
+typedef struct __attribute__((aligned(RBF_ALIGNMENT))) {
+    REAL rate[COLUMNS];     /* -gamma log2(e), high part (-gamma without fused multiply-add) */
     REAL rate_low[COLUMNS]; /* low part */
     REAL limit[COLUMNS];    /* D above which exp is 0 (inf for a negative gamma) */
     REAL shift[COLUMNS];    /* large number with exponent bias and offset in its low bits */
@@ -25,15 +29,18 @@ typedef struct {
 /* Fills entry c for one column. */
 RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, REAL gamma,
                                            REAL amplitude) {
-#if RBF_DOUBLE
-    const double log2e = 1.4426950408889634, log2e_low = 2.0355273740931033e-17;
+#if !RBF_FUSED
+    const REAL rate = -gamma, rate_low = 0;
+#elif RBF_DOUBLE
+    const double log2e = 0x1.71547652b82fep+0, log2e_low = 0x1.777d0ffda0d24p-56;
     const double rate = -gamma * log2e;
     const double rate_low = fma(-gamma, log2e, -rate) - gamma * log2e_low;
 #else
-    const double exact = -(double)gamma * 1.4426950408889634;
+    const double exact = -(double)gamma * 0x1.71547652b82fep+0;
     const float rate = (float)exact;
     const float rate_low = (float)(exact - (double)rate);
 #endif
+    const REAL per_unit = RBF_FUSED ? 1 : (REAL)0.69; /* of rate, in powers of two */
     const REAL size = rate < 0 ? -rate : rate;
     const REAL height = amplitude < 0 ? -amplitude : amplitude;
     const int growing = rate > 0;
@@ -50,7 +57,7 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
         to->special = 1;
     to->rate[c] = rate;
     to->rate_low[c] = size == 0 ? 0 : rate_low;
-    to->limit[c] = size == 0 ? RBF_REAL_INFINITY : (REAL)RBF_EXPONENT_LIMIT / size;
+    to->limit[c] = size == 0 ? RBF_REAL_INFINITY : RBF_EXPONENT_LIMIT * per_unit / size;
     to->shift[c] = RBF_ROUND_SHIFT + RBF_EXPONENT_BIAS + offset;
     to->unit[c] = (REAL)ldexp(1.0, growing ? RBF_EXPONENT_OFFSET : -RBF_EXPONENT_OFFSET);
     to->factor[c] = amplitude * to->unit[c];
@@ -60,29 +67,44 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
 RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low,
                                         VECTOR limit, VECTOR shift) {
     const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
+#if RBF_FUSED
     const VECTOR shifted = rate * bounded + shift;
     const VECTOR whole = shifted - shift;
     VECTOR t = rate * bounded - whole;
     VECTOR p;
     t = rate_low * bounded + t;
+#else
+    const REAL log2e = (REAL)0x1.71547652b82fep+0;
 #if RBF_DOUBLE
-    p = t * 4.078071929588336665004e-10 + 7.072570412814423509578e-9;
-    p = p * t + 1.018064765923413888846e-7;
-    p = p * t + 0.000001321544267532982214324;
-    p = p * t + 0.00001525272738519386819689;
-    p = p * t + 0.000154035304415721303297;
-    p = p * t + 0.001333355815343996474705;
-    p = p * t + 0.009618129107607002379584;
-    p = p * t + 0.05550410866479039455165;
-    p = p * t + 0.2402265069591009800657;
-    p = p * t + 0.6931471805599456967506;
+    const REAL ln2 = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
+#else
+    const REAL ln2 = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
+#endif
+    const VECTOR exponent = rate * bounded;
+    const VECTOR shifted = exponent * log2e + shift;
+    const VECTOR whole = shifted - shift;
+    VECTOR t = ((exponent - whole * ln2) - whole * ln2_low) * log2e;
+    VECTOR p;
+    (void)rate_low;
+#endif
+#if RBF_DOUBLE
+    p = t * 0x1.e05ab480ac2a8p-32 + 0x1.e60447b06348cp-28;
+    p = p * t + 0x1.b52b262948e24p-24;
+    p = p * t + 0x1.62bfd5bb30c57p-20;
+    p = p * t + 0x1.ffcbf994f0fb4p-17;
+    p = p * t + 0x1.43091308e713ep-13;
+    p = p * t + 0x1.5d87fe792a35dp-10;
+    p = p * t + 0x1.3b2ab6fba2055p-7;
+    p = p * t + 0x1.c6b08d7049ee2p-5;
+    p = p * t + 0x1.ebfbdff82c598p-3;
+    p = p * t + 0x1.62e42fefa39efp-1;
     p = p * t + 1.0;
 #else
-    p = t * 0.0001559467816132661932419f + 0.001340664390235175924629f;
-    p = p * t + 0.009617692972993062318149f;
-    p = p * t + 0.05550310551013797173426f;
-    p = p * t + 0.2402265278288773742981f;
-    p = p * t + 0.6931472149680278994959f;
+    p = t * 0x1.406a3ap-13f + 0x1.5edc3cp-10f;
+    p = p * t + 0x1.3b2dbap-7f;
+    p = p * t + 0x1.c6afdcp-5f;
+    p = p * t + 0x1.ebfbe2p-3f;
+    p = p * t + 0x1.62e430p-1f;
     p = p * t + 1.0f;
 #endif
     return p * (VECTOR)((INTEGER_VECTOR)shifted << RBF_MANTISSA_BITS);

@@ -40,10 +40,10 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     }
 }
 
-/* Squared distances of a row panel and a column panel, direct differences: no cancellation. */
-RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                        const REAL *RBF_RESTRICT columns,
-                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+/* Squared distances of a row panel and a column panel over a range of columns of x and y. */
+RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                       const REAL *RBF_RESTRICT columns,
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     int64_t k;
     int r, v;
     RBF_UNROLL
@@ -64,6 +64,28 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
                 const VECTOR difference = column[v] - rows[k * RBF_TILE_ROWS + r];
                 tile[r][v] += difference * difference;
             }
+        }
+    }
+}
+
+/* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
+ * in chunks, since the rounding error of one running sum grows with the depth. */
+RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                        const REAL *RBF_RESTRICT columns,
+                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int64_t k;
+    int r, v;
+    RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
+    for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
+        VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        RBF_NAME(distance_sum)
+        (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
+         part);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                tile[r][v] += part[r][v];
         }
     }
 }

@@ -29,6 +29,16 @@
 #endif
 #define RBF_TILE_VECTORS 2
 
+/* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can. */
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
+#define RBF_FUSED 1
+#else
+#define RBF_FUSED 0
+#endif
+
+/* Terms of a squared distance added up before they join the running sum. */
+#define RBF_SUM_CHUNK 16
+
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
 #define RBF_FUNCTION static __attribute__((unused))
 #define RBF_RESTRICT __restrict__

@@ -1,0 +1,289 @@
+/* The checks of one precision against long double loops. Included twice by harness.c with CHECK_REAL,
+ * CHECK(name), CHECK_FORWARD, CHECK_GRADIENT, CHECK_EXPONENTIAL and CHECK_EPSILON defined. */
+
+typedef struct {
+    CHECK_REAL *memory; /* owns; freed by the caller */
+    rbf_matrix matrix;
+} CHECK(array);
+
+/* A rows x columns matrix of one of the layouts a NumPy array can have. */
+static CHECK(array) CHECK(make_matrix)(int64_t rows, int64_t columns, int layout, double scale) {
+    CHECK(array) a;
+    const int64_t size = (int64_t)sizeof(CHECK_REAL);
+    const int64_t capacity = (2 * rows + 2) * (2 * columns + 2);
+    int64_t i;
+    CHECK_REAL *start;
+    a.memory = (CHECK_REAL *)checked_malloc((size_t)(capacity * size));
+    for (i = 0; i < capacity; ++i)
+        a.memory[i] = (CHECK_REAL)(scale * random_normal());
+    a.matrix.rows = rows;
+    a.matrix.columns = columns;
+    a.matrix.row_stride = columns * size;
+    a.matrix.column_stride = size;
+    start = a.memory;
+    if (layout == FORTRAN) {
+        a.matrix.row_stride = size;
+        a.matrix.column_stride = rows * size;
+    } else if (layout == SLICED) {
+        a.matrix.row_stride = 2 * (2 * columns + 1) * size;
+        a.matrix.column_stride = 2 * size;
+    } else if (layout == REVERSED && rows > 0 && columns > 0) {
+        start = a.memory + rows * columns - 1;
+        a.matrix.row_stride = -columns * size;
+        a.matrix.column_stride = -size;
+    } else if (layout == BROADCAST) {
+        a.matrix.row_stride = 0;
+    }
+    a.matrix.data = (const char *)start;
+    return a;
+}
+
+static long double CHECK(at)(rbf_matrix a, int64_t i, int64_t j) {
+    return *(const CHECK_REAL *)(a.data + i * a.row_stride + j * a.column_stride);
+}
+
+static long double CHECK(value)(rbf_vector v, int64_t j) {
+    return *(const CHECK_REAL *)(v.data + j * v.stride);
+}
+
+static long double CHECK(distance)(rbf_matrix x, rbf_matrix y, int64_t i, int64_t j) {
+    long double sum = 0;
+    int64_t k;
+    for (k = 0; k < x.columns; ++k) {
+        const long double difference = CHECK(at)(x, i, k) - CHECK(at)(y, j, k);
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+static rbf_vector CHECK(make_vector)(const CHECK_REAL *values, int scalar) {
+    rbf_vector v;
+    v.data = (const char *)values;
+    v.scalar = scalar;
+    v.stride = scalar ? 0 : (int64_t)sizeof(CHECK_REAL);
+    return v;
+}
+
+/* Largest |got - want| relative to the sum of the sizes of the terms that were added. */
+static double CHECK(compare)(const CHECK_REAL *got, const long double *want,
+                             const long double *terms, int64_t count) {
+    long double worst = 0;
+    int64_t i;
+    for (i = 0; i < count; ++i) {
+        const long double error = fabsl(got[i] - want[i]) / (terms[i] > 0 ? terms[i] : 1);
+        if (!(error <= worst)) /* a NaN must not pass */
+            worst = error;
+    }
+    return (double)worst;
+}
+
+static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, int scalar,
+                                 int symmetric) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
+    CHECK(array) ga = CHECK(make_matrix)(n, m, (layout + 2) % LAYOUTS, 1);
+    const rbf_matrix x = xa.matrix, y = symmetric ? xa.matrix : ya.matrix, g = ga.matrix;
+    const int64_t count = n * m;
+    /* One element more than is needed: malloc(0) may be NULL, and the guard value must survive. */
+    CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *amplitudes = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *k = (CHECK_REAL *)checked_malloc((size_t)(count + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *again = (CHECK_REAL *)checked_malloc((size_t)(count + 1) * sizeof(CHECK_REAL));
+    int64_t sizes[4], part, i, j, l;
+    CHECK_REAL *grad[4], *partial[4];
+    long double *want[4], *terms[4]; /* sums, and sums of the sizes of what is summed */
+    rbf_vector gamma, amplitude;
+    double worst_k = 0;
+    sizes[0] = n * d;
+    sizes[1] = m * d;
+    sizes[2] = sizes[3] = scalar ? 1 : m;
+    for (part = 0; part < 4; ++part) {
+        const size_t entries = (size_t)(sizes[part] + 1);
+        grad[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        partial[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        for (i = 0; i <= sizes[part]; ++i) {
+            grad[part][i] = partial[part][i] = (CHECK_REAL)NAN;
+            want[part][i] = terms[part][i] = 0;
+        }
+    }
+    for (j = 0; j <= m; ++j) {
+        gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
+        amplitudes[j] = (CHECK_REAL)random_normal();
+    }
+    gamma = CHECK(make_vector)(gammas, scalar);
+    amplitude = CHECK(make_vector)(amplitudes, scalar);
+
+    k[count] = again[count] = 42;
+    EXPECT(CHECK_FORWARD(x, y, gamma, amplitude, k, symmetric) == RBF_OK);
+    EXPECT(k[count] == 42);
+    for (i = 0; i < n; ++i) {
+        for (j = 0; j < m; ++j) {
+            const long double distance = CHECK(distance)(x, y, i, j);
+            const long double gd = CHECK(value)(gamma, j) * distance;
+            const long double e = expl(-gd), a = CHECK(value)(amplitude, j);
+            const long double exact = a * e, w = CHECK(at)(g, i, j);
+            const double error =
+                (double)(fabsl(k[i * m + j] - exact) / (fabsl(exact) * (4 + 2 * gd)));
+            if (!(error <= worst_k))
+                worst_k = error;
+            for (l = 0; l < d; ++l) {
+                const long double term = 2 * CHECK(value)(gamma, j) * w * exact *
+                                         (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
+                want[0][i * d + l] += term;
+                terms[0][i * d + l] += fabsl(term);
+                want[symmetric ? 0 : 1][j * d + l] -= term;
+                terms[symmetric ? 0 : 1][j * d + l] += fabsl(term);
+            }
+            want[2][scalar ? 0 : j] -= w * exact * distance;
+            terms[2][scalar ? 0 : j] += fabsl(w * exact * distance);
+            want[3][scalar ? 0 : j] += w * e;
+            terms[3][scalar ? 0 : j] += fabsl(w * e);
+        }
+    }
+    EXPECT_BELOW(worst_k, CHECK_EPSILON);
+    if (symmetric)
+        for (i = 0; i < n; ++i) {
+            EXPECT(k[i * m + i] == amplitudes[0]);
+            for (j = 0; j < i; ++j)
+                EXPECT(k[i * m + j] == k[j * m + i]);
+        }
+
+    EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, grad[0], symmetric ? NULL : grad[1], grad[2],
+                          grad[3], symmetric) == RBF_OK);
+    for (part = 0; part < 4; ++part) {
+        EXPECT(isnan(grad[part][sizes[part]]));
+        if (!(symmetric && part == 1))
+            EXPECT_BELOW(CHECK(compare)(grad[part], want[part], terms[part], sizes[part]),
+                         12 * CHECK_EPSILON);
+    }
+    /* Each gradient on its own has the same bits as all of them together. */
+    for (part = 0; part < 4; ++part) {
+        if (symmetric && part == 1)
+            continue;
+        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, part == 0 ? partial[0] : NULL,
+                              part == 1 ? partial[1] : NULL, part == 2 ? partial[2] : NULL,
+                              part == 3 ? partial[3] : NULL, symmetric) == RBF_OK);
+        EXPECT(memcmp(partial[part], grad[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+    }
+#ifdef _OPENMP
+    {
+        const int threads = omp_get_max_threads();
+        omp_set_num_threads(1);
+        EXPECT(CHECK_FORWARD(x, y, gamma, amplitude, again, symmetric) == RBF_OK);
+        EXPECT(memcmp(again, k, (size_t)count * sizeof(CHECK_REAL)) == 0);
+        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, partial[0], symmetric ? NULL : partial[1],
+                              partial[2], partial[3], symmetric) == RBF_OK);
+        for (part = 0; part < 4; ++part)
+            EXPECT(memcmp(partial[part], grad[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) ==
+                   0);
+        omp_set_num_threads(threads);
+    }
+#endif
+    for (part = 0; part < 4; ++part) {
+        free(grad[part]);
+        free(partial[part]);
+        free(want[part]);
+        free(terms[part]);
+    }
+    free(gammas);
+    free(amplitudes);
+    free(k);
+    free(again);
+    free(xa.memory);
+    free(ya.memory);
+    free(ga.memory);
+}
+
+/* The exponential alone: D over the whole range, both signs of gamma, in units of the last place. */
+static void CHECK(check_exponential)(void) {
+    const double signs[2] = {1, -1};
+    double worst = 0;
+    int s, step;
+    for (s = 0; s < 2; ++s) {
+        for (step = 0; step < 400000; ++step) {
+            const double span = sizeof(CHECK_REAL) == 4 ? 110 : 760;
+            const CHECK_REAL x = (CHECK_REAL)sqrt(span * random_uniform()), zero = 0, one = 1;
+            const CHECK_REAL gamma = (CHECK_REAL)signs[s];
+            CHECK_REAL got = 0;
+            CHECK_EXPONENTIAL(x, gamma, &got);
+            {
+                const CHECK_REAL square = x * x;
+                const long double exact = expl(-(long double)gamma * (long double)square);
+                const CHECK_REAL rounded = (CHECK_REAL)exact;
+                if (isinf(rounded) || isinf(got)) {
+                    EXPECT(isinf(got) && exact > CHECK_LARGEST * 0.999L);
+                } else {
+                    const CHECK_REAL next = CHECK_NEXT(rounded, one / zero);
+                    const double error =
+                        (double)(fabsl((long double)got - exact) / ((long double)next - rounded));
+                    if (!(error <= worst))
+                        worst = error;
+                }
+            }
+        }
+    }
+    printf("exponential: worst error %.3f units in the last place\n", worst);
+    EXPECT_BELOW(worst, RBF_FUSED ? 1.0 : 2.0);
+}
+
+/* inf, NaN, extreme gamma and amplitude: as amplitude * exp(-gamma * D) in the C library gives. */
+static void CHECK(check_special_values)(void) {
+    const CHECK_REAL infinity = (CHECK_REAL)INFINITY, nan = (CHECK_REAL)NAN;
+    const CHECK_REAL gammas[] = {0,        1,    -1,   infinity, -infinity, nan,
+                                 CHECK_TINY, 1e-3f, 1e30f, 1e-30f,   -1e-30f,   CHECK_LARGEST};
+    const CHECK_REAL amplitudes[] = {1, 0, -2, infinity, nan, CHECK_TINY, 1e20f, -1e-20f};
+    const CHECK_REAL points[] = {0, 1, 5, 12, 1e5f, 1e19f, infinity, -infinity, nan, CHECK_TINY};
+    enum { GAMMAS = 12, AMPLITUDES = 8, POINTS = 10 };
+    int a, g, p;
+    for (a = 0; a < AMPLITUDES; ++a)
+        for (g = 0; g < GAMMAS; ++g) {
+            CHECK_REAL got[POINTS];
+            const CHECK_REAL origin = 0;
+            const rbf_matrix x = {(const char *)points, POINTS, 1, sizeof(CHECK_REAL),
+                                  sizeof(CHECK_REAL)};
+            const rbf_matrix y = {(const char *)&origin, 1, 1, sizeof(CHECK_REAL),
+                                  sizeof(CHECK_REAL)};
+            EXPECT(CHECK_FORWARD(x, y, CHECK(make_vector)(gammas + g, 1),
+                                 CHECK(make_vector)(amplitudes + a, 1), got, 0) == RBF_OK);
+            for (p = 0; p < POINTS; ++p) {
+                const CHECK_REAL square = points[p] * points[p];
+                const CHECK_REAL exponent = -gammas[g] * square;
+                const CHECK_REAL e = (CHECK_REAL)CHECK_LIBRARY_EXP(exponent);
+                const CHECK_REAL want = amplitudes[a] * e;
+                /* Where exp alone under- or overflows but the product does not, ours keeps digits
+                 * that the two steps lose: either value will do. */
+                const CHECK_REAL better =
+                    (CHECK_REAL)(amplitudes[a] * expl(-(long double)gammas[g] * square));
+                const CHECK_REAL slack = (CHECK_REAL)(1e3 * CHECK_EPSILON);
+                const int same = (isnan(want) && isnan(got[p])) || want == got[p] ||
+                                 better == got[p] || fabs(got[p] - better) <= slack * fabs(better);
+                if (!same)
+                    fprintf(stderr, "amplitude %g gamma %g x %g: got %g, want %g\n",
+                            (double)amplitudes[a], (double)gammas[g], (double)points[p],
+                            (double)got[p], (double)want);
+                EXPECT(same);
+            }
+        }
+}
+
+static void CHECK(check_all)(void) {
+    static const int64_t sizes[] = {0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
+    enum { SIZES = 15 };
+    int round, layout;
+    CHECK(check_exponential)();
+    CHECK(check_special_values)();
+    for (round = 0; round < 120; ++round) {
+        const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
+        const int64_t d = random_below(20);
+        CHECK(check_problem)(n, m, d, round % LAYOUTS, round % 2, 0);
+        CHECK(check_problem)(n, n, d, round % LAYOUTS, 1, 1);
+    }
+    for (layout = 0; layout < LAYOUTS; ++layout) { /* several blocks, waves and threads */
+        CHECK(check_problem)(301, 213, 37, layout, layout % 2, 0);
+        CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
+        CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);
+        CHECK(check_problem)(277, 277, 33, layout, 1, 1);
+    }
+}

@@ -1,0 +1,128 @@
+/* The C kernels alone, without Python: both precisions against long double loops.
+ *
+ * Compiled as C and as C++, with all warnings as errors, under ASan and UBSan, for several targets:
+ * see the Makefile. Exit status 0 and a last line "all checks passed" when all is well.
+ */
+#define RBF_WITH_FLOAT
+#define RBF_WITH_DOUBLE
+#include "kernels.h"
+
+#include <float.h>
+#include <stdio.h>
+
+enum { C_ORDER, FORTRAN, SLICED, REVERSED, BROADCAST, LAYOUTS };
+
+static long failures = 0;
+
+#define EXPECT(condition)                                                             \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
+            ++failures;                                                               \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);   \
+            if (failures > 20)                                                        \
+                exit(1);                                                              \
+        }                                                                             \
+    } while (0)
+
+#define EXPECT_BELOW(value, bound)                                                    \
+    do {                                                                              \
+        const double expect_value = (value), expect_bound = (bound);                  \
+        if (!(expect_value <= expect_bound)) {                                        \
+            fprintf(stderr, "%g > %g\n", expect_value, expect_bound);                 \
+            EXPECT(expect_value <= expect_bound);                                     \
+        }                                                                             \
+    } while (0)
+
+static void *checked_malloc(size_t bytes) {
+    void *memory = malloc(bytes);
+    if (memory == NULL) {
+        fprintf(stderr, "the harness is out of memory\n");
+        exit(2);
+    }
+    return memory;
+}
+
+/* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators" (2016). */
+static uint64_t random_state = 88172645463325252ull;
+
+static double random_uniform(void) {
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return (double)((random_state * 2685821657736338717ull) >> 11) * 0x1p-53;
+}
+
+static int64_t random_below(int64_t bound) {
+    return (int64_t)(random_uniform() * (double)bound);
+}
+
+static double random_normal(void) {
+    double sum = -6;
+    int i;
+    for (i = 0; i < 12; ++i)
+        sum += random_uniform();
+    return sum;
+}
+
+/* The vector exponential for one D = x * x exactly as the kernel forms it. */
+#define DEFINE_EXPONENTIAL(name, real, suffix)                                        \
+    static void name(real x, real gamma, real *result) {                              \
+        coefficients_##suffix c;                                                      \
+        vector_##suffix value, distance = {0};                                        \
+        memset(&c, 0, sizeof c);                                                      \
+        set_coefficients_##suffix(&c, 0, gamma, 1);                                   \
+        distance[0] = x * x;                                                          \
+        value = exponential_##suffix(distance, load_##suffix(c.rate),                 \
+                                     load_##suffix(c.rate_low), load_##suffix(c.limit), \
+                                     load_##suffix(c.shift)) *                        \
+                load_##suffix(c.factor);                                              \
+        *result = value[0];                                                           \
+    }
+DEFINE_EXPONENTIAL(exponential_of_f32, float, f32)
+DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
+
+#define CHECK_REAL float
+#define CHECK(name) name##_check_f32
+#define CHECK_FORWARD rbf_forward_f32
+#define CHECK_GRADIENT rbf_gradient_f32
+#define CHECK_EXPONENTIAL exponential_of_f32
+#define CHECK_LIBRARY_EXP expf
+#define CHECK_NEXT nextafterf
+#define CHECK_EPSILON FLT_EPSILON
+#define CHECK_LARGEST FLT_MAX
+#define CHECK_TINY 1e-44f
+#include "checks.h"
+#undef CHECK_REAL
+#undef CHECK
+#undef CHECK_FORWARD
+#undef CHECK_GRADIENT
+#undef CHECK_EXPONENTIAL
+#undef CHECK_LIBRARY_EXP
+#undef CHECK_NEXT
+#undef CHECK_EPSILON
+#undef CHECK_LARGEST
+#undef CHECK_TINY
+
+#define CHECK_REAL double
+#define CHECK(name) name##_check_f64
+#define CHECK_FORWARD rbf_forward_f64
+#define CHECK_GRADIENT rbf_gradient_f64
+#define CHECK_EXPONENTIAL exponential_of_f64
+#define CHECK_LIBRARY_EXP exp
+#define CHECK_NEXT nextafter
+#define CHECK_EPSILON DBL_EPSILON
+#define CHECK_LARGEST DBL_MAX
+#define CHECK_TINY 5e-324
+#include "checks.h"
+
+int main(void) {
+    printf("%d-byte vectors, tile of %d rows\n", RBF_VECTOR_BYTES, RBF_TILE_ROWS);
+    check_all_check_f32();
+    check_all_check_f64();
+    if (failures) {
+        fprintf(stderr, "%ld checks failed\n", failures);
+        return 1;
+    }
+    printf("all checks passed\n");
+    return 0;
+}

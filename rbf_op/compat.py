@@ -5,6 +5,7 @@ mended, only where something is missing, and by the smallest means that serves; 
 as it is, nothing happens. May import the standard library and NumPy; never theano.
 """
 
+import importlib
 import importlib.machinery
 import importlib.util
 import logging
@@ -28,19 +29,19 @@ def install():
     imported = _theano_is_imported()
     if not imported and not (3, 8) <= tuple(sys.version_info[:2]) <= (3, 11):
         raise ImportError(
-            "rbf_op needs Python 3.8, 3.9, 3.10 or 3.11: Theano 1.0.5 does not build or run on this "
-            "Python %d.%d. Make an environment with one of those, for example "
+            "rbf_op needs Python 3.8, 3.9, 3.10 or 3.11: Theano 1.0.5 does not build or run on "
+            "Python %d.%d. Make an environment with one of those, for example with "
             "`python3.11 -m venv env`." % tuple(sys.version_info[:2])
         )
     if int(np.__version__.split(".")[0]) >= 2:
         raise ImportError(
             "rbf_op needs NumPy 1.x: the C code of Theano 1.0.5 does not compile with the NumPy %s "
-            'installed here. Run: pip install "numpy<2"' % np.__version__
+            "installed here. Run: pip install 'numpy<2'" % np.__version__
         )
-    directory = _theano_directory()
+    directory = _theano_directory(imported)
     _restore_numpy_names(np)
     if not imported:
-        _tell_theano_about_blas(np)
+        _tell_theano_about_blas()
     _let_scan_run_without_its_extension(directory)
     _let_theano_do_without_pkg_resources()
 
@@ -67,11 +68,13 @@ def _theano_is_imported():
     )
 
 
-def _theano_directory():
+def _theano_directory(imported):
+    if imported:
+        return os.path.dirname(sys.modules["theano"].__file__)
     spec = importlib.util.find_spec("theano")
     if spec is None or spec.origin is None:  # no origin: a mere folder called theano
         raise ImportError(
-            'rbf_op needs Theano, which is not installed. Run: pip install "theano==1.0.5" "numpy<2"'
+            "rbf_op needs Theano, which is not installed. Run: pip install theano==1.0.5 'numpy<2'"
         )
     return os.path.dirname(spec.origin)
 
@@ -88,36 +91,36 @@ def _restore_numpy_names(np):
             applied.append("numpy.%s put back" % alias.__name__)
 
 
-def _tell_theano_about_blas(np):
-    # For the default of its flag blas.ldflags Theano reads numpy.distutils.__config__.blas_opt_info,
+def _tell_theano_about_blas():
+    # For the default of its flag blas.ldflags Theano asks numpy.distutils.__config__.blas_opt_info,
     # which wheels of NumPy lack since 1.22. Empty means "not known": Theano goes on to try -lblas
     # and else calls NumPy's own BLAS. An attribute is enough, numpy.distutils itself stays real;
     # setting the flag instead would override the user's .theanorc.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it announces its end
-            import numpy.distutils
+            distutils = importlib.import_module("numpy.distutils")
     except ImportError as error:
         raise ImportError(
             "Theano needs distutils, of which this Python lacks a part (%s). Run: pip install "
             "setuptools (or, on Debian and Ubuntu, apt install python3-distutils)" % error
         ) from error
-    if not hasattr(np.distutils, "__config__"):  # NumPy 1.26
-        np.distutils.__config__ = types.ModuleType("numpy.distutils.__config__")
-    if not hasattr(np.distutils.__config__, "blas_opt_info"):
-        np.distutils.__config__.blas_opt_info = {}
+    if not hasattr(distutils, "__config__"):  # NumPy 1.26
+        distutils.__config__ = types.ModuleType("numpy.distutils.__config__")
+    if not hasattr(distutils.__config__, "blas_opt_info"):
+        distutils.__config__.blas_opt_info = {}
         applied.append("numpy.distutils.__config__.blas_opt_info defined as empty")
-        # Theano would now warn at every import that it calls NumPy's BLAS; that is as fast as
-        # NumPy, and nothing the user could act on. Other messages of this logger pass.
+        # Without a libblas Theano now warns, at every import, that it calls NumPy's BLAS. That is
+        # as fast as NumPy and the same in result: no news. The logger's other messages pass.
         logging.getLogger("theano.tensor.blas").addFilter(
             lambda record: "NumPy C-API based implementation for BLAS" not in record.getMessage()
         )
 
 
 def _let_scan_run_without_its_extension(theano_directory):
-    # Theano ships scan_perform.c as an old Cython wrote it, which does not compile on 3.11. A failed
-    # *import* of it (None in sys.modules) makes Scan use its own loop in Python, equally right; a
-    # failed compilation would be an error.
+    # Theano ships scan_perform.c as an old Cython wrote it, which does not compile on 3.11. That is
+    # an error to Theano, whereas a failed *import* (None in sys.modules) makes Scan use its own
+    # loop in Python, equally right.
     if sys.version_info[:2] < (3, 11):
         return
     for package in ("scan_module", "scan"):  # Theano, Theano-PyMC
@@ -160,7 +163,8 @@ def _let_theano_do_without_pkg_resources():
     # for the name of one exception. setuptools 82 dropped it. A substitute left in sys.modules
     # would fool whoever else asks for pkg_resources, so it is there for that one import only.
     if (
-        importlib.util.find_spec("pkg_resources") is None
+        sys.modules.get("pkg_resources") is None
+        and importlib.util.find_spec("pkg_resources") is None
         and _PkgResourcesForLinalg.module not in sys.modules
         and _PkgResourcesForLinalg not in sys.meta_path
     ):

@@ -1,0 +1,84 @@
+# Two commands suffice: make demo, make test. Whatever runs, runs in an environment that this file
+# sets up when it is missing or older than setup.py: .venv, or .venv-3.9 for PYTHON=python3.9.
+
+# The interpreters that Theano 1.0.5 runs on, most welcome first.
+SUPPORTED := python3.11 python3.10 python3.9 python3.8
+
+CAN_RUN_THEANO := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))
+USABLE := $(shell for p in python3 $(SUPPORTED); do \
+	$$p -c "$(CAN_RUN_THEANO)" 2>/dev/null && echo $$p; done; true)
+
+ifdef PYTHON
+VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null)
+VENV := .venv-$(VERSION)
+else
+PYTHON := $(firstword $(USABLE) python3)
+VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null)
+VENV := .venv
+endif
+
+RUN := $(VENV)/bin/python
+# Written last: an environment without it is not complete.
+STAMP := $(VENV)/complete-$(VERSION)
+C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
+
+.PHONY: help demo test bench lint format c-test clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo      the question's layer, five ways, then a network on real data"
+	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
+	@echo "make bench     the benchmarks"
+	@echo "make c-test    the C kernels by themselves, under sanitizers"
+	@echo "make lint      check style; make format mends it"
+	@echo "make clean     remove what building and testing left (environments stay)"
+	@echo "PYTHON=python3.9 before any of them picks the interpreter (3.8 to 3.11)."
+
+demo: $(STAMP)
+	@$(VENV)/bin/rbf-op demo $(DEMO_ARGS)
+
+test: $(STAMP)
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)
+	@$(RUN) -m benchmarks $(BENCH_ARGS)
+
+lint: $(STAMP)
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m ruff format --quiet --check .
+	@$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+
+format: $(STAMP)
+	@$(RUN) -m ruff check --quiet --fix .
+	@$(RUN) -m ruff format --quiet .
+	@$(VENV)/bin/clang-format -i $(C_FILES)
+
+c-test:
+	@$(MAKE) --no-print-directory -C tests/c
+
+clean:
+	@rm -rf build dist *.egg-info .theano .pytest_cache .hypothesis .ruff_cache
+	@find . -name .venv\* -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): setup.py pyproject.toml
+	@if [ -z "$(VERSION)" ]; then \
+		echo "$(PYTHON) does not run here."; \
+	elif ! $(PYTHON) -c "$(CAN_RUN_THEANO)"; then \
+		echo "$(PYTHON) is Python $(VERSION). Theano 1.0.5 needs 3.8 to 3.11."; \
+	elif [ ! -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ]; then \
+		echo "$(PYTHON) lacks its C headers (Python.h), which Theano compiles against."; \
+		echo "On Debian and Ubuntu: sudo apt install python$(VERSION)-dev"; \
+		exit 1; \
+	else exit 0; fi; \
+	if [ -n "$(USABLE)" ]; then \
+		echo "Usable here: $(USABLE). For example: make test PYTHON=$(lastword $(USABLE))"; \
+	else \
+		echo "Install Python 3.11 (or 3.10, 3.9, 3.8) beside it, with your system's packages,"; \
+		echo "pyenv or conda. Then: make test PYTHON=python3.11"; \
+	fi; exit 1
+	@echo "Setting up $(VENV) with Python $(VERSION): a minute or two, this once."
+	@if [ -e $(RUN) ] && $(RUN) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")'; \
+		then $(PYTHON) -m venv $(VENV); else $(PYTHON) -m venv --clear $(VENV); fi
+	@$(RUN) -m pip install --disable-pip-version-check -e '.[test,bench,dev]' >$(VENV)/pip.log 2>&1 \
+		|| { cat $(VENV)/pip.log; echo "pip could not set up $(VENV): see above."; exit 1; }
+	@touch $@

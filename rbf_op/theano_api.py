@@ -1,0 +1,89 @@
+"""The Theano names the package uses, under whichever layout the installed Theano has.
+
+Theano 1.0.5 and Theano-PyMC 1.0.x keep graphs and Ops in theano.gof; Theano-PyMC 1.1 moved them to
+theano.graph. Where the two differ in more than place, the function here takes either.
+May import Theano and the standard library only.
+"""
+
+import functools
+
+from theano import clone
+from theano.compile import optdb
+from theano.gradient import DisconnectedType, disconnected_grad, grad, grad_undefined
+from theano.scalar import upcast
+from theano.tensor.opt import register_canonicalize
+
+try:
+    from theano.gof import (
+        Apply,
+        Constant,
+        EquilibriumDB,
+        FunctionGraph,
+        InconsistencyError,
+        Op,
+        OpenMPOp,
+        SequenceDB,
+        TopoOptimizer,
+        Variable,
+    )
+    from theano.gof import local_optimizer as _local_optimizer
+    from theano.gof.graph import io_toposort
+    from theano.gof.null_type import NullType
+except ImportError:  # Theano-PyMC 1.1
+    from theano.graph.basic import Apply, Constant, Variable, io_toposort
+    from theano.graph.fg import FunctionGraph, InconsistencyError
+    from theano.graph.null_type import NullType
+    from theano.graph.op import Op, OpenMPOp
+    from theano.graph.opt import TopoOptimizer
+    from theano.graph.opt import local_optimizer as _local_optimizer
+    from theano.graph.optdb import EquilibriumDB, SequenceDB
+
+__all__ = [
+    "Apply",
+    "Constant",
+    "DisconnectedType",
+    "EquilibriumDB",
+    "FunctionGraph",
+    "InconsistencyError",
+    "NullType",
+    "Op",
+    "OpenMPOp",
+    "SequenceDB",
+    "TopoOptimizer",
+    "Variable",
+    "clients",
+    "clone",
+    "disconnected_grad",
+    "grad",
+    "grad_undefined",
+    "io_toposort",
+    "local_optimizer",
+    "optdb",
+    "register_canonicalize",
+    "upcast",
+]
+
+
+def local_optimizer(tracks):
+    """Theano's decorator of the same name, for a function of one node: rewrite(node, fgraph).
+
+    Theano calls a rewrite with (node), Theano-PyMC with (fgraph, node). Here fgraph, the graph that
+    the node lies in, is passed by both, second, and may be left out by a function taking *args.
+    """
+
+    def decorate(rewrite):
+        @functools.wraps(rewrite)
+        def call(*args):
+            node = args[-1]
+            return rewrite(node, args[0] if len(args) == 2 else node.fgraph)
+
+        return _local_optimizer(tracks)(call)
+
+    return decorate
+
+
+def clients(fgraph, variable):
+    """The (node, index) pairs that use a variable; for a result of the graph, ("output", index)."""
+    if isinstance(fgraph.clients, dict):  # Theano-PyMC; a method in Theano
+        return fgraph.clients[variable]
+    return fgraph.clients(variable)

@@ -1,0 +1,21 @@
+"""What all tests share: a compile directory of their own, if the user has not chosen one.
+
+Imported by pytest before any test, so before theano. May import the standard library and NumPy.
+"""
+
+import os
+import tempfile
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
+    # Theano's own name of it tells interpreters apart, not releases of NumPy, whose headers are
+    # compiled in. g++ gets it unquoted, so not below a path that has a blank.
+    parent = tempfile.gettempdir() if " " in ROOT else ROOT
+    compiledir = os.path.join(parent, ".theano", "numpy-" + np.__version__)
+    os.environ["THEANO_FLAGS"] = ",".join(
+        [flag for flag in [os.environ.get("THEANO_FLAGS")] if flag]
+        + ["base_compiledir=" + compiledir]
+    )

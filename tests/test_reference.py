@@ -48,7 +48,11 @@ def test_oracle_is_the_definition(n, m, d, vector):
     k, gradients = looped(*values)
     tolerance = 100 * np.finfo(oracle.LONG).eps
     np.testing.assert_allclose(oracle.kernel(*values[:4]), k, rtol=tolerance, atol=0)
-    oracle.assert_gradients(oracle.gradients(*values), gradients, tolerance)
+    for result, expected, terms in zip(
+        oracle.gradients(*values), gradients, oracle.gradient_terms(*values)
+    ):
+        assert result.shape == np.shape(expected)
+        assert np.all(np.abs(result - expected) <= tolerance * terms)
 
 
 def test_oracle_gradients_are_those_of_the_oracle_kernel():
@@ -74,7 +78,7 @@ def test_reference(n, m, d, vector, dtype):
     oracle.assert_accurate(k, *values[:4])
     results = reference.rbf_kernel_grad(*values)
     assert [r.dtype for r in results] == [np.dtype(dtype)] * 4
-    oracle.assert_gradients(results, oracle.gradients(*values), 20 * np.finfo(dtype).eps)
+    oracle.assert_gradients(results, values, 20 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -99,7 +103,7 @@ def test_reference_far_from_the_origin(dtype):
     oracle.assert_accurate(reference.rbf_kernel(x, y, gamma, amplitude), x, y, gamma, amplitude)
     values = x, y, gamma, amplitude, grad_output
     results = reference.rbf_kernel_grad(*values)
-    oracle.assert_gradients(results, oracle.gradients(*values), 20 * np.finfo(dtype).eps)
+    oracle.assert_gradients(results, values, 20 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize(

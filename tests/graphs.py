@@ -35,6 +35,22 @@ def theano_mode(name):
     return theano.Mode(linker=name, optimizer="fast_run")
 
 
+@pytest.fixture
+def only_our_c_code(monkeypatch):
+    """Theano's own operations run in NumPy: compiling each of them would take a second.
+
+    test_contract.py has graphs that are compiled whole.
+    """
+    make_c_thunk = theano.gof.Op.make_c_thunk
+
+    def ours_only(self, *args, **kwargs):
+        if not isinstance(self, (RBFKernel, RBFKernelGrad)):
+            raise NotImplementedError
+        return make_c_thunk(self, *args, **kwargs)
+
+    monkeypatch.setattr(theano.gof.Op, "make_c_thunk", ours_only)
+
+
 def variables(dtype, vector=(True, True)):
     """Symbolic x, y, gamma, amplitude and grad_output, as oracle.problem makes their values."""
     matrix = T.TensorType(dtype, (False, False))

@@ -11,9 +11,11 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES
+from graphs import DTYPES, MODES, only_our_c_code  # noqa: F401
 
 from rbf_op import rbf_kernel, reference
+
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 # Edges of the register tile: 4 or 8 rows, 2 vectors of 2 to 16 numbers.
 ROWS = [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23, 33]

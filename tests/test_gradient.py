@@ -12,10 +12,12 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, needs_compiler
+from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
 from theano.gradient import verify_grad
 
 from rbf_op import ops, rbf_kernel, reference
+
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 # Of a gradient's entry, relative to the absolute values of its terms: rounding of K, and of sums of
 # up to some hundred of them.
@@ -446,7 +448,7 @@ def second_order():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("offset", [0, 1e5])
 def test_second_order(second_order, offset, mode):
-    """Every block of the matrix of second derivatives times a direction, and that of grad_output."""
+    """Every block of the matrix of second derivatives times a direction; that of grad_output."""
     values, directions, grad_output = _values_and_directions(offset)
     results = second_order(mode, values + directions + [grad_output])
     # The same distances, but finite differences that lose no digits to the offset.

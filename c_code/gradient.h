@@ -1,5 +1,8 @@
 /* Gradients of sum(G * K) with respect to x, y, gamma and amplitude: docs/gradients.md.
  *
+ * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n, p)
+ * and weights W (m, p); then there is the gradient of W too, K^T H.
+ *
  * Nothing of size n * m is kept: D and E = exp(-gamma D) are computed again tile by tile, then with
  * the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j] E[i, j] (of RBF_TILE_ROWS rows and one
  * column block) the differences y[j] - x[i] are summed into both gradients in one pass.
@@ -19,8 +22,10 @@ enum {
 
 typedef struct {
     rbf_matrix x, y, g;
+    rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
     REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
+    REAL *dweights;                      /* (m, p) */
     int symmetric;
     int64_t panels, panels_per_block, blocks_per_wave;
     int64_t groups, rows_per_group;
@@ -28,7 +33,9 @@ typedef struct {
     RBF_NAME(coefficients) * coefficients; /* [panels] */
     REAL *thread_space;                    /* [threads]: see gradient_scratch */
     int64_t thread_space_size;
+    REAL *packed_weights;                  /* [panels][p][COLUMNS] */
     REAL *dy_partial;     /* [blocks_per_wave][groups][panels_per_block][depth][COLUMNS] */
+    REAL *dweights_partial; /* [blocks_per_wave][groups][panels_per_block][p][COLUMNS] */
     REAL *column_partial; /* [blocks_per_wave][groups][panels_per_block][2][COLUMNS] */
     REAL *dx_partial;     /* [blocks_per_wave][n][depth] when a wave has several blocks */
 } RBF_NAME(gradient_job);
@@ -38,7 +45,13 @@ typedef struct {
     REAL *rows;    /* [depth][RBF_TILE_ROWS] */
     REAL *weights; /* [panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     REAL *lanes;   /* [GRADIENT_DEPTH_BLOCK][RBF_TILE_ROWS][LANES] */
+    REAL *g_rows;  /* [p][RBF_TILE_ROWS], of H */
 } RBF_NAME(gradient_scratch);
+
+/* What one task adds to, for its column block; NULL: not wanted. */
+typedef struct {
+    REAL *dx, *dy, *dweights, *column_sums;
+} RBF_NAME(gradient_sums);
 
 /* G of one tile into tile[][COLUMNS], zero where it does not count: outside of the matrix and,
  * if symmetric, on and below the diagonal (above it, G + G^T). */
@@ -68,10 +81,52 @@ RBF_INLINE void RBF_NAME(gather_gradient)(const RBF_NAME(gradient_job) * job, in
     }
 }
 
-/* Weights of one tile, and its share of -dgamma and damplitude added to column_sums[2][COLUMNS]. */
+/* G = H W^T of one tile. */
+RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT h,
+                                            const REAL *RBF_RESTRICT weights,
+                                            REAL g[RBF_TILE_ROWS][COLUMNS]) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int64_t q;
+    int r, v;
+    memset(tile, 0, sizeof tile);
+    for (q = 0; q < p; ++q) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR weight = RBF_NAME(load)(weights + q * COLUMNS + v * LANES);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                tile[r][v] += weight * h[q * RBF_TILE_ROWS + r];
+        }
+    }
+    memcpy(g, tile, sizeof tile);
+}
+
+/* dweights[q] += sum_r e[r] h[r, q]. */
+RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][COLUMNS],
+                                              const REAL *RBF_RESTRICT h,
+                                              REAL *RBF_RESTRICT dweights) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int64_t q;
+    int r, v;
+    memcpy(tile, e, sizeof tile);
+    for (q = 0; q < p; ++q) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR sum = RBF_NAME(load)(dweights + q * COLUMNS + v * LANES);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                sum += tile[r][v] * h[q * RBF_TILE_ROWS + r];
+            RBF_NAME(store)(dweights + q * COLUMNS + v * LANES, sum);
+        }
+    }
+}
+
+/* Weights of one tile, and its share of -dgamma and damplitude added to column_sums[2][COLUMNS],
+ * of dweights to dweights[p][COLUMNS]. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                      int64_t row, int64_t rows, const REAL *rows_packed,
-                                      REAL *weights, REAL *column_sums) {
+                                      int64_t row, int64_t rows, RBF_NAME(gradient_scratch) scratch,
+                                      REAL *weights, REAL *column_sums, REAL *dweights) {
+    const REAL *rows_packed = scratch.rows;
     const int64_t depth = job->x.columns;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
@@ -79,7 +134,11 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v, i, j;
-    RBF_NAME(gather_gradient)(job, row, panel * COLUMNS, rows, columns, g);
+    if (job->weights.data)
+        RBF_NAME(multiply_gradient)
+    (job->weights.columns, scratch.g_rows,
+     job->packed_weights + panel * job->weights.columns * COLUMNS, g);
+    else RBF_NAME(gather_gradient)(job, row, panel * COLUMNS, rows, columns, g);
     RBF_NAME(distance_tile)(depth, rows_packed, job->packed_y + panel * depth * COLUMNS, tile);
     if (__builtin_expect(c->special, 0)) {
         memcpy(e, tile, sizeof e);
@@ -105,6 +164,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                 RBF_NAME(exponential)(distance, rate, rate_low, limit, shift) * unit;
             if (__builtin_expect(c->special, 0))
                 weight = RBF_NAME(load)(&e[r][v * LANES]);
+            if (dweights)
+                RBF_NAME(store)(&e[r][v * LANES], r < rows ? weight : (VECTOR){0});
             weight *= RBF_NAME(load)(&g[r][v * LANES]);
             if (r < rows) {
                 amplitude_sum += weight;
@@ -119,6 +180,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_NAME(store)(column_sums + v * LANES, gamma_sum);
         RBF_NAME(store)(column_sums + COLUMNS + v * LANES, amplitude_sum);
     }
+    if (dweights)
+        RBF_NAME(multiply_transposed)(job->weights.columns, e, scratch.g_rows, dweights);
     /* Lanes that do not count hold 0 * E, which is NaN where E is not finite. */
     if (columns < COLUMNS)
         for (i = 0; i < RBF_TILE_ROWS; ++i)
@@ -181,65 +244,84 @@ RBF_INLINE void RBF_NAME(difference_tile)(int64_t depth, const REAL *RBF_RESTRIC
 /* One row panel against one column block. */
 RBF_FUNCTION void RBF_NAME(gradient_rows)(const RBF_NAME(gradient_job) * job, int64_t row,
                                           int64_t first_panel, int64_t last_panel,
-                                          RBF_NAME(gradient_scratch) scratch, REAL *dx,
-                                          REAL *dy_partial, REAL *column_partial) {
+                                          RBF_NAME(gradient_scratch) scratch,
+                                          RBF_NAME(gradient_sums) sums) {
     const int64_t depth = job->x.columns, panel_size = depth * COLUMNS;
+    const int64_t p = job->weights.columns;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
-    const int want_dx = dx != NULL, want_dy = dy_partial != NULL;
     int64_t panel, k0, k;
     int r;
     /* Symmetric: panels wholly on or below the diagonal hold nothing that counts. */
     if (job->symmetric)
         first_panel = rbf_maximum(first_panel, (row + 1) / COLUMNS);
     RBF_NAME(pack_rows)(scratch.rows, job->x, row, RBF_TILE_ROWS);
+    if (job->weights.data)
+        RBF_NAME(pack_rows)(scratch.g_rows, job->g, row, RBF_TILE_ROWS);
     {
         REAL *weights = scratch.weights;
         for (panel = first_panel; panel < last_panel; ++panel) {
+            const int64_t in_block = panel % job->panels_per_block;
             RBF_NAME(weight_tile)
-            (job, panel, row, rows, scratch.rows, weights,
-             column_partial + panel % job->panels_per_block * 2 * COLUMNS);
+            (job, panel, row, rows, scratch, weights, sums.column_sums + in_block * 2 * COLUMNS,
+             sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL);
             weights += RBF_TILE_ROWS * COLUMNS;
         }
     }
-    if (!want_dx && !want_dy)
+    if (!sums.dx && !sums.dy)
         return;
     for (k0 = 0; k0 < depth; k0 += RBF_NAME(GRADIENT_DEPTH_BLOCK)) {
         const int64_t width = rbf_minimum(RBF_NAME(GRADIENT_DEPTH_BLOCK), depth - k0);
         const REAL *weights = scratch.weights;
         const REAL *x = scratch.rows + k0 * RBF_TILE_ROWS;
-        if (want_dx)
+        if (sums.dx)
             memset(scratch.lanes, 0, (size_t)(width * RBF_TILE_ROWS * LANES) * sizeof(REAL));
         for (panel = first_panel; panel < last_panel; ++panel) {
             const REAL *y = job->packed_y + panel * panel_size + k0 * COLUMNS;
-            REAL *dy = want_dy ? dy_partial + panel % job->panels_per_block * panel_size +
-                                     k0 * COLUMNS
+            REAL *dy = sums.dy ? sums.dy + panel % job->panels_per_block * panel_size + k0 * COLUMNS
                                : NULL;
-            if (want_dx && want_dy)
+            if (sums.dx && sums.dy)
                 RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 1, 1);
-            else if (want_dx)
+            else if (sums.dx)
                 RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 1, 0);
             else
                 RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 0, 1);
             weights += RBF_TILE_ROWS * COLUMNS;
         }
-        if (want_dx)
+        if (sums.dx)
             for (r = 0; r < rows; ++r)
                 for (k = 0; k < width; ++k)
-                    dx[(row + r) * depth + k0 + k] += RBF_NAME(lane_sum)(
+                    sums.dx[(row + r) * depth + k0 + k] += RBF_NAME(lane_sum)(
                         scratch.lanes + (k * RBF_TILE_ROWS + r) * LANES);
     }
 }
 
-/* The partial sums of one panel, added over the groups in their order, into the results. */
+/* Partial sums [groups][panels_per_block][width][COLUMNS] of one panel, added over the groups in
+ * their order (into the first), then to rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                         int64_t block_in_wave) {
-    const int64_t depth = job->y.columns, panel_size = depth * COLUMNS;
-    const int64_t in_block = panel % job->panels_per_block;
+                                         REAL *partial, int64_t width, REAL *target) {
+    const int64_t size = width * COLUMNS, in_block = panel % job->panels_per_block;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
-    REAL *first = NULL;
+    REAL *sum = partial + in_block * size;
     int64_t group, k, j;
+    for (group = 1; group < job->groups; ++group) {
+        const REAL *more = partial + (group * job->panels_per_block + in_block) * size;
+        for (k = 0; k < size; ++k)
+            sum[k] += more[k];
+    }
+    for (j = 0; j < columns; ++j)
+        for (k = 0; k < width; ++k)
+            target[(panel * COLUMNS + j) * width + k] += sum[k * COLUMNS + j];
+}
+
+/* All partial sums of one panel, of the given block of the wave, into the results. */
+RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
+                                           int64_t block) {
+    const int64_t depth = job->y.columns, p = job->weights.columns;
+    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
+    const int64_t slots = block * job->groups * job->panels_per_block;
+    int64_t group, j;
     for (group = 0; group < job->groups; ++group) {
-        const int64_t slot = (block_in_wave * job->groups + group) * job->panels_per_block + in_block;
+        const int64_t slot = slots + group * job->panels_per_block + panel % job->panels_per_block;
         const REAL *sums = job->column_partial + slot * 2 * COLUMNS;
         for (j = 0; j < columns; ++j) {
             if (job->dgamma)
@@ -247,40 +329,44 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
             if (job->damplitude)
                 job->damplitude[panel * COLUMNS + j] += sums[COLUMNS + j];
         }
-        if (job->dy_partial == NULL)
-            continue;
-        if (group == 0) {
-            first = job->dy_partial + slot * panel_size;
-        } else {
-            const REAL *more = job->dy_partial + slot * panel_size;
-            for (k = 0; k < panel_size; ++k)
-                first[k] += more[k];
-        }
     }
-    if (first != NULL) {
-        REAL *target = (job->symmetric ? job->dx : job->dy) + panel * COLUMNS * depth;
-        for (j = 0; j < columns; ++j)
-            for (k = 0; k < depth; ++k)
-                target[j * depth + k] += first[k * COLUMNS + j];
-    }
+    if (job->dy_partial)
+        RBF_NAME(reduce_panel)
+        (job, panel, job->dy_partial + slots * depth * COLUMNS, depth,
+         job->symmetric ? job->dx : job->dy);
+    if (job->dweights_partial)
+        RBF_NAME(reduce_panel)
+        (job, panel, job->dweights_partial + slots * p * COLUMNS, p, job->dweights);
 }
 
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     const RBF_NAME(gradient_job) *job = (const RBF_NAME(gradient_job) *)argument;
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
     const int64_t blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
-    const int64_t block_size = job->panels_per_block * depth * COLUMNS;
+    const int64_t p = job->weights.columns;
+    const int64_t dy_size = job->panels_per_block * depth * COLUMNS;
+    const int64_t dweights_size = job->panels_per_block * p * COLUMNS;
+    const int64_t sums_size = job->panels_per_block * 2 * COLUMNS;
     RBF_NAME(gradient_scratch) scratch;
     int64_t panel, wave, task;
     scratch.rows = job->thread_space + rbf_thread_number() * job->thread_space_size;
     scratch.weights = scratch.rows + rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
     scratch.lanes = scratch.weights + job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    scratch.g_rows = scratch.lanes + RBF_NAME(GRADIENT_DEPTH_BLOCK) * RBF_TILE_ROWS * LANES;
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
         RBF_NAME(pack_rows)
         (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
+        if (job->weights.data) {
+            REAL *packed = job->packed_weights + panel * p * COLUMNS;
+            int64_t q, c;
+            RBF_NAME(pack_rows)(packed, job->weights, panel * COLUMNS, COLUMNS);
+            for (c = m - panel * COLUMNS; c < COLUMNS; ++c)
+                for (q = 0; q < p; ++q)
+                    packed[q * COLUMNS + c] = 0;
+        }
     }
     for (wave = 0; wave < blocks; wave += job->blocks_per_wave) {
         const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, blocks - wave);
@@ -294,22 +380,27 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             const int64_t last = rbf_minimum(job->panels, first + job->panels_per_block);
             const int64_t slot = block * job->groups + group;
             const int64_t end = rbf_minimum(n, (group + 1) * job->rows_per_group);
-            REAL *dy = job->dy_partial ? job->dy_partial + slot * block_size : NULL;
-            REAL *sums = job->column_partial + slot * job->panels_per_block * 2 * COLUMNS;
-            REAL *dx = job->dx;
+            RBF_NAME(gradient_sums) sums;
             int64_t row;
+            sums.dx = job->dx;
             if (job->dx_partial) {
-                dx = job->dx_partial + block * n * depth;
-                memset(dx + group * job->rows_per_group * depth, 0,
+                sums.dx = job->dx_partial + block * n * depth;
+                memset(sums.dx + group * job->rows_per_group * depth, 0,
                        (size_t)((end - group * job->rows_per_group) * depth) * sizeof(REAL));
             }
-            if (dy)
-                memset(dy, 0, (size_t)block_size * sizeof(REAL));
-            memset(sums, 0, (size_t)(job->panels_per_block * 2 * COLUMNS) * sizeof(REAL));
+            sums.dy = job->dy_partial ? job->dy_partial + slot * dy_size : NULL;
+            if (sums.dy)
+                memset(sums.dy, 0, (size_t)dy_size * sizeof(REAL));
+            sums.dweights =
+                job->dweights_partial ? job->dweights_partial + slot * dweights_size : NULL;
+            if (sums.dweights)
+                memset(sums.dweights, 0, (size_t)dweights_size * sizeof(REAL));
+            sums.column_sums = job->column_partial + slot * sums_size;
+            memset(sums.column_sums, 0, (size_t)sums_size * sizeof(REAL));
             for (row = group * job->rows_per_group; row < end; row += RBF_TILE_ROWS) {
                 if (job->symmetric && row >= last * COLUMNS)
                     break;
-                RBF_NAME(gradient_rows)(job, row, first, last, scratch, dx, dy, sums);
+                RBF_NAME(gradient_rows)(job, row, first, last, scratch, sums);
             }
         }
         if (job->dx_partial) {
@@ -324,7 +415,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         }
         RBF_OMP(for schedule(static))
         for (panel = wave_panels; panel < wave_end; ++panel)
-            RBF_NAME(reduce_panel)(job, panel, (panel - wave_panels) / job->panels_per_block);
+            RBF_NAME(reduce_columns)(job, panel, (panel - wave_panels) / job->panels_per_block);
     }
 }
 
@@ -337,21 +428,123 @@ RBF_INLINE void RBF_NAME(store_total)(const REAL *entries, int64_t count, REAL *
     *total = (REAL)sum;
 }
 
-/* dx (n,d), dy (m,d) in C order; dgamma and damplitude one entry a column, or a single one where
- * gamma or amplitude is a scalar. NULL for what is not wanted; with `symmetric`, y is x, dy
- * is NULL and dx is the whole gradient. Returns RBF_OK or RBF_NO_MEMORY. */
+/* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and damplitude
+ * point to one entry a column, or a single one where gamma or amplitude is a scalar. */
+RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
+    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
+    const int64_t p = job->weights.columns;
+    const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
+    const double operations =
+        (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
+    const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
+    const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
+    REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
+    rbf_workspace space = {NULL, 0, 0};
+    rbf_storage storage;
+    int64_t blocks, widest;
+    int pass;
+    job->panels = rbf_ceiling_division(m, COLUMNS);
+    widest = rbf_maximum(rbf_maximum(depth, p), 1);
+    job->panels_per_block =
+        rbf_minimum(RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
+                    RBF_NAME(PANEL_CACHE_BYTES) / (widest * COLUMNS * (int64_t)sizeof(REAL)));
+    job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
+    blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
+    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
+                              rbf_ceiling_division(n, 4 * RBF_TILE_ROWS));
+    job->groups = rbf_maximum(1, job->groups);
+    job->rows_per_group =
+        rbf_ceiling_division(rbf_ceiling_division(n, job->groups), RBF_TILE_ROWS) * RBF_TILE_ROWS;
+    job->groups = n > 0 ? rbf_ceiling_division(n, job->rows_per_group) : 1;
+    job->blocks_per_wave =
+        rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
+    job->thread_space_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES +
+                             job->panels_per_block * RBF_TILE_ROWS * COLUMNS +
+                             RBF_NAME(GRADIENT_DEPTH_BLOCK) * RBF_TILE_ROWS * LANES +
+                             rbf_ceiling_division(p * RBF_TILE_ROWS, LANES) * LANES;
+    for (pass = 0; pass < 2; ++pass) {
+        const int64_t slots = job->blocks_per_wave * job->groups * job->panels_per_block;
+        const size_t panel_row = COLUMNS * sizeof(REAL);
+        job->packed_y = (REAL *)rbf_take(&space, job->panels * depth, panel_row);
+        job->packed_weights = (REAL *)rbf_take(&space, job->panels * p, panel_row);
+        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels,
+                                                               sizeof(RBF_NAME(coefficients)));
+        job->thread_space =
+            (REAL *)rbf_take(&space, job->thread_space_size, (size_t)threads * sizeof(REAL));
+        job->column_partial = (REAL *)rbf_take(&space, slots, 2 * panel_row);
+        job->dy_partial = (REAL *)rbf_take(&space, want_dy ? slots * depth : 0, panel_row);
+        job->dweights_partial =
+            (REAL *)rbf_take(&space, job->dweights ? slots * p : 0, panel_row);
+        job->dx_partial = (REAL *)rbf_take(
+            &space, job->dx && job->blocks_per_wave > 1 ? job->blocks_per_wave * n : 0,
+            (size_t)rbf_maximum(depth, 1) * sizeof(REAL));
+        job->dgamma = (REAL *)rbf_take(&space, dgamma ? m : 0, sizeof(REAL));
+        job->damplitude = (REAL *)rbf_take(&space, damplitude ? m : 0, sizeof(REAL));
+        if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
+            return RBF_NO_MEMORY;
+    }
+    /* A piece of no bytes is not NULL: what is not wanted must be. */
+    if (!want_dy)
+        job->dy_partial = NULL;
+    if (!job->dweights)
+        job->dweights_partial = NULL;
+    if (!job->dx || job->blocks_per_wave == 1)
+        job->dx_partial = NULL;
+    if (!dgamma)
+        job->dgamma = NULL;
+    else
+        memset(job->dgamma, 0, (size_t)m * sizeof(REAL));
+    if (!damplitude)
+        job->damplitude = NULL;
+    else
+        memset(job->damplitude, 0, (size_t)m * sizeof(REAL));
+    if (job->dx)
+        memset(job->dx, 0, (size_t)(n * depth) * sizeof(REAL));
+    if (job->dy)
+        memset(job->dy, 0, (size_t)(m * depth) * sizeof(REAL));
+    if (job->dweights)
+        memset(job->dweights, 0, (size_t)(m * p) * sizeof(REAL));
+    if (n > 0 && m > 0)
+        rbf_run(RBF_NAME(gradient_body), job, threads);
+    if (job->symmetric && damplitude) {
+        /* The diagonal of E is exp(0), or NaN where D is. */
+        int64_t i, k;
+        for (i = 0; i < n; ++i) {
+            const rbf_matrix x = job->x, g = job->g;
+            REAL distance = 0;
+            for (k = 0; k < depth; ++k) {
+                const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
+                distance += (value - value) * (value - value);
+            }
+            job->damplitude[i] +=
+                *(const REAL *)(g.data + i * (g.row_stride + g.column_stride)) *
+                RBF_NAME(library_exponential)(-RBF_NAME(entry)(job->gamma, 0) * distance);
+        }
+    }
+    if (dgamma) {
+        if (job->gamma.scalar)
+            RBF_NAME(store_total)(job->dgamma, m, dgamma);
+        else
+            memcpy(dgamma, job->dgamma, (size_t)m * sizeof(REAL));
+    }
+    if (damplitude) {
+        if (job->amplitude.scalar)
+            RBF_NAME(store_total)(job->damplitude, m, damplitude);
+        else
+            memcpy(damplitude, job->damplitude, (size_t)m * sizeof(REAL));
+    }
+    rbf_release(&storage);
+    return RBF_OK;
+}
+
+/* Of sum(G * K): dx (n,d), dy (m,d) in C order; dgamma and damplitude one entry a column, or a
+ * single one where gamma or amplitude is a scalar. NULL for what is not wanted; with `symmetric`, y
+ * is x, dy is NULL and dx is the whole gradient. Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                         rbf_vector amplitude, rbf_matrix g, void *dx, void *dy,
                                         void *dgamma, void *damplitude, int symmetric) {
     RBF_NAME(gradient_job) job;
-    rbf_workspace space = {NULL, 0, 0};
-    rbf_storage storage;
-    const int64_t n = x.rows, m = y.rows, depth = x.columns;
-    const double operations = (double)n * (double)m * (5.0 * (double)depth + 30) / LANES;
-    const int threads = rbf_thread_count(symmetric ? operations / 2 : operations);
-    const int want_dy = dy != NULL || (symmetric && dx != NULL);
-    int64_t blocks;
-    int pass;
+    memset(&job, 0, sizeof job);
     job.x = x;
     job.y = y;
     job.g = g;
@@ -359,90 +552,27 @@ RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector g
     job.amplitude = amplitude;
     job.dx = (REAL *)dx;
     job.dy = (REAL *)dy;
+    job.dgamma = (REAL *)dgamma;
+    job.damplitude = (REAL *)damplitude;
     job.symmetric = symmetric;
-    job.panels = rbf_ceiling_division(m, COLUMNS);
-    job.panels_per_block = rbf_minimum(
-        RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
-        RBF_NAME(PANEL_CACHE_BYTES) /
-            (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
-    job.panels_per_block = rbf_maximum(1, rbf_minimum(job.panels_per_block, job.panels));
-    blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
-    job.groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
-                             rbf_ceiling_division(n, 4 * RBF_TILE_ROWS));
-    job.groups = rbf_maximum(1, job.groups);
-    job.rows_per_group =
-        rbf_ceiling_division(rbf_ceiling_division(n, job.groups), RBF_TILE_ROWS) * RBF_TILE_ROWS;
-    job.groups = rbf_maximum(1, n > 0 ? rbf_ceiling_division(n, job.rows_per_group) : 1);
-    job.blocks_per_wave = rbf_maximum(
-        1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job.groups));
-    job.thread_space_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES +
-                            job.panels_per_block * RBF_TILE_ROWS * COLUMNS +
-                            RBF_NAME(GRADIENT_DEPTH_BLOCK) * RBF_TILE_ROWS * LANES;
-    for (pass = 0; pass < 2; ++pass) {
-        const int64_t slots = job.blocks_per_wave * job.groups * job.panels_per_block;
-        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
-        job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.panels,
-                                                              sizeof(RBF_NAME(coefficients)));
-        job.thread_space =
-            (REAL *)rbf_take(&space, job.thread_space_size, (size_t)threads * sizeof(REAL));
-        job.column_partial = (REAL *)rbf_take(&space, slots, 2 * COLUMNS * sizeof(REAL));
-        job.dy_partial = (REAL *)rbf_take(&space, want_dy ? slots * depth : 0,
-                                          COLUMNS * sizeof(REAL));
-        job.dx_partial = (REAL *)rbf_take(
-            &space, dx != NULL && job.blocks_per_wave > 1 ? job.blocks_per_wave * n : 0,
-            (size_t)rbf_maximum(depth, 1) * sizeof(REAL));
-        job.dgamma = (REAL *)rbf_take(&space, dgamma != NULL ? m : 0, sizeof(REAL));
-        job.damplitude = (REAL *)rbf_take(&space, damplitude != NULL ? m : 0, sizeof(REAL));
-        if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
-            return RBF_NO_MEMORY;
-    }
-    /* A piece of no bytes is not NULL: what is not wanted must be. */
-    if (!want_dy)
-        job.dy_partial = NULL;
-    if (dx == NULL || job.blocks_per_wave == 1)
-        job.dx_partial = NULL;
-    if (dgamma == NULL)
-        job.dgamma = NULL;
-    else
-        memset(job.dgamma, 0, (size_t)m * sizeof(REAL));
-    if (damplitude == NULL)
-        job.damplitude = NULL;
-    else
-        memset(job.damplitude, 0, (size_t)m * sizeof(REAL));
-    if (dx != NULL)
-        memset(dx, 0, (size_t)(n * depth) * sizeof(REAL));
-    if (dy != NULL)
-        memset(dy, 0, (size_t)(m * depth) * sizeof(REAL));
-    if (n > 0 && m > 0)
-        rbf_run(RBF_NAME(gradient_body), &job, threads);
-    if (symmetric && damplitude != NULL) {
-        /* The diagonal of K is the amplitude itself, unless D is NaN there. */
-        int64_t i;
-        for (i = 0; i < n; ++i) {
-            const REAL g_ii = *(const REAL *)(g.data + i * (g.row_stride + g.column_stride));
-            REAL distance = 0;
-            int64_t k;
-            for (k = 0; k < depth; ++k) {
-                const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
-                distance += (value - value) * (value - value);
-            }
-            job.damplitude[i] +=
-                g_ii *
-                RBF_NAME(library_exponential)(-RBF_NAME(entry)(gamma, 0) * distance);
-        }
-    }
-    if (dgamma != NULL) {
-        if (gamma.scalar)
-            RBF_NAME(store_total)(job.dgamma, m, (REAL *)dgamma);
-        else
-            memcpy(dgamma, job.dgamma, (size_t)m * sizeof(REAL));
-    }
-    if (damplitude != NULL) {
-        if (amplitude.scalar)
-            RBF_NAME(store_total)(job.damplitude, m, (REAL *)damplitude);
-        else
-            memcpy(damplitude, job.damplitude, (size_t)m * sizeof(REAL));
-    }
-    rbf_release(&storage);
-    return RBF_OK;
+    return RBF_NAME(run_gradient)(&job);
+}
+
+/* Of sum(H * (K W)), K without amplitude: as above, and dweights (m,p). */
+RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                                rbf_matrix weights, rbf_matrix h, void *dx,
+                                                void *dy, void *dgamma, void *dweights) {
+    RBF_NAME(gradient_job) job;
+    memset(&job, 0, sizeof job);
+    job.x = x;
+    job.y = y;
+    job.g = h;
+    job.gamma = gamma;
+    job.weights = weights;
+    job.amplitude.scalar = 1; /* no data: 1 */
+    job.dx = (REAL *)dx;
+    job.dy = (REAL *)dy;
+    job.dgamma = (REAL *)dgamma;
+    job.dweights = (REAL *)dweights;
+    return RBF_NAME(run_gradient)(&job);
 }

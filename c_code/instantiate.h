@@ -7,4 +7,6 @@
 
 #include "forward.h"
 
+#include "product.h"
+
 #include "gradient.h"

@@ -27,16 +27,22 @@ RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, 
     }
 }
 
-/* The coefficients of columns [first, first + COLUMNS); those behind `columns` repeat the last. */
+/* The coefficients of columns [first, first + COLUMNS). Those behind `columns` make exp give 1, or
+ * NaN where D is, so that times a weight of 0 they add nothing. No amplitude (data NULL) means 1. */
 RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_vector gamma,
                                               rbf_vector amplitude, int64_t first,
                                               int64_t columns) {
     int c;
     to->special = 0;
     for (c = 0; c < COLUMNS; ++c) {
-        const int64_t column = rbf_minimum(first + c, columns - 1);
-        RBF_NAME(set_coefficients)
-        (to, c, RBF_NAME(entry)(gamma, column), RBF_NAME(entry)(amplitude, column));
+        if (first + c < columns) {
+            RBF_NAME(set_coefficients)
+            (to, c, RBF_NAME(entry)(gamma, first + c),
+             amplitude.data ? RBF_NAME(entry)(amplitude, first + c) : 1);
+        } else {
+            RBF_NAME(set_coefficients)(to, c, 0, 1);
+            to->limit[c] = 0;
+        }
     }
 }
 
@@ -68,24 +74,35 @@ RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT r
     }
 }
 
+RBF_INLINE void RBF_NAME(add_tile)(VECTOR to[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                   VECTOR more[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            to[r][v] += more[r][v];
+    }
+}
+
 /* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
- * in chunks, since the rounding error of one running sum grows with the depth. */
+ * in chunks, and those in runs, since the rounding error of one running sum grows with its terms. */
 RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                         const REAL *RBF_RESTRICT columns,
                                         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    int64_t k;
-    int r, v;
+    int64_t first, k;
     RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
-    for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
-        VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        RBF_NAME(distance_sum)
-        (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-         part);
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                tile[r][v] += part[r][v];
+    for (first = RBF_SUM_CHUNK; first < depth; first += RBF_SUM_RUN) {
+        const int64_t last = rbf_minimum(depth, first + RBF_SUM_RUN);
+        VECTOR run[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        memset(run, 0, sizeof run);
+        for (k = first; k < last; k += RBF_SUM_CHUNK) {
+            VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+            RBF_NAME(distance_sum)
+            (rbf_minimum(RBF_SUM_CHUNK, last - k), rows + k * RBF_TILE_ROWS,
+             columns + k * COLUMNS, part);
+            RBF_NAME(add_tile)(run, part);
         }
+        RBF_NAME(add_tile)(tile, run);
     }
 }

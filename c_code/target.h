@@ -36,8 +36,9 @@
 #define RBF_FUSED 0
 #endif
 
-/* Terms of a squared distance added up before they join the running sum. */
+/* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
 #define RBF_SUM_CHUNK 16
+#define RBF_SUM_RUN 128
 
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
 #define RBF_FUNCTION static __attribute__((unused))

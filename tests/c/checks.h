@@ -1,5 +1,5 @@
 /* The checks of one precision against long double loops. Included twice by harness.c with CHECK_REAL,
- * CHECK(name), CHECK_FORWARD, CHECK_GRADIENT, CHECK_EXPONENTIAL and CHECK_EPSILON defined. */
+ * CHECK(name), CHECK_FORWARD, CHECK_GRADIENT and so on defined. */
 
 typedef struct {
     CHECK_REAL *memory; /* owns; freed by the caller */
@@ -196,6 +196,127 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     free(ga.memory);
 }
 
+/* P = K W and its gradients, each relative to the sum of the sizes of its terms. */
+static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout, int scalar) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
+    CHECK(array) wa = CHECK(make_matrix)(m, p, (layout + 2) % LAYOUTS, 1);
+    CHECK(array) ha = CHECK(make_matrix)(n, p, (layout + 3) % LAYOUTS, 1);
+    const rbf_matrix x = xa.matrix, y = ya.matrix, w = wa.matrix, h = ha.matrix;
+    CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
+    int64_t sizes[5], part, i, j, l;
+    CHECK_REAL *got[5], *again[5];
+    long double *want[5], *terms[5];
+    rbf_vector gamma;
+    sizes[0] = n * d;
+    sizes[1] = m * d;
+    sizes[2] = scalar ? 1 : m;
+    sizes[3] = m * p;
+    sizes[4] = n * p;
+    for (part = 0; part < 5; ++part) {
+        const size_t entries = (size_t)(sizes[part] + 1);
+        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        again[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        for (i = 0; i <= sizes[part]; ++i) {
+            got[part][i] = again[part][i] = (CHECK_REAL)NAN;
+            want[part][i] = terms[part][i] = 0;
+        }
+    }
+    for (j = 0; j <= m; ++j)
+        gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
+    gamma = CHECK(make_vector)(gammas, scalar);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < m; ++j) {
+            const long double distance = CHECK(distance)(x, y, i, j);
+            const long double rate = CHECK(value)(gamma, j), e = expl(-rate * distance);
+            long double g = 0, sizes_of_g = 0;
+            for (l = 0; l < p; ++l) {
+                const long double weight = CHECK(at)(w, j, l), down = CHECK(at)(h, i, l);
+                g += down * weight;
+                sizes_of_g += fabsl(down * weight);
+                want[4][i * p + l] += e * weight;
+                terms[4][i * p + l] += fabsl(e * weight);
+                want[3][j * p + l] += e * down;
+                terms[3][j * p + l] += fabsl(e * down);
+            }
+            for (l = 0; l < d; ++l) {
+                const long double factor =
+                    2 * rate * e * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
+                want[0][i * d + l] += g * factor;
+                terms[0][i * d + l] += sizes_of_g * fabsl(factor);
+                want[1][j * d + l] -= g * factor;
+                terms[1][j * d + l] += sizes_of_g * fabsl(factor);
+            }
+            want[2][scalar ? 0 : j] -= g * e * distance;
+            terms[2][scalar ? 0 : j] += sizes_of_g * e * distance;
+        }
+    EXPECT(CHECK_PRODUCT(x, y, gamma, w, got[4]) == RBF_OK);
+    EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, got[0], got[1], got[2], got[3]) == RBF_OK);
+    for (part = 0; part < 5; ++part) {
+        EXPECT(isnan(got[part][sizes[part]]));
+        EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part]),
+                     12 * CHECK_EPSILON);
+    }
+#ifdef _OPENMP
+    {
+        const int threads = omp_get_max_threads();
+        omp_set_num_threads(1);
+        EXPECT(CHECK_PRODUCT(x, y, gamma, w, again[4]) == RBF_OK);
+        EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, again[0], again[1], again[2],
+                                      again[3]) == RBF_OK);
+        for (part = 0; part < 5; ++part)
+            EXPECT(memcmp(again[part], got[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+        omp_set_num_threads(threads);
+    }
+#endif
+    for (part = 0; part < 5; ++part) {
+        free(got[part]);
+        free(again[part]);
+        free(want[part]);
+        free(terms[part]);
+    }
+    free(gammas);
+    free(xa.memory);
+    free(ya.memory);
+    free(wa.memory);
+    free(ha.memory);
+}
+
+/* m terms near one: the sum must not lose what a running sum would. */
+static void CHECK(check_long_sum)(void) {
+    enum { TERMS = 1000000, QUERIES = 3 };
+    const CHECK_REAL one = 1, gamma = (CHECK_REAL)0.25;
+    CHECK_REAL *points = (CHECK_REAL *)checked_malloc(TERMS * sizeof(CHECK_REAL));
+    CHECK_REAL queries[QUERIES], got[QUERIES];
+    const int64_t size = (int64_t)sizeof(CHECK_REAL);
+    const rbf_matrix x = {(const char *)queries, QUERIES, 1, size, size};
+    const rbf_matrix y = {(const char *)points, TERMS, 1, size, size};
+    const rbf_matrix w = {(const char *)&one, TERMS, 1, 0, 0};
+    double worst = 0;
+    int i, q;
+    for (i = 0; i < TERMS; ++i)
+        points[i] = (CHECK_REAL)random_uniform();
+    for (q = 0; q < QUERIES; ++q)
+        queries[q] = (CHECK_REAL)q;
+    EXPECT(CHECK_PRODUCT(x, y, CHECK(make_vector)(&gamma, 1), w, got) == RBF_OK);
+    for (q = 0; q < QUERIES; ++q) {
+        long double sum = 0;
+        double error;
+        for (i = 0; i < TERMS; ++i) {
+            const long double difference = (long double)queries[q] - points[i];
+            sum += expl(-0.25L * difference * difference);
+        }
+        error = (double)(fabsl(got[q] - sum) / sum);
+        if (!(error <= worst))
+            worst = error;
+    }
+    printf("sum of a million terms: relative error %.2g\n", worst);
+    EXPECT_BELOW(worst, 8 * CHECK_EPSILON); /* 9.5e-7 in float */
+    free(points);
+}
+
 /* The exponential alone: D over the whole range, both signs of gamma, in units of the last place. */
 static void CHECK(check_exponential)(void) {
     const double signs[2] = {1, -1};
@@ -280,10 +401,19 @@ static void CHECK(check_all)(void) {
         CHECK(check_problem)(n, m, d, round % LAYOUTS, round % 2, 0);
         CHECK(check_problem)(n, n, d, round % LAYOUTS, 1, 1);
     }
+    for (round = 0; round < 120; ++round) {
+        const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
+        CHECK(check_product)(n, m, random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
+                             round % 2);
+    }
+    CHECK(check_long_sum)();
     for (layout = 0; layout < LAYOUTS; ++layout) { /* several blocks, waves and threads */
         CHECK(check_problem)(301, 213, 37, layout, layout % 2, 0);
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
         CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);
         CHECK(check_problem)(277, 277, 33, layout, 1, 1);
+        CHECK(check_product)(301, 213, 17, 3, layout, layout % 2);
+        CHECK(check_product)(9, 1501, 5, 40, layout, layout % 2);
+        CHECK(check_product)(403, 203, 3, 1, layout, layout % 2);
     }
 }

@@ -85,6 +85,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK(name) name##_check_f32
 #define CHECK_FORWARD rbf_forward_f32
 #define CHECK_GRADIENT rbf_gradient_f32
+#define CHECK_PRODUCT rbf_product_f32
+#define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
 #define CHECK_LIBRARY_EXP expf
 #define CHECK_NEXT nextafterf
@@ -96,6 +98,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #undef CHECK
 #undef CHECK_FORWARD
 #undef CHECK_GRADIENT
+#undef CHECK_PRODUCT
+#undef CHECK_PRODUCT_GRADIENT
 #undef CHECK_EXPONENTIAL
 #undef CHECK_LIBRARY_EXP
 #undef CHECK_NEXT
@@ -107,6 +111,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK(name) name##_check_f64
 #define CHECK_FORWARD rbf_forward_f64
 #define CHECK_GRADIENT rbf_gradient_f64
+#define CHECK_PRODUCT rbf_product_f64
+#define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64
 #define CHECK_LIBRARY_EXP exp
 #define CHECK_NEXT nextafter

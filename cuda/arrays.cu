@@ -1,0 +1,45 @@
+// What the other kernels need done to arrays on the device: contiguous copies of strided ones, and
+// sums in a fixed order. Macro of the compilation: REAL. May include tile.cuh only.
+#include "tile.cuh"
+
+const int THREADS = SIDE * SIDE;
+
+// contiguous[i, j] = source at i * row_step + j * column_step bytes; steps may be 0 or negative.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    copy_strided(const char *source, int64 row_step, int64 column_step, real *contiguous,
+                 int64 rows, int64 columns) {
+    const int64 stride = (int64)gridDim.x * THREADS;
+    for (int64 e = (int64)blockIdx.x * THREADS + threadIdx.x; e < rows * columns; e += stride)
+        contiguous[e] =
+            *(const real *)(source + e / columns * row_step + e % columns * column_step);
+}
+
+// result[e] = sum_s slabs[s, e], s in ascending order.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_slabs(const real *slabs, int64 count, int64 size, real *result) {
+    const int64 stride = (int64)gridDim.x * THREADS;
+    for (int64 e = (int64)blockIdx.x * THREADS + threadIdx.x; e < size; e += stride) {
+        real sum = real(0);
+        for (int64 s = 0; s < count; ++s)
+            sum += slabs[s * size + e];
+        result[e] = sum;
+    }
+}
+
+// result[0] = sum of all values; one block. In double: this is the last of many additions.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_all(const real *values, int64 size, real *result) {
+    __shared__ double sums[THREADS];
+    double sum = 0;
+    for (int64 e = threadIdx.x; e < size; e += THREADS)
+        sum += values[e];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = THREADS / 2; half; half /= 2) {
+        if (threadIdx.x < half)
+            sums[threadIdx.x] += sums[threadIdx.x + half];
+        __syncthreads();
+    }
+    if (threadIdx.x == 0)
+        result[0] = (real)sums[0];
+}

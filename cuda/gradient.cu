@@ -1,0 +1,42 @@
+// Gradients of sum(G * K) with respect to x, y, gamma and amplitude, two sweeps: over the rows of x
+// for dx, over those of y for the rest. G is stored, or for the gradient of the product P = K W the
+// product of its factors, G = Q W^T, computed with each tile. Grid: (ceil(owners / 64), slabs).
+// columns = d, or 0 where only dgamma and damplitude are wanted. Macros of the compilation: REAL,
+// COLUMNS. May include sweep.cuh only.
+#include "sweep.cuh"
+
+#define GRADIENT_PARAMETERS                                                                        \
+    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
+        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *grad,           \
+        int64 grad_row_step, int64 grad_column_step, const real *row_factor,                       \
+        const real *column_factor, int64 inner, int64 columns, int64 slab, real *result,           \
+        real *dgamma, real *damplitude
+#define GRADIENT_SWEEP                                                                             \
+    Sweep {                                                                                        \
+        owner, other, owners, others, d, gamma, amplitude, gamma_step, amplitude_step, other,      \
+            columns, grad, grad_row_step, grad_column_step, row_factor, column_factor, inner,      \
+            slab, result, dgamma, damplitude                                                       \
+    }
+
+// dx[i] = sum_j 2 gamma[j] G[i, j] K[i, j] (y[j] - x[i]): owner = x, other = y.
+extern "C" __global__ void __launch_bounds__(SIDE *SIDE, BLOCKS_PER_SM)
+    rbf_gradient_x(GRADIENT_PARAMETERS) {
+    sweep<KERNEL_GRADIENT, false>(GRADIENT_SWEEP);
+}
+
+// dy[j] = sum_i 2 gamma[j] G[i, j] K[i, j] (x[i] - y[j]), dgamma[j] = -sum_i G K D and
+// damplitude[j] = sum_i G exp(-gamma D): owner = y, other = x.
+extern "C" __global__ void __launch_bounds__(SIDE *SIDE, BLOCKS_PER_SM)
+    rbf_gradient_y(GRADIENT_PARAMETERS) {
+    sweep<KERNEL_GRADIENT, true>(GRADIENT_SWEEP);
+}
+
+// The same two with G[i, j] = Q[i] . W[j].
+extern "C" __global__ void __launch_bounds__(SIDE *SIDE, BLOCKS_PER_SM)
+    rbf_product_gradient_x(GRADIENT_PARAMETERS) {
+    sweep<PRODUCT_GRADIENT, false>(GRADIENT_SWEEP);
+}
+extern "C" __global__ void __launch_bounds__(SIDE *SIDE, BLOCKS_PER_SM)
+    rbf_product_gradient_y(GRADIENT_PARAMETERS) {
+    sweep<PRODUCT_GRADIENT, true>(GRADIENT_SWEEP);
+}

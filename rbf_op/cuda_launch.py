@@ -1,0 +1,219 @@
+"""The kernels of cuda/ called on device arrays: the kernel matrix, the product, their gradients.
+
+Every function takes and gives GPUArrays of one dtype (float32 or float64) and must be called inside
+`with device:`. Grids depend on the shapes alone, so that the same input gives the same bits, on
+every run and device of one kind. Imports cuda_runtime and reference, no Theano.
+"""
+
+from rbf_op import cuda_runtime, reference
+
+_ROWS = 64  # ROWS of cuda/sweep.cuh: rows that a block of a sweep owns
+_FORWARD_TILE = {"float32": 128, "float64": 64}  # TILE of cuda/forward.cu
+_BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
+_TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
+
+
+def forward(device, x, y, gamma, amplitude, out=None):
+    """K[i, j] = amplitude[j] exp(-gamma[j] |x_i - y_j|^2); x (n, d), y (m, d), K (n, m).
+
+    `out` is written to if its shape fits.
+    """
+    reference.check_shapes(x, y, gamma, amplitude)
+    (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
+    if out is None or out.shape != (n, m) or not out.flags.c_contiguous:
+        out = device.empty((n, m), dtype)
+    if out.size:
+        tile = _FORWARD_TILE[dtype]
+        x, y, gamma, amplitude = map(device.contiguous, (x, y, gamma, amplitude))
+        device.launch(
+            ("forward.cu", "rbf_forward", dtype, None),
+            (-(-n // tile) * -(-m // tile), 1),
+            [x, y] + _parameters(gamma, amplitude) + [out, n, m, d],
+        )
+    return out
+
+
+def product(device, x, y, weights, gamma, amplitude):
+    """P[i] = sum_j amplitude[j] exp(-gamma[j] |x_i - y_j|^2) weights[j]; weights (m, p), P (n, p).
+
+    No matrix of size n * m is stored.
+    """
+    check_product_shapes(x, y, weights, gamma, amplitude)
+    return _product(device, "rbf_product", x, y, gamma, amplitude, weights)
+
+
+def gradient(device, x, y, gamma, amplitude, grad_output, wanted):
+    """Gradients of sum(grad_output * K), by name, for those of x, y, gamma, amplitude in `wanted`.
+
+    "x+y" in `wanted` gives the sum of both, which is the gradient with respect to x where y is x.
+    """
+    reference.check_shapes(x, y, gamma, amplitude, grad_output)
+    x, y, gamma, amplitude, grad_output = map(
+        device.contiguous, (x, y, gamma, amplitude, grad_output)
+    )
+    m = y.shape[0]
+    return _gradients(
+        device, "rbf_gradient", x, y, gamma, amplitude, wanted,
+        [grad_output, m, 1, None, None, 0],
+        [grad_output, 1, m, None, None, 0],
+    )  # fmt: skip
+
+
+def product_gradient(device, x, y, weights, gamma, amplitude, grad_output, wanted):
+    """Gradients of sum(grad_output * P), by name, for those of x, y, weights, gamma, amplitude.
+
+    grad_output (n, p). dK = grad_output weights^T is computed tile by tile along with K.
+    """
+    check_product_shapes(x, y, weights, gamma, amplitude, grad_output)
+    x, y, weights, gamma, amplitude, grad_output = map(
+        device.contiguous, (x, y, weights, gamma, amplitude, grad_output)
+    )
+    p = weights.shape[1]
+    gradients = _gradients(
+        device, "rbf_product_gradient", x, y, gamma, amplitude, wanted,
+        [None, 0, 0, grad_output, weights, p],
+        [None, 0, 0, weights, grad_output, p],
+    )  # fmt: skip
+    if "weights" in wanted:
+        gradients["weights"] = _product(
+            device, "rbf_product_transposed", y, x, gamma, amplitude, grad_output
+        )
+    return gradients
+
+
+def check_product_shapes(x, y, weights, gamma, amplitude, grad_output=None):
+    """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together."""
+    reference.check_shapes(x, y, gamma, amplitude)
+    if weights.shape[0] != y.shape[0]:
+        raise ValueError(
+            "rbf_dot: weights must have one row for each row of y, but weights has shape %s and y "
+            "has shape %s." % (weights.shape, y.shape)
+        )
+    if grad_output is not None and grad_output.shape != (x.shape[0], weights.shape[1]):
+        raise ValueError(
+            "rbf_dot: the gradient of the output must have shape (n, p) = %s, but has shape %s."
+            % ((x.shape[0], weights.shape[1]), grad_output.shape)
+        )
+
+
+# -- Sweeps: cuda/sweep.cuh ------------------------------------------------------------------------
+
+
+def _parameters(gamma, amplitude):
+    return [gamma, 1 if gamma.ndim else 0, amplitude, 1 if amplitude.ndim else 0]
+
+
+def _columns(width, dtype, one=False):
+    """COLUMNS to compile a sweep with that has `width` results a row."""
+    if one and width == 1:
+        return 1
+    return 4 if width <= 4 else 16 if width <= 16 or dtype == "float64" else 32
+
+
+def _slabs(owners, others):
+    """(number of slabs, other points in each): enough blocks to keep a device busy."""
+    tiles = -(-others // _ROWS)
+    row_blocks = -(-owners // _ROWS)
+    slabs = max(1, min(-(-_BLOCKS_WANTED // row_blocks), tiles // _TILES_A_SLAB))
+    slab = -(-tiles // slabs) * _ROWS
+    return -(-others // slab), slab
+
+
+def _product(device, name, owner, other, gamma, amplitude, payload):
+    owners, others, width, dtype = (
+        owner.shape[0],
+        other.shape[0],
+        payload.shape[1],
+        str(owner.dtype),
+    )
+    if not (owners and others and width):
+        return device.zeros((owners, width), dtype)
+    owner, other, gamma, amplitude, payload = map(
+        device.contiguous, (owner, other, gamma, amplitude, payload)
+    )
+    slabs, slab = _slabs(owners, others)
+    result = device.empty((slabs, owners, width), dtype)
+    device.launch(
+        ("product.cu", name, dtype, _columns(width, dtype, one=True)),
+        (-(-owners // _ROWS), slabs),
+        [owner, other, owners, others, owner.shape[1]]
+        + _parameters(gamma, amplitude)
+        + [payload, width, slab, result],
+    )
+    return _sum_slabs(device, result)
+
+
+def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y):
+    """Both sweeps, as far as they are wanted. source_x, source_y: the arguments that tell each G."""
+    (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
+    both = "x+y" in wanted
+    slabs_x, slab_x = _slabs(n, m) if m else (1, _ROWS)
+    slabs_y, slab_y = _slabs(m, n) if n else (1, _ROWS)
+    gradients = {}
+
+    def sweep(kernel, owner, other, width, slab, grid_slabs, source, outputs):
+        if not other.shape[0]:  # no tile at all: nothing would be written
+            for output in outputs:
+                if output is not None:
+                    _clear(output)
+        elif owner.shape[0]:
+            device.launch(
+                ("gradient.cu", kernel, dtype, _columns(width, dtype)),
+                (-(-owner.shape[0] // _ROWS), grid_slabs),
+                [owner, other, owner.shape[0], other.shape[0], d]
+                + _parameters(gamma, amplitude)
+                + source
+                + [width, slab]
+                + outputs,
+            )
+
+    if both:  # one array, so that one sum adds both sweeps
+        points = device.empty((slabs_x + slabs_y, n, d), dtype)
+    if both or "x" in wanted:
+        dx = points[:slabs_x] if both else device.empty((slabs_x, n, d), dtype)
+        sweep(name + "_x", x, y, d, slab_x, slabs_x, source_x, [dx, None, None])
+        if not both:
+            gradients["x"] = _sum_slabs(device, dx)
+    if both or {"y", "gamma", "amplitude"} & set(wanted):
+        width = d if both or "y" in wanted else 0
+        dy = points[slabs_x:] if both else device.empty((slabs_y, m, width), dtype)
+        dgamma, damplitude = (device.empty((slabs_y, m), dtype) for _ in range(2))
+        sweep(name + "_y", y, x, width, slab_y, slabs_y, source_y, [dy, dgamma, damplitude])
+        if both:
+            gradients["x+y"] = _sum_slabs(device, points)
+        for key, slabs in (("y", dy), ("gamma", dgamma), ("amplitude", damplitude)):
+            if key in wanted:
+                gradients[key] = _sum_slabs(device, slabs)
+        for key, parameter in (("gamma", gamma), ("amplitude", amplitude)):
+            if key in wanted and parameter.ndim == 0:
+                gradients[key] = _sum_all(device, gradients[key])
+    return gradients
+
+
+def _clear(array):
+    import pycuda.driver as driver
+
+    if array.size:
+        driver.memset_d8(array.gpudata, 0, array.nbytes)
+
+
+def _sum_slabs(device, slabs):
+    """The sum over the first axis, in its order."""
+    count, shape = slabs.shape[0], slabs.shape[1:]
+    if count == 1 or slabs.size == 0:
+        return slabs.reshape(shape)
+    result = device.empty(shape, slabs.dtype)
+    device.launch(
+        ("arrays.cu", "sum_slabs", str(slabs.dtype), None),
+        (cuda_runtime.grid_for(result.size), 1),
+        [slabs, count, result.size, result],
+    )
+    return result
+
+
+def _sum_all(device, values):
+    result = device.empty((), values.dtype)
+    device.launch(
+        ("arrays.cu", "sum_all", str(values.dtype), None), (1, 1), [values, values.size, result]
+    )
+    return result

@@ -1,0 +1,289 @@
+"""The CUDA device: found, initialised and given memory and compiled kernels on first use.
+
+Importing this touches no driver and makes no context. The device's primary context is retained, the
+one that PyTorch, CuPy and the CUDA runtime use, so that arrays can be shared with them. Imports
+NumPy and sources; PyCUDA inside functions only.
+"""
+
+import atexit
+import os
+import re
+import shutil
+import threading
+
+import numpy as np
+
+from rbf_op import sources
+
+DTYPES = {"float32": "float", "float64": "double"}
+
+_OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
+
+_device = None
+_lock = threading.RLock()
+_forked_from_user_of_cuda = False
+
+
+class CUDAUnavailable(RuntimeError):
+    """CUDA cannot be used here; the message says what is missing and how to get it."""
+
+
+def why_unavailable():
+    """None if a CUDA device and nvcc can be used in this process, else a message saying why not.
+
+    Looks without making a context; finding a device does initialise the driver.
+    """
+    if _forked_from_user_of_cuda:
+        return (
+            "rbf_op: CUDA cannot be used in a process forked from one that used it. Start the "
+            "process with multiprocessing.get_context('spawn'), or let only the children use CUDA."
+        )
+    try:
+        import pycuda.compiler  # noqa: F401 (its own imports can fail as well)
+        import pycuda.driver as driver
+        import pycuda.gpuarray  # noqa: F401
+    except ImportError as error:
+        if "libcuda" in str(error):
+            return (
+                "rbf_op: the NVIDIA driver is missing (%s). Install the driver of this machine's "
+                "GPU; its library is libcuda.so.1." % error
+            )
+        return (
+            "rbf_op: PyCUDA cannot be imported (%s). Put the CUDA toolkit's nvcc on PATH, then run: "
+            'pip install "pycuda>=2025.1.2"' % error
+        )
+    try:
+        driver.init()
+        if driver.Device.count() == 0:
+            return (
+                "rbf_op: the NVIDIA driver finds no CUDA device (CUDA_VISIBLE_DEVICES hides none?)."
+            )
+    except driver.Error as error:
+        return (
+            "rbf_op: the NVIDIA driver finds no usable CUDA device: %s. (In a forked process: the "
+            "parent must not have used CUDA.)" % error
+        )
+    if find_nvcc() is None:
+        return (
+            "rbf_op: nvcc is missing, which compiles the kernels once for each kind of device. Install "
+            "the CUDA toolkit and put its bin folder on PATH, or name its folder in CUDA_ROOT."
+        )
+    return None
+
+
+def find_nvcc():
+    """Path of nvcc: on PATH, or in the toolkit that CUDA_ROOT, CUDA_HOME or CUDA_PATH names."""
+    folders = [os.environ.get(name) for name in ("CUDA_ROOT", "CUDA_HOME", "CUDA_PATH")]
+    folders = [os.path.join(f, "bin") for f in folders + ["/usr/local/cuda"] if f]
+    return shutil.which("nvcc") or shutil.which("nvcc", path=os.pathsep.join(folders))
+
+
+def device():
+    """The Device of this process, made on the first call.
+
+    CUDA_DEVICE numbers the device, 0 by default. Raises CUDAUnavailable, saying what is missing.
+    """
+    global _device
+    with _lock:
+        if _device is None:
+            reason = why_unavailable()
+            if reason is not None:
+                raise CUDAUnavailable(reason)
+            _device = Device(int(os.environ.get("CUDA_DEVICE", "0")))
+    return _device
+
+
+class Device:
+    """A device's primary context, memory pool, compiled kernels and transfer counters.
+
+    `with device:` makes the context current on the calling thread; every use of the device's arrays
+    must be inside one. On the main thread it then stays current; other threads borrow it.
+    """
+
+    def __init__(self, number):
+        import pycuda.driver as driver
+        import pycuda.tools
+
+        self.context = driver.Device(number).retain_primary_context()
+        self.name = driver.Device(number).name()
+        self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
+        self._on_main_thread = False
+        self._functions = {}
+        self._pool = None
+        with self:
+            self._pool = pycuda.tools.DeviceMemoryPool()
+            # A pool that holds nothing looks for a context when it is given memory back, and ends
+            # the process where there is none: on a thread that drops an array outside `with`. So
+            # it holds a byte always, in a size that no array has.
+            self._pool.allocate(1).free()
+        atexit.register(self._close)
+
+    def __enter__(self):
+        if threading.current_thread() is not threading.main_thread():
+            self.context.push()
+        elif not self._on_main_thread:
+            self.context.push()
+            self._on_main_thread = True
+        return self
+
+    def __exit__(self, *exception):
+        # PyCUDA ends the process when a thread ends with a context on its stack.
+        if threading.current_thread() is not threading.main_thread():
+            self.context.pop()
+
+    def _close(self):
+        self._functions.clear()
+        if self._on_main_thread and not _forked_from_user_of_cuda:
+            self.context.pop()
+            self._on_main_thread = False
+
+    # -- Memory ------------------------------------------------------------------------------------
+
+    def allocate(self, size):
+        """`size` bytes of device memory; MemoryError, saying how much is free, if there is not."""
+        import pycuda.driver as driver
+
+        try:
+            return self._pool.allocate(size)
+        except driver.MemoryError:
+            free, total = driver.mem_get_info()
+            raise MemoryError(
+                "rbf_op: an array of %.3g GB does not fit on the CUDA device: %.3g of its %.3g GB are "
+                "free. rbf_dot needs no kernel matrix; or pass fewer rows at a time."
+                % (size / 1e9, free / 1e9, total / 1e9)
+            )
+
+    def empty(self, shape, dtype):
+        """An uninitialised GPUArray in C order."""
+        import pycuda.gpuarray
+
+        return pycuda.gpuarray.GPUArray(tuple(shape), dtype, allocator=self.allocate)
+
+    def zeros(self, shape, dtype):
+        """A GPUArray of zeros in C order."""
+        import pycuda.driver as driver
+
+        array = self.empty(shape, dtype)
+        if array.size:
+            driver.memset_d8(array.gpudata, 0, array.nbytes)
+        return array
+
+    def to_device(self, array):
+        """A GPUArray in C order with the values of a NumPy array."""
+        import pycuda.driver as driver
+
+        array = np.asarray(array, order="C")
+        result = self.empty(array.shape, array.dtype)
+        if array.size:
+            driver.memcpy_htod(result.gpudata, array)
+        self.counts["to_device"] += 1
+        self.counts["to_device_bytes"] += array.nbytes
+        return result
+
+    def to_host(self, array):
+        """A NumPy array in C order with the values of a GPUArray."""
+        import pycuda.driver as driver
+
+        array = self.contiguous(array)
+        result = np.empty(array.shape, array.dtype)
+        if array.size:
+            driver.memcpy_dtoh(result, array.gpudata)
+        self.counts["to_host"] += 1
+        self.counts["to_host_bytes"] += result.nbytes
+        return result
+
+    def contiguous(self, array):
+        """`array` itself if it is in C order, else a copy that is, made on the device."""
+        if array.flags.c_contiguous or array.size == 0:
+            return array
+        if array.ndim > 2:
+            raise ValueError(
+                "rbf_op: a strided device array of shape %s; only vectors and matrices are copied."
+                % (array.shape,)
+            )
+        rows, columns = ((1,) + array.shape)[-2:]
+        row_step, column_step = ((0,) + array.strides)[-2:]
+        result = self.empty(array.shape, array.dtype)
+        self.launch(
+            ("arrays.cu", "copy_strided", str(array.dtype), None),
+            (grid_for(result.size), 1),
+            [array, row_step, column_step, result, rows, columns],
+        )
+        return result
+
+    # -- Kernels -----------------------------------------------------------------------------------
+
+    def launch(self, kernel, grid, arguments):
+        """Start a kernel with blocks of 16 x 16 threads, or 256 in a row for arrays.cu.
+
+        kernel: (file, name, dtype, COLUMNS or None); arguments: GPUArrays, None for a null pointer,
+        and integers, which the kernels take as 64-bit numbers.
+        """
+        block = (256, 1, 1) if kernel[0] == "arrays.cu" else (16, 16, 1)
+        packed = [
+            np.int64(a) if isinstance(a, (int, np.integer)) else np.uintp(_address(a))
+            for a in arguments
+        ]
+        self._function(*kernel)(*packed, block=block, grid=grid)
+
+    def _function(self, file, name, dtype, columns):
+        key = (file, name, dtype, columns)
+        if key not in self._functions:
+            module = self._module(file, dtype, columns)
+            self._functions[key] = module.get_function(name)
+        return self._functions[key]
+
+    def _module(self, file, dtype, columns):
+        macros = ["-DREAL=" + DTYPES[dtype]]
+        macros += [] if columns is None else ["-DCOLUMNS=%d" % columns]
+        key = (file,) + tuple(macros)
+        if key not in self._functions:
+            from pycuda.compiler import SourceModule
+
+            # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options
+            # (the architecture is one) and nvcc's version.
+            self._functions[key] = SourceModule(
+                source(file), nvcc=find_nvcc(), options=_OPTIONS + macros, no_extern_c=True
+            )
+        return self._functions[key]
+
+
+def source(file):
+    """The text of a file in cuda/ with the files that it includes put in place.
+
+    Without any #include left, PyCUDA need not run the preprocessor to see whether its cache is up to
+    date, which would take longer in each process than everything else together.
+    """
+    folder, seen = sources.source_directory("cuda"), set()
+
+    def text(name):
+        if name in seen:
+            return ""
+        seen.add(name)
+        with open(os.path.join(folder, name)) as opened:
+            return re.sub(
+                r'^#include "(.*)"$', lambda m: text(m.group(1)), opened.read(), flags=re.MULTILINE
+            ).replace("#pragma once", "")
+
+    return text(file)
+
+
+def grid_for(size):
+    """Blocks of 256 threads for `size` elements; the kernels loop where that is not enough."""
+    return min(-(-size // 256), 1 << 16)
+
+
+def _address(array):
+    return 0 if array is None or array.size == 0 else int(array.gpudata)
+
+
+def _after_fork_in_child():
+    global _device, _lock, _forked_from_user_of_cuda
+    _lock = threading.RLock()
+    if _device is not None:
+        _forked_from_user_of_cuda = True
+        _device = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

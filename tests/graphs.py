@@ -16,20 +16,23 @@ from theano.compile.debugmode import DebugMode
 
 needs_compiler = pytest.mark.skipif(not theano.config.cxx, reason="Theano found no C++ compiler")
 
+
 # "py" runs the NumPy path, "cvm" is Theano's default with a compiler: values are tested in both.
-MODES = ["py", pytest.param("cvm", marks=needs_compiler)]
-OTHER_MODES = [
-    pytest.param(name, marks=needs_compiler)
-    for name in ("c", "vm", "c|py", "FAST_COMPILE", "DebugMode")
-]
-ALL_MODES = MODES + OTHER_MODES
+def _modes(*names):
+    return [name if name == "py" else pytest.param(name, marks=needs_compiler) for name in names]
+
+
+MODES = _modes("py", "cvm")
+# Those in which graphs of more than a node or two are tested, and those others there are.
+LARGE_GRAPH_MODES = _modes("py", "c", "cvm", "vm", "FAST_COMPILE")
+ALL_MODES = LARGE_GRAPH_MODES + _modes("c|py", "DebugMode")
 DTYPES = ["float32", "float64"]
 
 
 def theano_mode(name):
     """A Theano mode from a linker's name, "FAST_COMPILE" or "DebugMode" (every preallocation)."""
     if name == "FAST_COMPILE":
-        return theano.compile.mode.get_mode("FAST_COMPILE")
+        return theano.compile.get_mode("FAST_COMPILE")
     if name == "DebugMode":
         return DebugMode(check_preallocated_output=["ALL"], check_isfinite=False)
     return theano.Mode(linker=name, optimizer="fast_run")

@@ -120,12 +120,8 @@ def _slabs(owners, others):
 
 
 def _product(device, name, owner, other, gamma, amplitude, payload):
-    owners, others, width, dtype = (
-        owner.shape[0],
-        other.shape[0],
-        payload.shape[1],
-        str(owner.dtype),
-    )
+    (owners, d), others, dtype = owner.shape, other.shape[0], str(owner.dtype)
+    width = payload.shape[1]
     if not (owners and others and width):
         return device.zeros((owners, width), dtype)
     owner, other, gamma, amplitude, payload = map(
@@ -136,7 +132,7 @@ def _product(device, name, owner, other, gamma, amplitude, payload):
     device.launch(
         ("product.cu", name, dtype, _columns(width, dtype, one=True)),
         (-(-owners // _ROWS), slabs),
-        [owner, other, owners, others, owner.shape[1]]
+        [owner, other, owners, others, d]
         + _parameters(gamma, amplitude)
         + [payload, width, slab, result],
     )
@@ -144,7 +140,7 @@ def _product(device, name, owner, other, gamma, amplitude, payload):
 
 
 def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y):
-    """Both sweeps, as far as they are wanted. source_x, source_y: the arguments that tell each G."""
+    """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
     (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
     both = "x+y" in wanted
     slabs_x, slab_x = _slabs(n, m) if m else (1, _ROWS)

@@ -49,15 +49,13 @@ def why_unavailable():
                 "GPU; its library is libcuda.so.1." % error
             )
         return (
-            "rbf_op: PyCUDA cannot be imported (%s). Put the CUDA toolkit's nvcc on PATH, then run: "
-            'pip install "pycuda>=2025.1.2"' % error
+            "rbf_op: PyCUDA cannot be imported (%s). Put the CUDA toolkit's nvcc on PATH, then "
+            'run: pip install "pycuda>=2025.1.2"' % error
         )
     try:
         driver.init()
         if driver.Device.count() == 0:
-            return (
-                "rbf_op: the NVIDIA driver finds no CUDA device (CUDA_VISIBLE_DEVICES hides none?)."
-            )
+            return "rbf_op: the NVIDIA driver finds no CUDA device. Is CUDA_VISIBLE_DEVICES set?"
     except driver.Error as error:
         return (
             "rbf_op: the NVIDIA driver finds no usable CUDA device: %s. (In a forked process: the "
@@ -65,8 +63,9 @@ def why_unavailable():
         )
     if find_nvcc() is None:
         return (
-            "rbf_op: nvcc is missing, which compiles the kernels once for each kind of device. Install "
-            "the CUDA toolkit and put its bin folder on PATH, or name its folder in CUDA_ROOT."
+            "rbf_op: nvcc is missing, which compiles the kernels once for each kind of device. "
+            "Install the CUDA toolkit and put its bin folder on PATH, or name its folder in "
+            "CUDA_ROOT."
         )
     return None
 
@@ -145,13 +144,13 @@ class Device:
 
         try:
             return self._pool.allocate(size)
-        except driver.MemoryError:
+        except driver.MemoryError as error:
             free, total = driver.mem_get_info()
             raise MemoryError(
-                "rbf_op: an array of %.3g GB does not fit on the CUDA device: %.3g of its %.3g GB are "
-                "free. rbf_dot needs no kernel matrix; or pass fewer rows at a time."
+                "rbf_op: an array of %.3g GB does not fit on the CUDA device: %.3g of its %.3g GB "
+                "are free. rbf_dot needs no kernel matrix; or pass fewer rows at a time."
                 % (size / 1e9, free / 1e9, total / 1e9)
-            )
+            ) from error
 
     def empty(self, shape, dtype):
         """An uninitialised GPUArray in C order."""
@@ -251,8 +250,8 @@ class Device:
 def source(file):
     """The text of a file in cuda/ with the files that it includes put in place.
 
-    Without any #include left, PyCUDA need not run the preprocessor to see whether its cache is up to
-    date, which would take longer in each process than everything else together.
+    Without any #include left, PyCUDA need not run the preprocessor to see whether its cache is up
+    to date, which would take longer in each process than everything else together.
     """
     folder, seen = sources.source_directory("cuda"), set()
 

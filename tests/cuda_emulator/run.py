@@ -22,13 +22,15 @@ NOTHING_RUN = 3
 
 
 def cuda_root():
-    """The folder of the CUDA toolkit, or None: CUDA_ROOT, the real nvcc on PATH, /usr/local/cuda."""
+    """The CUDA toolkit's folder, or None: CUDA_ROOT, that of nvcc on PATH, /usr/local/cuda."""
     candidates = [os.environ.get("CUDA_ROOT")]
     nvcc = real_nvcc()
     if nvcc:
         # PyPI and distributions put a script on PATH: nvcc itself knows where it lives.
-        said = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], stderr=subprocess.PIPE,
-                              stdout=subprocess.DEVNULL, universal_newlines=True).stderr  # fmt: skip
+        said = subprocess.run(
+            [nvcc, "--dryrun", "-x", "cu", os.devnull],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True,
+        ).stderr  # fmt: skip
         top = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
         candidates += [top and os.path.normpath(top.group(1).strip()), os.path.join(nvcc, "../..")]
     candidates += ["/usr/local/cuda"]
@@ -144,8 +146,10 @@ def environment():
 def main(command):
     env = environment()
     if env is None:
-        print("The CUDA path was NOT tested: needs g++ and the CUDA headers (nvcc on PATH, or their "
-              "toolkit's folder in CUDA_ROOT).", file=sys.stderr)  # fmt: skip
+        print(
+            "The CUDA path was NOT tested: that needs g++ and the CUDA headers (nvcc on PATH, or "
+            "the toolkit's folder in CUDA_ROOT).", file=sys.stderr,
+        )  # fmt: skip
         return NOTHING_RUN
     if not command:
         print(__doc__.strip().splitlines()[0])

@@ -90,7 +90,7 @@ def problem(n, m, d, dtype="float64", vector=(True, True), seed=0, spread=None):
     gamma and amplitude are vectors (m,) where `vector` says so, scalars otherwise. amplitude and
     grad_output have both signs, so that a wrong sign shows.
     """
-    random = np.random.RandomState(seed + 1000003 * n + 1009 * m + d)
+    random = np.random.RandomState((seed + 1000003 * n + 1009 * m + d) % 2**32)
     spread = 1 / np.sqrt(2.0 * max(d, 1)) if spread is None else spread
     x = random.randn(n, d) * spread
     y = random.randn(m, d) * spread

@@ -10,6 +10,9 @@
 #define RBF_GLUE_H
 
 typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *, int);
+typedef int (*rbf_product_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix, void *);
+typedef int (*rbf_product_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix,
+                                           rbf_matrix, void *, void *, void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
                                    void *, void *, void *, void *, int);
 
@@ -31,36 +34,48 @@ RBF_INLINE rbf_vector rbf_vector_of(PyArrayObject *array) {
     return vector;
 }
 
-/* 0, or -1 with ValueError set, as reference.check_shapes. g may be NULL. */
-RBF_FUNCTION int rbf_check_shapes(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
-                                  PyArrayObject *amplitude, PyArrayObject *g) {
+/* 0, or -1 with ValueError set, as reference.check_shapes. amplitude, weights and g may be NULL; g is
+ * (n, p) with weights (m, p), else (n, m). */
+RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObject *y,
+                                  PyArrayObject *gamma, PyArrayObject *amplitude,
+                                  PyArrayObject *weights, PyArrayObject *g) {
     PyArrayObject *per_column[2] = {gamma, amplitude};
     const char *names[2] = {"gamma", "amplitude"};
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
+    const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
     if (PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
         PyErr_Format(PyExc_ValueError,
-                     "rbf_kernel: x and y must have the same number of columns (d), but x has "
-                     "shape (%zd, %zd) and y has shape (%zd, %zd). Pass centres as rows: for "
-                     "weights of shape (d, m) pass W.T.",
-                     n, (Py_ssize_t)PyArray_DIM(x, 1), m, (Py_ssize_t)PyArray_DIM(y, 1));
+                     "%s: x and y must have the same number of columns (d), but x has shape "
+                     "(%zd, %zd) and y has shape (%zd, %zd). Pass centres as rows: for weights of "
+                     "shape (d, m) pass W.T.",
+                     name, n, (Py_ssize_t)PyArray_DIM(x, 1), m, (Py_ssize_t)PyArray_DIM(y, 1));
         return -1;
     }
     for (i = 0; i < 2; ++i) {
-        if (PyArray_NDIM(per_column[i]) && PyArray_DIM(per_column[i], 0) != m) {
+        if (per_column[i] && PyArray_NDIM(per_column[i]) && PyArray_DIM(per_column[i], 0) != m) {
             PyErr_Format(PyExc_ValueError,
-                         "rbf_kernel: %s must be a scalar or have one entry per row of y (m), but "
-                         "%s has shape (%zd,) and y has shape (%zd, %zd).",
-                         names[i], names[i], (Py_ssize_t)PyArray_DIM(per_column[i], 0), m,
+                         "%s: %s must be a scalar or have one entry per row of y (m), but %s has "
+                         "shape (%zd,) and y has shape (%zd, %zd).",
+                         name, names[i], names[i], (Py_ssize_t)PyArray_DIM(per_column[i], 0), m,
                          (Py_ssize_t)PyArray_DIM(y, 1));
             return -1;
         }
     }
-    if (g != NULL && (PyArray_DIM(g, 0) != n || PyArray_DIM(g, 1) != m)) {
+    if (weights && PyArray_DIM(weights, 0) != m) {
         PyErr_Format(PyExc_ValueError,
-                     "rbf_kernel: the gradient of the output must have shape (n, m) = (%zd, %zd), "
-                     "but has shape (%zd, %zd).",
-                     n, m, (Py_ssize_t)PyArray_DIM(g, 0), (Py_ssize_t)PyArray_DIM(g, 1));
+                     "%s: weights must have one row per row of y (m), but weights has shape "
+                     "(%zd, %zd) and y has shape (%zd, %zd).",
+                     name, (Py_ssize_t)PyArray_DIM(weights, 0), output_columns, m,
+                     (Py_ssize_t)PyArray_DIM(y, 1));
+        return -1;
+    }
+    if (g && (PyArray_DIM(g, 0) != n || PyArray_DIM(g, 1) != output_columns)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: the gradient of the output must have shape (%zd, %zd), but has shape "
+                     "(%zd, %zd).",
+                     name, n, output_columns, (Py_ssize_t)PyArray_DIM(g, 0),
+                     (Py_ssize_t)PyArray_DIM(g, 1));
         return -1;
     }
     return 0;
@@ -79,10 +94,26 @@ RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *
     return *output == NULL ? -1 : 0;
 }
 
-RBF_FUNCTION int rbf_report(int code) {
+/* The outputs that are wanted (not NULL), each of the shape of an input, and their data. */
+RBF_FUNCTION int rbf_prepare_gradients(PyArrayObject **outputs[4], PyArrayObject *inputs[4],
+                                       void *data[4]) {
+    int i;
+    for (i = 0; i < 4; ++i) {
+        data[i] = NULL;
+        if (outputs[i] == NULL)
+            continue;
+        if (rbf_prepare_output(outputs[i], PyArray_NDIM(inputs[i]), PyArray_DIMS(inputs[i]),
+                               PyArray_TYPE(inputs[i])) != 0)
+            return -1;
+        data[i] = PyArray_DATA(*outputs[i]);
+    }
+    return 0;
+}
+
+RBF_FUNCTION int rbf_report(const char *name, int code) {
     if (code == RBF_OK)
         return 0;
-    PyErr_SetString(PyExc_MemoryError, "rbf_kernel: not enough memory for its packed inputs.");
+    PyErr_Format(PyExc_MemoryError, "%s: not enough memory for the packed inputs.", name);
     return -1;
 }
 
@@ -91,17 +122,16 @@ RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
                                    rbf_forward_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
     int code;
-    if (rbf_check_shapes(x, y, gamma, amplitude, NULL) != 0 ||
+    if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
                   rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric);
     Py_END_ALLOW_THREADS
-    return rbf_report(code);
+    return rbf_report("rbf_kernel", code);
 }
 
-/* Outputs whose pointer is NULL are not wanted. */
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                     PyArrayObject *amplitude, PyArrayObject *g,
                                     PyArrayObject **dx, PyArrayObject **dy,
@@ -109,24 +139,52 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
                                     int symmetric, rbf_gradient_kernel kernel) {
     PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
-    void *data[4] = {NULL, NULL, NULL, NULL};
-    int code, i;
-    if (rbf_check_shapes(x, y, gamma, amplitude, g) != 0)
+    void *data[4];
+    int code;
+    if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, g) != 0 ||
+        rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    for (i = 0; i < 4; ++i) {
-        if (outputs[i] == NULL)
-            continue;
-        if (rbf_prepare_output(outputs[i], PyArray_NDIM(inputs[i]), PyArray_DIMS(inputs[i]),
-                               PyArray_TYPE(x)) != 0)
-            return -1;
-        data[i] = PyArray_DATA(*outputs[i]);
-    }
     Py_BEGIN_ALLOW_THREADS
     code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
                   rbf_vector_of(amplitude), rbf_matrix_of(g), data[0], data[1], data[2], data[3],
                   symmetric);
     Py_END_ALLOW_THREADS
-    return rbf_report(code);
+    return rbf_report("rbf_kernel", code);
+}
+
+RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                   PyArrayObject *weights, PyArrayObject **output,
+                                   rbf_product_kernel kernel) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(weights, 1)};
+    int code;
+    if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, NULL) != 0 ||
+        rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                  rbf_matrix_of(weights), PyArray_DATA(*output));
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_dot", code);
+}
+
+RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
+                                            PyArrayObject *gamma, PyArrayObject *weights,
+                                            PyArrayObject *g, PyArrayObject **dx,
+                                            PyArrayObject **dy, PyArrayObject **dgamma,
+                                            PyArrayObject **dweights,
+                                            rbf_product_gradient_kernel kernel) {
+    PyArrayObject *inputs[4] = {x, y, gamma, weights};
+    PyArrayObject **outputs[4] = {dx, dy, dgamma, dweights};
+    void *data[4];
+    int code;
+    if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, g) != 0 ||
+        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                  rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_dot", code);
 }
 
 #endif

@@ -2,6 +2,7 @@
 
     from rbf_op import rbf_kernel
     K = rbf_kernel(x, y, gamma=0.1)      # symbolic in, symbolic out, differentiable
+    P = rbf_dot(x, y, W, gamma=0.1)      # K times W, K never stored
 
 Import this before theano where the interpreter or NumPy is newer than Theano: compat mends that.
 """
@@ -11,7 +12,15 @@ from rbf_op import compat as _compat
 _compat.install()
 
 from rbf_op._version import __version__  # noqa: E402
-from rbf_op.kernels import rbf_kernel  # noqa: E402
-from rbf_op.ops import RBFKernel, RBFKernelGrad  # noqa: E402
+from rbf_op.kernels import rbf_dot, rbf_kernel  # noqa: E402
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad  # noqa: E402
 
-__all__ = ["RBFKernel", "RBFKernelGrad", "__version__", "rbf_kernel"]
+__all__ = [
+    "RBFDot",
+    "RBFDotGrad",
+    "RBFKernel",
+    "RBFKernelGrad",
+    "__version__",
+    "rbf_dot",
+    "rbf_kernel",
+]

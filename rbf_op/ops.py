@@ -1,4 +1,4 @@
-"""The graph nodes: RBFKernel and RBFKernelGrad, hand-written Theano Ops with OpenMP C code.
+"""The graph nodes, hand-written Theano Ops with OpenMP C code: RBFKernel, RBFDot, their gradients.
 
 Here is what Theano must know of a node (types, shapes, derivatives, cache key). The arithmetic is
 below: c_code/ when there is a compiler, reference.py when there is none. The functions that users
@@ -8,85 +8,75 @@ call are above, in kernels.py. Touches Theano (by way of theano_api), reference 
 import numpy as np
 import theano.tensor as T
 
-from rbf_op import forking, reference, sources  # noqa: F401 (forking must watch from the start)
+from rbf_op import forking, reference, sources  # noqa: F401 (forking watches from the start)
 from rbf_op.theano_api import (
     Apply,
     DisconnectedType,
     OpenMPOp,
+    clients,
     disconnected_grad,
+    grad,
     local_optimizer,
     register_canonicalize,
+    upcast,
 )
-from rbf_op.theano_api import grad as theano_grad
-from rbf_op.theano_api import upcast
 
 # Raised by one when the generated C text below changes in a way that sources_hash cannot see.
 _C_TEXT_VERSION = 1
 
-INPUT_NAMES = ("x", "y", "gamma", "amplitude")
+_NDIM = {"gamma": (0, 1), "amplitude": (0, 1)}  # all other inputs are matrices
 
 
-def _common_float(name, variables):
-    """The variables cast to their common float dtype; TypeError naming a dtype it cannot be."""
-    for argument, variable in variables:
+def _common_float(op_name, named):
+    """The variables cast to their common float dtype; TypeError naming one that cannot be."""
+    for name, variable in named:
         if variable.dtype == "float16" or variable.dtype.startswith("complex"):
             raise TypeError(
                 "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) "
                 "are supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
-                % (name, argument, variable.dtype, argument)
+                % (op_name, name, variable.dtype, name)
             )
-    dtype = upcast(*[variable.dtype for _, variable in variables])
+    dtype = upcast(*[variable.dtype for _, variable in named])
     if dtype not in ("float32", "float64"):
         dtype = "float64"
-    return [v if v.dtype == dtype else T.cast(v, dtype) for _, v in variables]
-
-
-def _check_ndim(name, argument, variable, allowed, way_out):
-    if variable.ndim not in allowed:
-        raise TypeError(
-            "%s: %s must have %s dimension(s), but has %d (%s). %s"
-            % (
-                name,
-                argument,
-                " or ".join(map(str, allowed)),
-                variable.ndim,
-                variable.type,
-                way_out,
-            )
-        )
+    return [v if v.dtype == dtype else T.cast(v, dtype) for _, v in named]
 
 
 class _RBFOp(OpenMPOp):
-    """What both Ops share: inputs (x[, y], gamma, amplitude, ...) and how their C is compiled.
+    """What all Ops here share: checking inputs, and how their C is compiled.
 
-    With `symmetric` there is no input y: the rows of x are the centres as well.
+    `input_names` are the inputs with a gradient; a gradient Op has grad_output behind them.
     """
 
     def __init__(self, openmp):
         # None would mean theano.config.openmp, which is off by default: all cores is the point.
         OpenMPOp.__init__(self, openmp=openmp)
 
-    def _as_inputs(self, inputs, extra=()):
-        """Checked and cast Theano variables for make_node, in the order of the node's inputs."""
-        name = type(self).__name__
-        names = [n for n in INPUT_NAMES if not (self.symmetric and n == "y")] + list(extra)
+    def _as_inputs(self, inputs, names):
+        """Checked and cast Theano variables for make_node."""
+        op_name = type(self).__name__
         if len(inputs) != len(names):
             raise TypeError(
-                "%s takes the inputs %s, but got %d." % (name, ", ".join(names), len(inputs))
+                "%s takes the inputs %s, but got %d." % (op_name, ", ".join(names), len(inputs))
             )
-        named = [(n, T.as_tensor_variable(v)) for n, v in zip(names, inputs)]
-        for n, variable in named:
-            if n in ("gamma", "amplitude"):
-                _check_ndim(name, n, variable, (0, 1), "Give a scalar or one entry per centre.")
-            else:
-                _check_ndim(
-                    name, n, variable, (2,), "For one row use %s.dimshuffle('x', 0)." % n
+        named = [(name, T.as_tensor_variable(v)) for name, v in zip(names, inputs)]
+        for name, variable in named:
+            allowed = _NDIM.get(name, (2,))
+            if variable.ndim not in allowed:
+                raise TypeError(
+                    "%s: %s must have %s dimension(s), but has %d (%s). %s"
+                    % (
+                        op_name,
+                        name,
+                        " or ".join(map(str, allowed)),
+                        variable.ndim,
+                        variable.type,
+                        "Give a scalar or one entry per centre."
+                        if name in _NDIM
+                        else "For one row use %s.dimshuffle('x', 0)." % name,
+                    )
                 )
-        return _common_float(name, named)
-
-    def _split(self, values):
-        """(x, y, gamma, amplitude, rest...) from the node's inputs, y being x when symmetric."""
-        return (values[0],) + tuple(values) if self.symmetric else tuple(values)
+        return _common_float(op_name, named)
 
     # -- C code: one call into c_code/glue.h ---------------------------------------------------
 
@@ -126,11 +116,102 @@ class _RBFOp(OpenMPOp):
         ]
 
     @staticmethod
-    def _c_suffix(node):
-        return {"float32": "f32", "float64": "f64"}[node.inputs[0].dtype]
+    def _c_call(node, function, kernel, arguments, sub):
+        """C text that calls a function of glue.h with a kernel of the node's precision."""
+        suffix = {"float32": "f32", "float64": "f64"}[node.inputs[0].dtype]
+        return "{ if (%s(%s, %s_%s) != 0) { %s } }" % (
+            function,
+            ", ".join(arguments),
+            kernel,
+            suffix,
+            sub["fail"],
+        )
 
 
-class RBFKernel(_RBFOp):
+class _ForwardOp(_RBFOp):
+    """An Op whose derivatives are a gradient Op and a rule in terms of itself.
+
+    Subclasses have `input_names`, `gradient_op()` and `directional_derivative(inputs, directions)`.
+    """
+
+    def L_op(self, inputs, outputs, output_gradients):
+        return self.gradient_op()(*(list(inputs) + [output_gradients[0]]), return_list=True)
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+    def R_op(self, inputs, eval_points):
+        return [self.directional_derivative(inputs, eval_points)]
+
+
+class _GradientOp(_RBFOp):
+    """Gradients of sum(grad_output * F(inputs)), where F is `forward_op()`: one output for each
+    name in `wrt`, with the type of that input.
+
+    Both second-order rules contract the symmetric matrix of second derivatives with one direction,
+    so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
+    """
+
+    def __init__(self, wrt, openmp):
+        _RBFOp.__init__(self, openmp)
+        names = self.forward_op().input_names
+        wrt = names if wrt is None else tuple(wrt)
+        if not wrt or wrt != tuple(n for n in names if n in wrt):
+            raise ValueError(
+                "%s: wrt must name some of %s, in this order, but is %s."
+                % (type(self).__name__, names, wrt)
+            )
+        self.wrt = wrt
+
+    def make_node(self, *inputs):
+        names = self.forward_op().input_names
+        inputs = self._as_inputs(inputs, names + ("grad_output",))
+        types = dict(zip(names, (v.type for v in inputs)))
+        return Apply(self, inputs, [types[n]() for n in self.wrt])
+
+    def infer_shape(self, *args):
+        shapes = dict(zip(self.forward_op().input_names, args[-1]))
+        return [shapes[n] for n in self.wrt]
+
+    def _store(self, node, output_storage, gradients):
+        for n, storage, output in zip(self.wrt, output_storage, node.outputs):
+            storage[0] = np.asarray(gradients[n], dtype=output.dtype)
+
+    def L_op(self, inputs, outputs, output_gradients):
+        names = self.forward_op().input_names
+        given = dict(zip(self.wrt, output_gradients))
+        directions = [given.get(n) for n in names]
+        directions = [
+            None if d is None or isinstance(d.type, DisconnectedType) else d for d in directions
+        ]
+        if all(d is None for d in directions):
+            return [DisconnectedType()() for _ in inputs]
+        # Copies, so that the gradient stops at this node's inputs even where one of them is
+        # computed from another.
+        copies = [T.tensor_copy(v) for v in inputs]
+        derivative = self.forward_op().directional_derivative(copies[:-1], directions)
+        gradients = grad(
+            (copies[-1] * derivative).sum(), copies[:-1], disconnected_inputs="ignore"
+        )
+        return list(gradients) + [derivative]
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+    def R_op(self, inputs, eval_points):
+        forward = self.forward_op()
+        copies = [T.tensor_copy(v) for v in inputs]
+        change = T.zeros((), dtype=inputs[-1].dtype)
+        if any(d is not None for d in eval_points[:-1]):
+            derivative = forward.directional_derivative(copies[:-1], eval_points[:-1])
+            change += (copies[-1] * derivative).sum()
+        if eval_points[-1] is not None:
+            change += (eval_points[-1] * forward(*copies[:-1])).sum()
+        wanted = [copies[forward.input_names.index(n)] for n in self.wrt]
+        return grad(change, wanted, disconnected_inputs="ignore")
+
+
+class RBFKernel(_ForwardOp):
     """K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2).
 
     Inputs x (n, d), y (m, d), gamma and amplitude () or (m,); output K (n, m). With
@@ -147,9 +228,20 @@ class RBFKernel(_RBFOp):
         _RBFOp.__init__(self, openmp)
         self.symmetric = bool(symmetric)
 
+    @property
+    def input_names(self):
+        return ("x", "gamma", "amplitude") if self.symmetric else ("x", "y", "gamma", "amplitude")
+
+    def with_y(self, values):
+        """(x, y, gamma, amplitude, ...) from the node's inputs: y is x when symmetric."""
+        return (values[0],) + tuple(values) if self.symmetric else tuple(values)
+
+    def gradient_op(self):
+        return RBFKernelGrad(self.symmetric, openmp=self.openmp)
+
     def make_node(self, *inputs):
-        inputs = self._as_inputs(inputs)
-        x, y, gamma, amplitude = self._split(inputs)
+        inputs = self._as_inputs(inputs, self.input_names)
+        x, y, gamma, amplitude = self.with_y(inputs)
         if self.symmetric and (gamma.ndim or amplitude.ndim):
             raise TypeError(
                 "RBFKernel(symmetric=True): gamma and amplitude must be scalars, since per-centre "
@@ -160,224 +252,229 @@ class RBFKernel(_RBFOp):
 
     def infer_shape(self, *args):
         # Theano passes (node, shapes), Theano-PyMC (fgraph, node, shapes).
-        x_shape, y_shape = self._split(args[-1])[:2]
+        x_shape, y_shape = self.with_y(args[-1])[:2]
         return [(x_shape[0], y_shape[0])]
 
     def perform(self, node, inputs, output_storage):
-        output_storage[0][0] = np.ascontiguousarray(
-            reference.rbf_kernel(*self._split(inputs)), dtype=node.outputs[0].dtype
-        )
+        kernel = reference.rbf_kernel(*self.with_y(inputs))
+        output_storage[0][0] = np.ascontiguousarray(kernel, dtype=node.outputs[0].dtype)
 
     def c_code(self, node, name, inputs, outputs, sub):
-        x, y, gamma, amplitude = self._split(inputs)
-        return """
-        {
-            if (rbf_forward_apply(%(x)s, %(y)s, %(gamma)s, %(amplitude)s, &%(output)s,
-                                  %(symmetric)d, rbf_forward_%(suffix)s) != 0) {
-                %(fail)s
-            }
-        }
-        """ % dict(
-            suffix=self._c_suffix(node),
-            x=x,
-            y=y,
-            gamma=gamma,
-            amplitude=amplitude,
-            output=outputs[0],
-            symmetric=self.symmetric,
-            fail=sub["fail"],
-        )
+        arguments = self.with_y(inputs) + ("&" + outputs[0], "%d" % self.symmetric)
+        return self._c_call(node, "rbf_forward_apply", "rbf_forward", arguments, sub)
 
-    def L_op(self, inputs, outputs, output_gradients):
-        grad_op = RBFKernelGrad(symmetric=self.symmetric, openmp=self.openmp)
-        gradients = grad_op(*(list(inputs) + [output_gradients[0]]))
-        return gradients if isinstance(gradients, list) else [gradients]
+    def directional_derivative(self, inputs, directions):
+        """The change of K when its inputs move in the given directions: the forward rule.
 
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
+        With dx (n, d), dy (m, d), dgamma, damplitude (each may be None, meaning zero) and
+        E = exp(-gamma D):
 
-    def R_op(self, inputs, eval_points):
-        derivative = _directional_derivative(
-            self._split(inputs), self._split(eval_points), self.openmp
-        )
-        return [derivative]
+            dK[i, j] = -K[i, j] * (dgamma[j] * D[i, j]
+                                   + 2 gamma[j] * (x[i] - y[j]) . (dx[i] - dy[j]))
+                       + damplitude[j] * E[i, j]
+
+        The inner products are expanded into matrix products about the mean of y, so that data far
+        from the origin lose no digits. None when all directions are.
+        """
+        if all(d is None for d in directions):
+            return None
+        unit = self(*(list(inputs[:-1]) + [T.ones((), dtype=inputs[0].dtype)]))
+        x, y, gamma, amplitude = self.with_y(inputs)
+        dx, dy, dgamma, damplitude = self.with_y(directions)
+        x, y = _centred(x, y)
+        terms = []
+        if dgamma is not None:
+            distance = _row_products(x, x) + _row_products(y, y).T - 2 * T.dot(x, y.T)
+            terms.append(dgamma * distance)
+        if dx is not None:
+            terms.append(2 * gamma * (_row_products(x, dx) - T.dot(dx, y.T)))
+        if dy is not None:
+            terms.append(2 * gamma * (_row_products(y, dy).T - T.dot(x, dy.T)))
+        if not terms:
+            return damplitude * unit
+        change = -amplitude * sum(terms[1:], terms[0])
+        return (change if damplitude is None else change + damplitude) * unit
 
 
-class RBFKernelGrad(_RBFOp):
+class RBFKernelGrad(_GradientOp):
     """Gradients of sum(grad_output * K) with respect to the inputs of RBFKernel.
 
     Inputs: those of RBFKernel, then grad_output (n, m). Outputs: one for each name in `wrt`, in
-    the order x, y, gamma, amplitude, with the type of that input (no y when symmetric). K is
-    recomputed tile by tile: nothing of size n * m is stored. Where a row of x equals a centre its
-    contribution is exactly zero. docs/gradients.md has the derivation.
+    the order x, y, gamma, amplitude (no y when symmetric). K is recomputed tile by tile: nothing of
+    size n * m is stored. Where a row of x equals a centre its contribution is exactly zero.
+    docs/gradients.md has the derivation.
     """
 
     __props__ = ("symmetric", "wrt")
 
     def __init__(self, symmetric=False, wrt=None, openmp=True):
-        _RBFOp.__init__(self, openmp)
         self.symmetric = bool(symmetric)
-        possible = tuple(n for n in INPUT_NAMES if not (self.symmetric and n == "y"))
-        wrt = possible if wrt is None else tuple(wrt)
-        if not wrt or wrt != tuple(n for n in possible if n in wrt):
-            raise ValueError(
-                "RBFKernelGrad: wrt must name some of %s, in this order, but is %s."
-                % (possible, wrt)
-            )
-        self.wrt = wrt
+        self.openmp = openmp
+        _GradientOp.__init__(self, wrt, openmp)
 
-    def make_node(self, *inputs):
-        inputs = self._as_inputs(inputs, extra=("grad_output",))
-        by_name = dict(zip(INPUT_NAMES, self._split(inputs)))
-        return Apply(self, inputs, [by_name[n].type() for n in self.wrt])
+    def forward_op(self):
+        return RBFKernel(self.symmetric, openmp=self.openmp)
 
-    def infer_shape(self, *args):
-        by_name = dict(zip(INPUT_NAMES, self._split(args[-1])))
-        return [by_name[n] for n in self.wrt]
+    def narrowed(self, wrt):
+        return RBFKernelGrad(self.symmetric, wrt=wrt, openmp=self.openmp)
 
     def perform(self, node, inputs, output_storage):
-        gradients = dict(
-            zip(INPUT_NAMES, reference.rbf_kernel_grad(*self._split(inputs)))
-        )
+        names = ("x", "y", "gamma", "amplitude")
+        values = self.forward_op().with_y(inputs)
+        gradients = dict(zip(names, reference.rbf_kernel_grad(*values)))
         if self.symmetric:
             gradients["x"] = gradients["x"] + gradients["y"]
-        for n, storage, output in zip(self.wrt, output_storage, node.outputs):
-            storage[0] = np.asarray(gradients[n], dtype=output.dtype)
+        self._store(node, output_storage, gradients)
 
     def c_code(self, node, name, inputs, outputs, sub):
-        x, y, gamma, amplitude, grad_output = self._split(inputs)
-        wanted = dict(zip(self.wrt, outputs))
-        return """
-        {
-            if (rbf_gradient_apply(%(inputs)s, %(outputs)s, %(symmetric)d,
-                                   rbf_gradient_%(suffix)s) != 0) {
-                %(fail)s
-            }
-        }
-        """ % dict(
-            suffix=self._c_suffix(node),
-            inputs=", ".join((x, y, gamma, amplitude, grad_output)),
-            outputs=", ".join("&" + wanted[n] if n in wanted else "NULL" for n in INPUT_NAMES),
-            symmetric=self.symmetric,
-            fail=sub["fail"],
-        )
-
-    def _contraction(self, inputs, directions):
-        """sum(grad_output * dK) with dK the change of K in the given directions, and dK itself.
-
-        Its derivatives are all that second order needs: both the reverse and the forward rule
-        contract the (symmetric) matrix of second derivatives with one direction.
-        """
-        derivative = _directional_derivative(inputs[:4], directions, self.openmp)
-        return (inputs[4] * derivative).sum(), derivative
-
-    def L_op(self, inputs, outputs, output_gradients):
-        # Copies, so that the gradient below stops at this node's inputs even where one of them
-        # is computed from another.
-        copies = [T.tensor_copy(v) for v in inputs]
-        given = dict(zip(self.wrt, output_gradients))
-        directions = [
-            None if isinstance(getattr(g, "type", DisconnectedType()), DisconnectedType) else g
-            for g in (given.get("x" if self.symmetric and n == "y" else n) for n in INPUT_NAMES)
-        ]
-        if all(direction is None for direction in directions):
-            return [DisconnectedType()() for _ in inputs]
-        total, derivative = self._contraction(self._split(copies), directions)
-        gradients = theano_grad(
-            total,
-            copies[:-1],
-            consider_constant=[d for d in directions if d is not None] + [copies[-1]],
-            disconnected_inputs="ignore",
-        )
-        return list(gradients) + [derivative]
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
-
-    def R_op(self, inputs, eval_points):
-        copies = [T.tensor_copy(v) for v in inputs]
-        x, y, gamma, amplitude, grad_output = self._split(copies)
-        directions = self._split(eval_points)
-        change = T.zeros_like(grad_output).sum()
-        if any(d is not None for d in directions[:4]):
-            change += self._contraction(
-                (x, y, gamma, amplitude, grad_output), directions[:4]
-            )[0]
-        if directions[4] is not None:
-            kernel = RBFKernel(self.symmetric, openmp=self.openmp)(*copies[:-1])
-            change += (directions[4] * kernel).sum()
-        names = [n for n in INPUT_NAMES if not (self.symmetric and n == "y")]
-        return theano_grad(
-            change,
-            [copies[names.index(n)] for n in self.wrt],
-            consider_constant=[d for d in directions if d is not None] + [copies[-1]],
-            disconnected_inputs="ignore",
-        )
+        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
+        names = ("x", "y", "gamma", "amplitude")
+        arguments = self.forward_op().with_y(inputs) + tuple(wanted.get(n, "NULL") for n in names)
+        arguments += ("%d" % self.symmetric,)
+        return self._c_call(node, "rbf_gradient_apply", "rbf_gradient", arguments, sub)
 
 
-def _directional_derivative(inputs, directions, openmp):
-    """The change of K when its inputs move in the given directions: the forward rule.
+class RBFDot(_ForwardOp):
+    """P[i] = sum_j exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2) * weights[j], K never stored.
 
-    With dx (n, d), dy (m, d), dgamma, damplitude (each may be None, meaning zero) and
-    E = exp(-gamma D):
-
-        dK[i, j] = -K[i, j] * (dgamma[j] * D[i, j]
-                               + 2 gamma[j] * (x[i] - y[j]) . (dx[i] - dy[j]))
-                   + damplitude[j] * E[i, j]
-
-    The inner products are expanded into matrix products about the mean of y, so that data far
-    from the origin lose no digits. Returns None when all directions are.
+    Inputs x (n, d), y (m, d), gamma () or (m,), weights (m, p); output P (n, p). Memory
+    O((n + m)(d + p)). An amplitude is a factor of the rows of weights. Sums over j go in blocks,
+    which are added in double. Otherwise as RBFKernel.
     """
-    x, y, gamma, amplitude = inputs
-    dx, dy, dgamma, damplitude = directions
-    if all(direction is None for direction in directions):
-        return None
-    symmetric = y is x
-    kernel_inputs = (x, gamma) if symmetric and not gamma.ndim else (x, y, gamma)
-    unit = RBFKernel(symmetric=len(kernel_inputs) == 2, openmp=openmp)(
-        *(kernel_inputs + (T.ones((), dtype=x.dtype),))
-    )
-    centre = disconnected_grad(y.sum(axis=0) / T.cast(T.maximum(y.shape[0], 1), y.dtype))
-    x = x - centre
-    y = y - centre
-    exponent = None
 
-    def add(term):
-        return term if exponent is None else exponent + term
+    __props__ = ("input_names",)
+    input_names = ("x", "y", "gamma", "weights")
 
-    if dgamma is not None:
-        distance = (
-            T.sqr(x).sum(axis=1, keepdims=True)
-            + T.sqr(y).sum(axis=1, keepdims=True).T
-            - 2 * T.dot(x, y.T)
+    def __init__(self, openmp=True):
+        _RBFOp.__init__(self, openmp)
+
+    def gradient_op(self):
+        return RBFDotGrad(openmp=self.openmp)
+
+    def make_node(self, *inputs):
+        inputs = self._as_inputs(inputs, self.input_names)
+        x, _, _, weights = inputs
+        output = T.TensorType(x.dtype, (x.broadcastable[0], weights.broadcastable[1]))()
+        return Apply(self, inputs, [output])
+
+    def infer_shape(self, *args):
+        x_shape, _, _, weights_shape = args[-1]
+        return [(x_shape[0], weights_shape[1])]
+
+    def perform(self, node, inputs, output_storage):
+        output_storage[0][0] = reference.rbf_dot(*inputs)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = tuple(inputs) + ("&" + outputs[0],)
+        return self._c_call(node, "rbf_product_apply", "rbf_product", arguments, sub)
+
+    def directional_derivative(self, inputs, directions):
+        """The change of P in the given directions (None: zero), again without K.
+
+        dK as in RBFKernel.directional_derivative; every inner product of a row of x with a row of
+        y is taken apart, so that dK W is a sum of products of K with more columns:
+
+            sum_j K[i, j] (a[i] . b[j]) W[j] = sum_k a[i, k] (K (b[:, k] * W))[i]
+
+        All of them are columns of one product.
+        """
+        if all(d is None for d in directions):
+            return None
+        x, y, gamma, weights = inputs
+        dx, dy, dgamma, dweights = directions
+        columns = weights.shape[1]
+        centred_x, centred_y = _centred(x, y)
+        scaled = _as_column(gamma) * weights
+        factors = []  # (a, weights), meaning a[i] * (K weights)[i]; a None meaning 1
+
+        def add_inner_products(a, b, w):
+            blocks = b.dimshuffle(0, 1, "x") * w.dimshuffle(0, "x", 1)
+            factors.append((a, blocks.reshape((b.shape[0], b.shape[1] * columns))))
+
+        if dweights is not None:
+            factors.append((None, dweights))
+        if dgamma is not None:
+            w = -_as_column(dgamma) * weights
+            factors.append((_row_products(centred_x, centred_x), w))
+            factors.append((None, _row_products(centred_y, centred_y) * w))
+            add_inner_products(-2 * centred_x, centred_y, w)
+        if dx is not None:
+            factors.append((-2 * _row_products(centred_x, dx), scaled))
+            add_inner_products(2 * dx, centred_y, scaled)
+        if dy is not None:
+            factors.append((None, -2 * _row_products(centred_y, dy) * scaled))
+            add_inner_products(2 * centred_x, dy, scaled)
+        product = self(x, y, gamma, T.concatenate([w for _, w in factors], axis=1))
+        total = T.zeros_like(product[:, :columns])
+        start = 0
+        for a, w in factors:
+            part = product[:, start : start + w.shape[1]]
+            start = start + w.shape[1]
+            if a is not None:
+                part = part.reshape((x.shape[0], a.shape[1], columns))
+                part = (a.dimshuffle(0, 1, "x") * part).sum(axis=1)
+            total = total + part
+        return total
+
+
+class RBFDotGrad(_GradientOp):
+    """Gradients of sum(grad_output * P) with respect to the inputs of RBFDot, again without K.
+
+    Inputs: those of RBFDot, then grad_output (n, p). Outputs: one for each name in `wrt`, in the
+    order x, y, gamma, weights.
+    """
+
+    __props__ = ("wrt",)
+
+    def __init__(self, wrt=None, openmp=True):
+        self.openmp = openmp
+        _GradientOp.__init__(self, wrt, openmp)
+
+    def forward_op(self):
+        return RBFDot(openmp=self.openmp)
+
+    def narrowed(self, wrt):
+        return RBFDotGrad(wrt=wrt, openmp=self.openmp)
+
+    def perform(self, node, inputs, output_storage):
+        gradients = reference.rbf_dot_grad(*inputs)
+        self._store(node, output_storage, dict(zip(RBFDot.input_names, gradients)))
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
+        arguments = tuple(inputs) + tuple(wanted.get(n, "NULL") for n in RBFDot.input_names)
+        return self._c_call(
+            node, "rbf_product_gradient_apply", "rbf_product_gradient", arguments, sub
         )
-        exponent = add(dgamma * distance)
-    if dx is not None:
-        exponent = add(2 * gamma * ((x * dx).sum(axis=1, keepdims=True) - T.dot(dx, y.T)))
-    if dy is not None:
-        exponent = add(2 * gamma * ((y * dy).sum(axis=1, keepdims=True).T - T.dot(x, dy.T)))
-    if exponent is None:
-        return damplitude * unit
-    change = -amplitude * exponent
-    if damplitude is not None:
-        change = change + damplitude
-    return change * unit
+
+
+def _centred(x, y):
+    """x and y about the mean of y: their differences stay, their products lose fewer digits."""
+    centre = disconnected_grad(y.sum(axis=0) / T.cast(T.maximum(y.shape[0], 1), y.dtype))
+    return x - centre, y - centre
+
+
+def _row_products(a, b):
+    """Inner products of the rows of two matrices, as a column."""
+    return (a * b).sum(axis=1, keepdims=True)
+
+
+def _as_column(value):
+    """A per-centre vector as a column, a scalar as it is."""
+    return value.dimshuffle(0, "x") if value.ndim else value
 
 
 @register_canonicalize("fast_compile")
-@local_optimizer([RBFKernelGrad])
-def local_rbf_gradient_only_what_is_used(node, *args):
-    """Replace an RBFKernelGrad some of whose outputs have no clients by one without them.
+@local_optimizer([RBFKernelGrad, RBFDotGrad])
+def local_rbf_gradient_only_what_is_used(node, fgraph):
+    """Replace a gradient Op some of whose outputs have no clients by one without them.
 
     Theano removes whole nodes that nobody needs, not single outputs; T.grad always asks an Op for
     the gradients of all its inputs.
     """
-    if not isinstance(node.op, RBFKernelGrad):
-        return False
-    used = [n for n, output in zip(node.op.wrt, node.outputs) if getattr(output, "clients", True)]
+    used = [n for n, output in zip(node.op.wrt, node.outputs) if clients(fgraph, output)]
     if not used or len(used) == len(node.outputs):
         return False
-    smaller = RBFKernelGrad(node.op.symmetric, wrt=used, openmp=node.op.openmp)
-    replacements = smaller(*node.inputs, return_list=True)
+    replacements = node.op.narrowed(used)(*node.inputs, return_list=True)
     old = [output for n, output in zip(node.op.wrt, node.outputs) if n in used]
     return dict(zip(old, replacements))

@@ -12,29 +12,38 @@ _BLOCK_BYTES = 1 << 22
 _BLOCK_COLUMNS = 64
 
 
-def check_shapes(x, y, gamma, amplitude, grad_output=None):
+def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None):
     """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together.
 
-    Shapes: x (n, d), y (m, d), gamma () or (m,), amplitude () or (m,), grad_output (n, m).
+    Shapes: x (n, d), y (m, d), gamma () or (m,), amplitude () or (m,), weights (m, p), grad_output
+    (n, p) with weights, (n, m) without.
     """
+    name = "rbf_kernel" if weights is None else "rbf_dot"
     if x.shape[1] != y.shape[1]:
         raise ValueError(
-            "rbf_kernel: x and y must have the same number of columns (d), but x has shape "
-            "(%d, %d) and y has shape (%d, %d). Pass centres as rows: for weights of shape "
-            "(d, m) pass W.T." % (x.shape + y.shape)
+            "%s: x and y must have the same number of columns (d), but x has shape (%d, %d) and "
+            "y has shape (%d, %d). Pass centres as rows: for weights of shape (d, m) pass W.T."
+            % ((name,) + x.shape + y.shape)
         )
-    for name, value in (("gamma", gamma), ("amplitude", amplitude)):
-        if value.ndim and value.shape[0] != y.shape[0]:
+    for argument, value in (("gamma", gamma), ("amplitude", amplitude)):
+        if value is not None and value.ndim and value.shape[0] != y.shape[0]:
             raise ValueError(
-                "rbf_kernel: %s must be a scalar or have one entry per row of y (m), but %s has "
-                "shape (%d,) and y has shape (%d, %d)."
-                % ((name, name, value.shape[0]) + y.shape)
+                "%s: %s must be a scalar or have one entry per row of y (m), but %s has shape "
+                "(%d,) and y has shape (%d, %d)."
+                % ((name, argument, argument, value.shape[0]) + y.shape)
             )
-    if grad_output is not None and grad_output.shape != (x.shape[0], y.shape[0]):
+    if weights is not None and weights.shape[0] != y.shape[0]:
         raise ValueError(
-            "rbf_kernel: the gradient of the output must have shape (n, m) = (%d, %d), but has "
-            "shape (%d, %d)." % ((x.shape[0], y.shape[0]) + grad_output.shape)
+            "%s: weights must have one row per row of y (m), but weights has shape (%d, %d) and "
+            "y has shape (%d, %d)." % ((name,) + weights.shape + y.shape)
         )
+    if grad_output is not None:
+        expected = (x.shape[0], y.shape[0] if weights is None else weights.shape[1])
+        if grad_output.shape != expected:
+            raise ValueError(
+                "%s: the gradient of the output must have shape (%d, %d), but has shape (%d, %d)."
+                % ((name,) + expected + grad_output.shape)
+            )
 
 
 def _row_blocks(x, y):
@@ -86,7 +95,7 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
 
     Returns the four arrays in that order. docs/gradients.md derives them.
     """
-    check_shapes(x, y, gamma, amplitude, grad_output)
+    check_shapes(x, y, gamma, amplitude, grad_output=grad_output)
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     dx = np.zeros(x.shape, dtype=x.dtype)
     dy = np.zeros(y.shape, dtype=y.dtype)
@@ -108,3 +117,38 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
     if amplitude.ndim == 0:
         damplitude = damplitude.sum()
     return dx, dy, np.asarray(dgamma), np.asarray(damplitude)
+
+
+def rbf_dot(x, y, gamma, weights):
+    """P[i] = sum_j exp(-gamma[j] * D[i, j]) * weights[j], shape (n, p), in blocks of rows.
+
+    x (n, d), y (m, d), gamma () or (m,), weights (m, p), all of one floating dtype.
+    """
+    check_shapes(x, y, gamma, weights=weights)
+    product = np.empty((x.shape[0], weights.shape[1]), dtype=x.dtype)
+    for rows in _row_blocks(x, y):
+        product[rows] = rbf_kernel(x[rows], y, gamma, x.dtype.type(1)).dot(weights)
+    return product
+
+
+def rbf_dot_grad(x, y, gamma, weights, grad_output):
+    """Gradients of sum(grad_output * rbf_dot) with respect to x, y, gamma and weights.
+
+    With H = grad_output (n, p) and E = exp(-gamma D): those of rbf_kernel_grad for G = H W^T and
+    amplitude 1, and dweights = E^T H (m, p). Returns the four arrays in that order.
+    """
+    check_shapes(x, y, gamma, weights=weights, grad_output=grad_output)
+    dx = np.zeros(x.shape, dtype=x.dtype)
+    dy = np.zeros(y.shape, dtype=y.dtype)
+    dgamma = np.zeros(gamma.shape, dtype=x.dtype)
+    dweights = np.zeros(weights.shape, dtype=x.dtype)
+    one = x.dtype.type(1)
+    for rows in _row_blocks(x, y):
+        block = x[rows], y, gamma
+        dx[rows], more_y, more_gamma, _ = rbf_kernel_grad(
+            *(block + (one, grad_output[rows].dot(weights.T)))
+        )
+        dy += more_y
+        dgamma += more_gamma
+        dweights += rbf_kernel(*(block + (one,))).T.dot(grad_output[rows])
+    return dx, dy, dgamma, dweights

@@ -29,14 +29,20 @@ try:
     from theano.gof import local_optimizer as _local_optimizer
     from theano.gof.graph import io_toposort
     from theano.gof.null_type import NullType
+    from theano.gof.opt import Optimizer as GlobalOptimizer
 except ImportError:  # Theano-PyMC 1.1
     from theano.graph.basic import Apply, Constant, Variable, io_toposort
     from theano.graph.fg import FunctionGraph, InconsistencyError
     from theano.graph.null_type import NullType
     from theano.graph.op import Op, OpenMPOp
-    from theano.graph.opt import TopoOptimizer
+    from theano.graph.opt import GlobalOptimizer, TopoOptimizer
     from theano.graph.opt import local_optimizer as _local_optimizer
     from theano.graph.optdb import EquilibriumDB, SequenceDB
+
+try:
+    from theano.scan_module.scan_op import Scan
+except ImportError:  # Theano-PyMC 1.1
+    from theano.scan.op import Scan
 
 __all__ = [
     "Apply",
@@ -44,10 +50,12 @@ __all__ = [
     "DisconnectedType",
     "EquilibriumDB",
     "FunctionGraph",
+    "GlobalOptimizer",
     "InconsistencyError",
     "NullType",
     "Op",
     "OpenMPOp",
+    "Scan",
     "SequenceDB",
     "TopoOptimizer",
     "Variable",

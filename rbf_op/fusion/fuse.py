@@ -1,0 +1,125 @@
+"""fuse: Gaussian kernels in an existing graph replaced by the fused node.
+
+The front of this package: finds the kernels by way of search.py and rebuilds the graph around them.
+May import Theano by way of theano_api.
+"""
+
+from rbf_op.fusion.report import Report
+from rbf_op.fusion.search import find_kernels
+from rbf_op.theano_api import Variable
+
+
+def fuse(outputs, report=False):
+    """The same expressions, with every Gaussian kernel in them computed by one fused node.
+
+    Finds exp(-gamma * ||x_i - y_j||^2), with its parameters and any factor, however it is spelled:
+    expanded norms, broadcast differences, loops by theano.map and theano.scan. Call it before
+    theano.grad, so that the gradient is fused too:
+
+        cost, = fuse([cost])
+        gradients = theano.grad(cost, parameters)
+
+    Parameters
+    ----------
+    outputs : Theano variable, or list or tuple of them
+        What is to be computed. Give all that is computed together: a squared distance which
+        another of the outputs needs is then not computed twice.
+    report : bool
+        Return (outputs, report) instead; see fuse_report.
+
+    Returns
+    -------
+    The outputs in the form given (a variable, a list or a tuple), of the same types. What contains
+    no kernel is returned as it is. Values and gradients equal the original's to rounding, and are
+    better where the original cancels or is NaN (coincident points under a square root). A kernel
+    is replaced only if the algebra proves it equal.
+
+    Raises
+    ------
+    TypeError
+        If outputs is neither a Theano variable nor a list or tuple of them.
+    """
+    given = _as_list(outputs)
+    replaced, found, _ = fuse_graph(given)
+    if isinstance(outputs, (list, tuple)):
+        result = type(outputs)(replaced) if type(outputs) in (list, tuple) else list(replaced)
+    else:
+        (result,) = replaced
+    return (result, found) if report else result
+
+
+def fuse_report(outputs):
+    """What fuse(outputs) would do: a list of Candidate, which prints as a table of reasons.
+
+    Each has `fused`, and either the parameters that were matched or the reason why the expression
+    was left alone.
+    """
+    return fuse_graph(_as_list(outputs))[1]
+
+
+def _as_list(outputs):
+    given = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    for output in given:
+        if not isinstance(output, Variable):
+            raise TypeError(
+                "fuse: outputs must be a Theano variable or a list of Theano variables, but got "
+                "%s of type %s." % (output, type(output).__name__)
+            )
+    return given
+
+
+def fuse_graph(outputs, kept=()):
+    """(outputs, Report, {original: rebuilt}) with the kernels in a list of outputs fused.
+
+    `kept` variables stay what the outputs are computed from; if their own inputs contain a kernel,
+    the mapping has what they became.
+    """
+    replacements, report = find_kernels(outputs, kept)
+    if not replacements:
+        return list(outputs), report, {}
+    rebuilt = rebuild(outputs, dict(replacements))
+    return [rebuilt.get(v, v) for v in outputs], report, rebuilt
+
+
+def rebuild(outputs, replacements):
+    """{original: new} for all that changes when variables are replaced, replacements included."""
+    new, changed = {}, {}
+    stack = list(outputs)
+    while stack:
+        variable = stack[-1]
+        if variable in new:
+            stack.pop()
+            continue
+        if variable in replacements:
+            target = replacements[variable]
+            if target not in new:
+                stack.append(target)
+                continue
+            stack.pop()
+            new[variable] = new[target]
+            changed[variable] = new[variable]
+            continue
+        node = variable.owner
+        if node is None:
+            stack.pop()
+            new[variable] = variable
+            continue
+        waiting = [v for v in node.inputs if v not in new]
+        if waiting:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        inputs = [new[v] for v in node.inputs]
+        if all(a is b for a, b in zip(inputs, node.inputs)):
+            for v in node.outputs:
+                if v not in replacements:
+                    new[v] = v
+            continue
+        clone = node.clone_with_new_inputs(inputs)
+        for old, copy in zip(node.outputs, clone.outputs):
+            if old not in replacements:
+                new[old] = changed[old] = copy
+    return changed
+
+
+__all__ = ["Report", "fuse", "fuse_graph", "fuse_report", "rebuild"]

@@ -1,0 +1,237 @@
+"""Finding the Gaussian kernel in a polynomial: exponent = -gamma * sum_k (A_ik - B_jk)^2 + rest.
+
+Multiplied out, a squared distance has three terms, -G A^2, -G B^2 and 2 G A B. From the third
+(the only one that ties a row i to a column j) the other two are known up to what they must
+multiply to; then A, B and G follow by division. Nothing is assumed about the spelling.
+Pure algebra; whether a leaf may be negative is asked of a function given by the caller.
+"""
+
+from collections import namedtuple
+from fractions import Fraction
+
+from rbf_op.fusion.algebra import (
+    Absolute,
+    Bound,
+    Bounded,
+    Extent,
+    Leaf,
+    Sum,
+    multiply,
+    power_of,
+    product_of,
+    product_symbols,
+    rename,
+    symbols_of,
+)
+
+# coefficient * weight * sum over `bounds` of (rows - columns)^2: one squared distance.
+# rows and columns are (coefficient, product); weight is a product free of the bounds.
+Distance = namedtuple("Distance", "coefficient weight rows columns bounds")
+
+_HALF = Fraction(1, 2)
+
+
+class NoMatch(Exception):
+    """The polynomial is not the exponent of a Gaussian kernel; the message says why."""
+
+
+def find_distances(polynomial, row, column, is_positive, tolerance):
+    """([Distance], rest) with polynomial = sum of the distances + rest.
+
+    `row` and `column` are the symbols i and j; `is_positive(key)` tells whether a leaf is known to
+    be positive. Coefficients of floating-point constants may differ by the relative `tolerance`.
+    Raises NoMatch if the polynomial ties rows to columns in some other way.
+    """
+    terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
+    crosses = [t for t in terms if _is_cross(t, row, column)]
+    if not crosses:
+        raise NoMatch("the exponent has no term that ties rows to columns")
+    left = dict(polynomial)
+    distances, reasons = [], []
+    for cross in crosses:
+        if cross.product not in left:
+            continue
+        try:
+            distance, used = _complete(cross, terms, left, row, column, is_positive, tolerance)
+        except NoMatch as error:
+            # Perhaps gamma[j] * x[i]**2, which a later product x[i] * y[j] accounts for.
+            reasons.append(str(error))
+            continue
+        distances.append(distance)
+        for term in used:
+            del left[term.product]
+    for product in left:
+        if {row, column} <= product_symbols(product):
+            reasons.append("the exponent has a term that is no part of a squared distance")
+            raise NoMatch(reasons[0])
+    return distances, left
+
+
+_Term = namedtuple("_Term", "coefficient flat bounds product")
+
+
+def _flatten(coefficient, product, row, column):
+    """A term with the sums around its row and column entries opened."""
+    flat, bounds = product, []
+    while True:
+        sums = [
+            factor
+            for factor, power in flat
+            if isinstance(factor, Sum) and power == 1 and symbols_of(factor) & {row, column}
+        ]
+        if len(sums) != 1:
+            break
+        (factor,) = sums
+        if bounds and not _only_sum(flat, factor, bounds):
+            break
+        bound = Bound(-1 - len(bounds))
+        flat = product_of(
+            flat - {(factor, Fraction(1))}, rename(factor.product, Bound(factor.height), bound)
+        )
+        bounds.append(bound)
+    return _Term(coefficient, flat, tuple(bounds), product)
+
+
+def _only_sum(flat, factor, bounds):
+    """Whether nothing else is summed: sum_k (sum_l ...), not sum_k a_k (sum_l b_kl)."""
+    others = product_symbols(flat - {(factor, Fraction(1))})
+    return not (others & set(bounds))
+
+
+def _is_cross(term, row, column):
+    """Whether entries of a row and of a column meet in the same sum (or both outside any)."""
+    inner = [f for f, _ in term.flat if not term.bounds or symbols_of(f) & set(term.bounds)]
+    symbols = [symbols_of(factor) for factor in inner]
+    return any(row in s and column not in s for s in symbols) and any(
+        column in s and row not in s for s in symbols
+    )
+
+
+def _part(product, symbol):
+    return frozenset(item for item in product if symbol in symbols_of(item[0]))
+
+
+def _complete(cross, terms, left, row, column, is_positive, tolerance):
+    """The squared distance that `cross` is the mixed term of, and the terms it consists of."""
+    target = power_of(cross.flat, 2)
+    reason = "no squares of the rows and columns complete its product of the two"
+    for columns_term in terms:
+        if columns_term.product not in left or columns_term.bounds != cross.bounds:
+            continue
+        for rows_term in terms:
+            if rows_term.product not in left or rows_term is columns_term:
+                continue
+            if rows_term.bounds != cross.bounds or cross in (rows_term, columns_term):
+                continue
+            if product_of(rows_term.flat, columns_term.flat) != target:
+                continue
+            squares = rows_term.coefficient * columns_term.coefficient * 4
+            if not _close(squares, cross.coefficient**2, tolerance):
+                reason = "the coefficients of its squares and of its product do not fit"
+                continue
+            try:
+                distance = _divide(cross, rows_term, columns_term, row, column, is_positive)
+            except NoMatch as error:
+                reason = str(error)
+                continue
+            return distance, (cross, rows_term, columns_term)
+    raise NoMatch(reason)
+
+
+def _divide(cross, rows_term, columns_term, row, column, is_positive):
+    bounds = set(cross.bounds)
+    # What the square of the rows has of the column index belongs to the weight, not to B.
+    columns = product_of(
+        _part(cross.flat, column), power_of(_part(rows_term.flat, column), Fraction(-1))
+    )
+    weight = product_of(columns_term.flat, power_of(columns, Fraction(-2)))
+    coefficient = columns_term.coefficient
+    rows = product_of(
+        cross.flat, power_of(product_of(weight, columns), Fraction(-1))
+    )
+    rows_coefficient = cross.coefficient / (-2 * coefficient)
+    weights = frozenset(item for item in weight if symbols_of(item[0]) & bounds)
+    if weights:
+        if any(symbols_of(f) & {row, column} for f, _ in weights):
+            raise NoMatch("its weights differ from one pair of row and column to the next")
+        for factor, power in weights:
+            even = power.denominator == 1 and power.numerator % 2 == 0
+            if not even and not _positive(factor, is_positive):
+                raise NoMatch(
+                    "the weights of its features may be zero or negative; written as a square, "
+                    "an exp or a softplus they could be fused"
+                )
+        root = power_of(weights, _HALF)
+        rows, columns = product_of(rows, root), product_of(columns, root)
+        weight = weight - weights
+    if column in product_symbols(rows) or row in product_symbols(columns):
+        raise NoMatch("rows and columns are not apart in its product")
+    if row not in product_symbols(rows) or column not in product_symbols(columns):
+        raise NoMatch("its product does not depend on both row and column")
+    for product in (rows, columns):
+        if not bounds <= product_symbols(product):
+            raise NoMatch("a sum runs over features that rows or columns do not have")
+    return Distance(
+        coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds
+    )
+
+
+def _close(a, b, tolerance):
+    return abs(a - b) <= tolerance * abs(b)
+
+
+def _positive(factor, is_positive):
+    return isinstance(factor, Leaf) and is_positive(factor.key)
+
+
+def product_nonnegative(product, is_nonnegative):
+    """Whether a product is known never to be negative."""
+    for factor, power in product:
+        if power.denominator == 1 and power.numerator % 2 == 0:
+            continue
+        if power.denominator == 2:  # a square root is not negative
+            continue
+        if isinstance(factor, (Extent, Absolute)):
+            continue
+        if isinstance(factor, Leaf) and is_nonnegative(factor.key):
+            continue
+        if isinstance(factor, Sum) and product_nonnegative(factor.product, is_nonnegative):
+            continue
+        return False
+    return True
+
+
+def sign(polynomial, row, column, is_positive, is_nonnegative, tolerance):
+    """1 if the polynomial is known to be >= 0 everywhere, -1 if <= 0, else None."""
+    try:
+        distances, rest = find_distances(polynomial, row, column, is_positive, tolerance)
+    except NoMatch:
+        distances, rest = [], polynomial
+    signed = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
+    if not all(product_nonnegative(product, is_nonnegative) for _, product in signed):
+        return None
+    if all(c >= 0 for c, _ in signed):
+        return 1
+    if all(c <= 0 for c, _ in signed):
+        return -1
+    return None
+
+
+def split_bounded(polynomial):
+    """(inner, rest, limits) with polynomial = m * clip(u, low, high) + rest and inner = m * u.
+
+    limits is (coefficient, product, low, high), the first two being m; None if nothing is limited,
+    and then inner is the polynomial and rest is empty.
+    """
+    found = [
+        (p, c, f, power) for p, c in polynomial.items() for f, power in p if isinstance(f, Bounded)
+    ]
+    if not found:
+        return polynomial, {}, None
+    if len(found) > 1 or found[0][3] != 1:
+        raise NoMatch("it is limited (clip, maximum, minimum) more than once")
+    product, coefficient, bounded, _ = found[0]
+    factor = product - {(bounded, Fraction(1))}
+    inner = multiply({factor: coefficient}, dict(bounded.terms))
+    rest = {p: c for p, c in polynomial.items() if p != product}
+    return inner, rest, (coefficient, factor, bounded.low, bounded.high)

@@ -1,0 +1,880 @@
+"""From a Theano graph to algebra.py's polynomials: the expression at one position of its indices.
+
+Reading goes from the result to the inputs with an index for each axis, so that whatever only moves
+entries about (dimshuffle, reshape, repeat, tile, diagonal, loops) merely changes the index. What is
+not understood becomes a leaf. May import Theano by way of theano_api.
+"""
+
+import math
+from collections import namedtuple
+from fractions import Fraction
+
+import numpy as np
+import theano.scalar as scalar_ops
+import theano.tensor as T
+from theano.tensor.blas import BatchedDot
+from theano.tensor.subtensor import Subtensor
+
+from rbf_op.fusion import matching
+from rbf_op.fusion.algebra import (
+    Absolute,
+    Bounded,
+    Extent,
+    Fixed,
+    Gathered,
+    Leaf,
+    Symbol,
+    TooManyTerms,
+    add,
+    multiply,
+    number,
+    of_factor,
+    positions_of,
+    power_of,
+    product_of,
+    scale,
+    single,
+    sum_over,
+)
+from rbf_op.fusion.values import UnknownSize, all_entries, index_constant, scalar_constant, subtensor_indices
+from rbf_op.theano_api import Constant, clone
+
+# How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
+# is one factor, and a sum or product of matrices is taken apart only if one term comes out
+# (SCALE). Inside a square or a matrix product (WHOLE) whatever belongs to rows alone, or to
+# columns alone, is one thing, such as the output of a network's layer.
+# LOGARITHM reads a product of exponentials and of factors before them as a Logarithm.
+LINEAR, SCALE, WHOLE, LOGARITHM = "linear", "scale", "whole", "logarithm"
+
+# exp(exponent) * amplitude; both polynomials, the amplitude of one term.
+Logarithm = namedtuple("Logarithm", "exponent amplitude")
+
+
+_DEEPEST = 150
+
+
+class Unreadable(Exception):
+    """The expression cannot be written over the indices asked for."""
+
+
+class Frame:
+    """One step of a loop: what its inner variables are outside, at the step numbered `step`."""
+
+    def __init__(self, sequences, others, step, parent):
+        self.sequences = sequences
+        self.others = others
+        self.step = step
+        self.parent = parent
+        self._dependence = {}
+
+    def dependence(self, variable):
+        """The steps (symbols) of this loop and those around it that a variable depends on."""
+        known = self._dependence.get(variable)
+        if known is None:
+            if variable in self.sequences:
+                known = {self.step} | self._outside(self.sequences[variable])
+            elif variable in self.others:
+                known = self._outside(self.others[variable])
+            elif variable.owner is None:
+                known = set()
+            else:
+                known = set().union(*(self.dependence(v) for v in variable.owner.inputs))
+            self._dependence[variable] = known
+        return known
+
+    def _outside(self, variable):
+        return set() if self.parent is None else self.parent.dependence(variable)
+
+
+class Reader:
+    """Reads expressions for one candidate, whose rows and columns are numbered by `roots`.
+
+    `passed` collects the variables that were looked through, `opened` those among them that depend
+    on both rows and columns: what a fused node makes superfluous. With `separate`, exponentials of
+    rows or columns alone count as parts of the exponent; otherwise as factors before it.
+    """
+
+    def __init__(self, values, sizes, signs, roots, tolerance, separate=False):
+        self.values = values
+        self.sizes = sizes
+        self.signs = signs
+        self.roots = roots
+        self.tolerance = tolerance
+        self.separate = separate
+        self.opened = set()
+        self.passed = set()
+        self.frames = {}
+        self._memory = {}
+        self._depth = 0
+
+    # -- what an expression depends on -----------------------------------------------------------
+
+    def dependence(self, variable, index, frame):
+        """Which of rows and columns an expression depends on."""
+        found = {s for axis in index for entry in axis for s in positions_of(entry)}
+        if frame is not None:
+            found |= frame.dependence(variable)
+        return found.intersection(self.roots)
+
+    def mixes(self, variable, index, frame):
+        return len(self.dependence(variable, index, frame)) > 1
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def read(self, variable, index, mode=LINEAR, frame=None):
+        """The polynomial of variable[index]."""
+        key = (variable, index, mode, frame)
+        known = self._memory.get(key)
+        if known is None:
+            self._depth += 1
+            try:
+                known = self._read(variable, index, mode, frame)
+            finally:
+                self._depth -= 1
+            self._memory[key] = known
+        return known
+
+    def _read(self, variable, index, mode, frame):
+        if mode is LOGARITHM:
+            return self._read_logarithm(variable, index, frame)
+        value = scalar_constant(variable)
+        if value is not None:
+            if np.isfinite(value):
+                return number(value)
+            return self.leaf(variable, index, mode, frame)
+        node = variable.owner
+        if (
+            node is None
+            or self._depth > _DEEPEST
+            or not variable.dtype.startswith("float")
+            or variable.dtype == "float16"
+        ):
+            return self.leaf(variable, index, mode, frame)
+        for classes, reader in _READERS:
+            if isinstance(node.op, classes):
+                try:
+                    result = reader(self, variable, index, mode, frame)
+                except TooManyTerms:
+                    result = None
+                if result is not None:
+                    self._note_opened(variable, index, frame)
+                    return result
+                break
+        return self.leaf(variable, index, mode, frame)
+
+    def _note_opened(self, variable, index, frame):
+        if frame is None:
+            self.passed.add(variable)
+            if self.mixes(variable, index, frame):
+                self.opened.add(variable)
+
+    # -- products of exponentials ----------------------------------------------------------------
+
+    def _read_logarithm(self, variable, index, frame):
+        node = variable.owner
+        simple = not self.separate and not self.mixes(variable, index, frame)
+        if node is not None and not simple and variable.dtype.startswith("float"):
+            for classes, reader in _LOGARITHM_READERS:
+                if isinstance(node.op, classes):
+                    result = reader(self, variable, index, LOGARITHM, frame)
+                    if result is not None:
+                        self._note_opened(variable, index, frame)
+                        return result
+                    break
+            if frame is not None and (variable in frame.sequences or variable in frame.others):
+                return self.leaf(variable, index, LOGARITHM, frame)
+        if self.mixes(variable, index, frame):
+            raise Unreadable("a factor depends on both row and column")
+        amplitude = self.read(variable, index, SCALE, frame)
+        if len(amplitude) != 1:
+            raise Unreadable("a factor is zero or a sum")
+        return Logarithm({}, amplitude)
+
+    def _logarithm_elemwise(self, variable, index, mode, frame):
+        node = variable.owner
+        op = node.op.scalar_op
+        operands = [
+            (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
+            for v in node.inputs
+        ]
+        if isinstance(op, scalar_ops.Exp):
+            return Logarithm(self.read(*operands[0], mode=LINEAR, frame=frame), number(1))
+        if isinstance(op, scalar_ops.Exp2):
+            exponent = self.read(*operands[0], mode=LINEAR, frame=frame)
+            return Logarithm(scale(exponent, Fraction(math.log(2))), number(1))
+        power = _exponent(op, node)
+        if power is not None:
+            base = self.read(*operands[0], mode=mode, frame=frame)
+            coefficient, product = single(base.amplitude)
+            if power.denominator != 1 and (coefficient, product) != (1, frozenset()):
+                return None
+            amplitude = {power_of(product, power): coefficient ** int(power)}
+            if power.denominator != 1:
+                amplitude = number(1)
+            return Logarithm(scale(base.exponent, power), amplitude)
+        if isinstance(op, scalar_ops.Pow):
+            base, exponent = operands
+            value = scalar_constant(base[0])
+            if value is not None and value > 0 and math.isfinite(value):
+                factor = Fraction(math.log(value))
+                return Logarithm(
+                    scale(self.read(*exponent, mode=LINEAR, frame=frame), factor), number(1)
+                )
+            base = self.read(*base, mode=mode, frame=frame)
+            if base.amplitude != number(1):
+                return None
+            exponent = self.read(*exponent, mode=SCALE, frame=frame)
+            return Logarithm(multiply(base.exponent, exponent), number(1))
+        if isinstance(op, (scalar_ops.Identity, scalar_ops.Neg)) or (
+            isinstance(op, scalar_ops.Cast) and _widens(node.inputs[0].dtype, variable.dtype)
+        ):
+            inner = self.read(*operands[0], mode=mode, frame=frame)
+            if isinstance(op, scalar_ops.Neg):
+                inner = Logarithm(inner.exponent, scale(inner.amplitude, -1))
+            return inner
+        if isinstance(op, scalar_ops.Second):
+            return self.read(*operands[1], mode=mode, frame=frame)
+        if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)):
+            exponent, amplitude = {}, number(1)
+            for position, (v, i) in enumerate(operands):
+                part = self.read(v, i, mode, frame)
+                if isinstance(op, scalar_ops.TrueDiv) and position == 1:
+                    coefficient, product = single(part.amplitude)
+                    part = Logarithm(
+                        scale(part.exponent, -1), {power_of(product, Fraction(-1)): 1 / coefficient}
+                    )
+                exponent = add(exponent, part.exponent)
+                amplitude = multiply(amplitude, part.amplitude)
+            return Logarithm(exponent, amplitude)
+        return None
+
+    def _logarithm_product(self, variable, index, mode, frame):
+        """A product over features of exponentials, which is the exponential of the sum."""
+        source = variable.owner.inputs[0]
+        inner, bounds = self._with_bounds(variable.owner, index, frame)
+        terms = self.read(source, inner, mode, frame)
+        if terms.amplitude != number(1):
+            return None
+        exponent = terms.exponent
+        for bound in bounds:
+            exponent = sum_over(bound, exponent)
+        return Logarithm(exponent, number(1))
+
+    def leaf(self, variable, index, mode, frame):
+        if frame is None:
+            if all(variable.broadcastable):
+                size = self.sizes.of_scalar(variable)
+                if self.sizes.is_shape(size):
+                    return of_factor(Extent(size))
+            return of_factor(Leaf(self.values.key(variable), index))
+        if variable in frame.sequences:
+            outer = frame.sequences[variable]
+            return self.read(outer, ((frame.step,),) + index, mode, frame.parent)
+        if variable in frame.others:
+            return self.read(frame.others[variable], index, mode, frame.parent)
+        outer = outside(variable, frame)
+        if outer is None:
+            raise Unreadable("the loop computes something of each row that cannot be undone")
+        return of_factor(Leaf(self.values.key(outer), index))
+
+    def sign(self, polynomial):
+        """1, -1 or None: the sign that the polynomial is known to have."""
+        row, column = (tuple(self.roots) + (None, None))[:2]
+        return matching.sign(
+            polynomial,
+            row,
+            column,
+            self.is_positive,
+            self.is_nonnegative,
+            self.tolerance,
+        )
+
+    def is_positive(self, key):
+        return self.signs.positive(self.values.variables[key])
+
+    def is_nonnegative(self, key):
+        return self.signs.nonnegative(self.values.variables[key])
+
+    def same(self, first, second):
+        return self.values.key(first) == self.values.key(second)
+
+    # -- Elemwise --------------------------------------------------------------------------------
+
+    def _elemwise(self, variable, index, mode, frame):
+        node = variable.owner
+        op = node.op.scalar_op
+        operands = [
+            (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
+            for v in node.inputs
+        ]
+
+        def operand(position, mode=mode):
+            v, i = operands[position]
+            return self.read(v, i, mode, frame)
+
+        if isinstance(op, (scalar_ops.Add, scalar_ops.Sub)):
+            if mode is not LINEAR and not self.mixes(variable, index, frame):
+                return None
+            parts = [operand(k) for k in range(len(operands))]
+            if isinstance(op, scalar_ops.Sub):
+                parts[1] = scale(parts[1], -1)
+            return add(*parts)
+        if isinstance(op, scalar_ops.Neg):
+            return scale(operand(0), -1)
+        if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)):
+            return self._product(variable, op, operands, mode, frame)
+        if isinstance(op, scalar_ops.Identity):
+            return operand(0)
+        if isinstance(op, scalar_ops.Cast):
+            return operand(0) if _widens(node.inputs[0].dtype, variable.dtype) else None
+        if isinstance(op, scalar_ops.Second):
+            return operand(1)
+        if isinstance(op, scalar_ops.Abs):
+            return self._absolute(variable, index, operands[0], mode, frame)
+        if isinstance(op, (scalar_ops.Maximum, scalar_ops.Minimum, scalar_ops.Clip)):
+            return self._limited(variable, op, operands, mode, frame)
+        if isinstance(op, scalar_ops.Switch):
+            return self._switched(variable, operands, mode, frame)
+        if _exponent(op, node) is not None:
+            return self.power(variable, index, Fraction(1), mode, frame)
+        return None
+
+    def _product(self, variable, op, operands, mode, frame):
+        gated = None if isinstance(op, scalar_ops.TrueDiv) else self._gate(operands, mode, frame)
+        if gated is not None:
+            return gated
+        dependences = [self.dependence(v, i, frame) for v, i in operands]
+        if mode is WHOLE:
+            modes = [WHOLE] * len(operands)
+        else:
+            mixed = [len(d) > 1 for d in dependences]
+            dependent = mixed if any(mixed) else [bool(d) for d in dependences]
+            other = WHOLE if any(mixed) else SCALE
+            alone = LINEAR if sum(dependent) == 1 and mode is LINEAR else other
+            modes = [alone if chosen else SCALE for chosen in dependent]
+            # Under a sum over features a factor is one thing, as it is in a matrix product.
+            modes = [
+                WHOLE if m is SCALE and self._under_sum(i) else m
+                for m, (_, i) in zip(modes, operands)
+            ]
+        result = number(1)
+        for position, ((v, i), its_mode) in enumerate(zip(operands, modes)):
+            if isinstance(op, scalar_ops.TrueDiv) and position == 1:
+                factor = self.power(v, i, Fraction(-1), SCALE if mode is not WHOLE else WHOLE, frame)
+            else:
+                factor = self.read(v, i, its_mode, frame)
+            result = multiply(result, factor)
+        return result
+
+    def _under_sum(self, index):
+        symbols = {s for axis in index for entry in axis for s in positions_of(entry)}
+        return any(isinstance(s, Symbol) and s not in self.roots for s in symbols)
+
+    def _gate(self, operands, mode, frame):
+        """u * (u > 0), which is max(u, 0)."""
+        if len(operands) != 2:
+            return None
+        for (value, index), (gate, _) in (operands, operands[::-1]):
+            node = gate.owner
+            while node is not None and _is_elemwise(node, scalar_ops.Cast):
+                node = node.inputs[0].owner
+            if node is None or not _is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
+                continue
+            if scalar_constant(node.inputs[1]) == 0 and self.same(node.inputs[0], value):
+                result = self._limit(value, index, 0, None, mode, frame)
+                while result is not None and gate is not node.inputs[0]:
+                    self._note_opened(gate, index, frame)
+                    gate = gate.owner.inputs[0]
+                return result
+        return None
+
+    def _switched(self, variable, operands, mode, frame):
+        """switch(u > 0, u, 0) and switch(u < 0, 0, u), which are max(u, 0)."""
+        (condition, _), (yes, yes_index), (no, no_index) = operands
+        node = condition.owner
+        if node is None or scalar_constant(node.inputs[-1]) != 0:
+            return None
+        if _is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
+            (value, index), other = (yes, yes_index), no
+        elif _is_elemwise(node, (scalar_ops.LT, scalar_ops.LE)):
+            (value, index), other = (no, no_index), yes
+        else:
+            return None
+        if scalar_constant(other) != 0 or not self.same(node.inputs[0], value):
+            return None
+        result = self._limit(value, index, 0, None, mode, frame)
+        if result is not None:
+            self._note_opened(condition, index, frame)
+        return result
+
+    def _limited(self, variable, op, operands, mode, frame):
+        if isinstance(op, scalar_ops.Clip):
+            (value, index), (low, _), (high, _) = operands
+            low, high = scalar_constant(low), scalar_constant(high)
+            if low is None or high is None or not low <= high:
+                return None
+        else:
+            constants = [scalar_constant(v) for v, _ in operands]
+            if (constants[0] is None) == (constants[1] is None):
+                return None
+            value, index = operands[0 if constants[0] is None else 1]
+            bound = constants[1] if constants[0] is None else constants[0]
+            low, high = (bound, None) if isinstance(op, scalar_ops.Maximum) else (None, bound)
+        low = None if low == -math.inf else low
+        high = None if high == math.inf else high
+        if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+            return None
+        return self._limit(value, index, low, high, mode, frame)
+
+    def _limit(self, value, index, low, high, mode, frame):
+        """clip(value, low, high); the limits that it is known to keep are dropped."""
+        inner = self.read(value, index, LINEAR, frame)
+        known = self.sign(inner)
+        if known == 1 and low is not None and low <= 0:
+            low = None
+        if known == -1 and high is not None and high >= 0:
+            high = None
+        if low is None and high is None:
+            if mode is LINEAR or len(inner) == 1:
+                return inner
+        if not self.mixes(value, index, frame):
+            return None
+        if low is None and high is None:
+            return inner
+        return of_factor(Bounded(frozenset(inner.items()), low, high))
+
+    def _absolute(self, variable, index, operand, mode, frame):
+        inner = self.read(operand[0], operand[1], LINEAR, frame)
+        known = self.sign(inner)
+        if known is not None:
+            if mode is LINEAR or len(inner) == 1 or self.mixes(variable, index, frame):
+                return scale(inner, known)
+            return None
+        term = single(self.read(operand[0], operand[1], WHOLE, frame))
+        if term is None:
+            return None
+        coefficient, product = term
+        return scale(of_factor(Absolute(product)), abs(coefficient))
+
+    def power(self, variable, index, power, mode, frame):
+        """The polynomial of variable[index]**power; a leaf to that power if it is not understood.
+
+        Powers of powers are added up first, so that the square of a norm is the sum again.
+        """
+        if power == 1:
+            exponent = None
+            if variable.owner is not None:
+                exponent = _exponent(getattr(variable.owner.op, "scalar_op", None), variable.owner)
+            if exponent is None or not variable.dtype.startswith("float"):
+                return self.read(variable, index, mode, frame)
+        value = scalar_constant(variable)
+        if value is not None:
+            return self._constant_power(variable, index, value, power)
+        node = variable.owner
+        whole = power.denominator == 1
+        even = whole and power.numerator % 2 == 0
+        if node is not None and variable.dtype.startswith("float"):
+            if isinstance(node.op, T.DimShuffle):
+                self._note_opened(variable, index, frame)
+                inner = tuple_without_new(node, index)
+                return self.power(node.inputs[0], inner, power, mode, frame)
+            if isinstance(node.op, T.Elemwise):
+                op = node.op.scalar_op
+                operands = [
+                    (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
+                    for v in node.inputs
+                ]
+                exponent = _exponent(op, node)
+                if exponent is not None:
+                    total = exponent * power
+                    # (b^e)^p = b^(e p): for whole p always; else where b^e is |b|^e or b >= 0.
+                    if whole or self._never_negative(*operands[0], frame=frame):
+                        self._note_opened(variable, index, frame)
+                        return self.power(*operands[0], total, mode, frame)
+                elif isinstance(op, scalar_ops.Abs) and even:
+                    self._note_opened(variable, index, frame)
+                    return self.power(*operands[0], power, mode, frame)
+                elif isinstance(op, scalar_ops.Identity) or (
+                    isinstance(op, scalar_ops.Cast) and _widens(node.inputs[0].dtype, variable.dtype)
+                ):
+                    return self.power(*operands[0], power, mode, frame)
+                elif isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and (
+                    whole
+                    or all(self._never_negative(v, i, frame=frame) for v, i in operands)
+                ):
+                    if self._gate(operands, WHOLE, frame) is None:
+                        self._note_opened(variable, index, frame)
+                        mixing = [self.mixes(v, i, frame) for v, i in operands]
+                        result = number(1)
+                        for position, (v, i) in enumerate(operands):
+                            divides = position == 1 and isinstance(op, scalar_ops.TrueDiv)
+                            alone = mixing[position] and sum(mixing) == 1
+                            if self._under_sum(i) or mixing[position] and not alone:
+                                its_mode = WHOLE
+                            else:
+                                its_mode = mode if alone else SCALE
+                            factor = self.power(v, i, -power if divides else power, its_mode, frame)
+                            result = multiply(result, factor)
+                        return result
+                elif isinstance(op, scalar_ops.Neg) and whole:
+                    self._note_opened(variable, index, frame)
+                    base = self.power(*operands[0], power, mode, frame)
+                    return base if even else scale(base, -1)
+        return self._power_of_read(variable, index, power, mode, frame)
+
+    def _power_of_read(self, variable, index, power, mode, frame):
+        if power == 1:
+            return self.read(variable, index, mode, frame)
+        base = self.read(variable, index, WHOLE, frame)
+        term = single(base)
+        whole = power.denominator == 1
+        if term is not None:
+            coefficient, product = term
+            if whole and coefficient:
+                return {power_of(product, power): coefficient**power.numerator}
+            if coefficient > 0 and matching.product_nonnegative(product, self.is_nonnegative):
+                if all((p * power).denominator <= 2 for _, p in product):
+                    root = Fraction(float(coefficient) ** float(power))
+                    return {power_of(product, power): root}
+        elif whole and 2 <= power <= 4 and base:
+            result = base
+            for _ in range(int(power) - 1):
+                result = multiply(result, base)
+            return result
+        if frame is not None:
+            variable = outside(variable, frame)
+            if variable is None:
+                raise Unreadable("the loop computes a power of each row that cannot be undone")
+        return of_factor(Leaf(self.values.key(variable), index), power)
+
+    def _constant_power(self, variable, index, value, power):
+        if power.denominator == 1 and (value or power > 0):
+            return number(Fraction(value) ** power.numerator)
+        if value > 0:
+            return number(Fraction(float(value) ** float(power)))
+        return of_factor(Leaf(self.values.key(variable), index), power)
+
+    def _never_negative(self, variable, index, frame):
+        if self.signs.nonnegative(variable):
+            return True
+        if not variable.dtype.startswith("float"):
+            return False
+        return self.sign(self.read(variable, index, LINEAR, frame)) == 1
+
+    # -- Ops that move entries about -------------------------------------------------------------
+
+    def _dimshuffle(self, variable, index, mode, frame):
+        node = variable.owner
+        return self.read(node.inputs[0], tuple_without_new(node, index), mode, frame)
+
+    def _transparent(self, variable, index, mode, frame):
+        source = variable.owner.inputs[0]
+        index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
+        return self.read(source, index, mode, frame)
+
+    def _alloc(self, variable, index, mode, frame):
+        source = variable.owner.inputs[0]
+        index = index[len(index) - source.ndim :]
+        index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
+        return self.read(source, index, mode, frame)
+
+    def _reshape(self, variable, index, mode, frame):
+        source = variable.owner.inputs[0]
+        symbols = [entry for axis in index for entry in axis]
+        axes = [a for a in range(source.ndim) if not source.broadcastable[a]]
+        parts = self._partition(symbols, source, axes, frame)
+        if parts is None:
+            return None
+        inner = [()] * source.ndim
+        for axis, part in zip(axes, parts):
+            inner[axis] = tuple(part)
+        return self.read(source, tuple(inner), mode, frame)
+
+    def _partition(self, symbols, source, axes, frame):
+        """The flat list of symbols dealt out to the axes of source, by their lengths."""
+        if any(not isinstance(s, Symbol) for s in symbols):
+            return [symbols] if len(axes) == 1 and len(symbols) == 1 else None
+        if not axes:
+            return None if symbols else []
+        if len(axes) == 1:
+            return [symbols]
+        if frame is not None:
+            return None
+        parts, unproved, rest = [], 0, list(symbols)
+        for position, axis in enumerate(axes):
+            if position == len(axes) - 1:
+                parts.append(rest)
+                break
+            wanted = self.sizes.dimension(source, axis)
+            for count in range(1, len(rest) + 1):
+                if self.sizes.equal(wanted, self.sizes.product([s.size for s in rest[:count]])):
+                    break
+            else:
+                # The lengths multiply to the same total: one that is not known is known then.
+                unproved += 1
+                count = 1
+            parts.append(rest[:count])
+            rest = rest[count:]
+        if unproved:
+            last = self.sizes.product([s.size for s in parts[-1]])
+            proved = self.sizes.equal(self.sizes.dimension(source, axes[-1]), last)
+            if unproved > 1 or not proved or len(symbols) != len(axes):
+                return None
+        return parts if all(parts) else None
+
+    def _subtensor(self, variable, index, mode, frame):
+        node = variable.owner
+        source = node.inputs[0]
+        inner, left = [], list(index)
+        for axis, entry in enumerate(all_entries(node)):
+            if isinstance(entry, slice):
+                its_index = left.pop(0)
+                if not self.sizes.is_whole(entry, source, axis):
+                    return None
+                inner.append(() if source.broadcastable[axis] else its_index)
+                continue
+            position = index_constant(entry)
+            if position is not None:
+                if source.broadcastable[axis]:
+                    if position not in (0, -1):
+                        return None
+                    inner.append(())
+                else:
+                    inner.append((Fixed(position),))
+                continue
+            gathered = self._step_position(entry, source, axis, frame)
+            if gathered is None:
+                return None
+            inner.append((gathered,))
+        return self.read(source, tuple(inner), mode, frame)
+
+    def _step_position(self, entry, source, axis, frame):
+        """An index that the loop around takes from a sequence of integers."""
+        while entry.owner is not None and isinstance(
+            entry.owner.op, (T.ScalarFromTensor, T.TensorFromScalar)
+        ):
+            entry = entry.owner.inputs[0]
+        if frame is None or entry not in frame.sequences:
+            return None
+        positions = frame.sequences[entry]
+        if frame.parent is not None or not positions.dtype.startswith(("int", "uint")):
+            return None
+        counted = count_of(positions)
+        if counted is not None:
+            outer = outside(source, frame)
+            if outer is not None and self.sizes.equal(
+                self.sizes.of_scalar(counted), self.sizes.dimension(outer, axis)
+            ):
+                return frame.step
+        return Gathered(self.values.key(positions), frame.step)
+
+    def _diagonal(self, variable, index, mode, frame):
+        op, source = variable.owner.op, variable.owner.inputs[0]
+        if source.ndim != 2 or op.offset != 0 or True in source.broadcastable:
+            return None
+        return self.read(source, (index[0], index[0]), mode, frame)
+
+    # -- sums and products over an axis ----------------------------------------------------------
+
+    def _summed(self, variable, index, mode, frame, read_terms):
+        """A sum over bound symbols, taken apart as the mode allows."""
+        mixing = self.mixes(variable, index, frame)
+        if mode is WHOLE and not mixing:
+            return None
+        terms, bounds = read_terms(index)
+        for bound in bounds:
+            terms = sum_over(bound, terms)
+        if mode is not LINEAR and not mixing and len(terms) != 1:
+            return None
+        return terms
+
+    def _sum(self, variable, index, mode, frame):
+        source = variable.owner.inputs[0]
+        if not source.dtype.startswith("float"):
+            return None
+
+        def read_terms(index):
+            inner, bounds = self._with_bounds(variable.owner, index, frame)
+            return self.read(source, inner, LINEAR, frame), bounds
+
+        return self._summed(variable, index, mode, frame, read_terms)
+
+    def _with_bounds(self, node, index, frame):
+        """The index of what is summed or multiplied up, and the new symbols in it."""
+        source = node.inputs[0]
+        axes = range(source.ndim) if node.op.axis is None else node.op.axis
+        left, inner, bounds = list(index), [], []
+        for axis in range(source.ndim):
+            if axis not in axes:
+                inner.append(left.pop(0))
+            elif source.broadcastable[axis]:
+                inner.append(())
+            else:
+                bounds.append(self._bound(source, axis, frame))
+                inner.append((bounds[-1],))
+        return tuple(inner), bounds
+
+    def _bound(self, source, axis, frame):
+        while frame is not None:
+            if source in frame.sequences:
+                source, axis = frame.sequences[source], axis + 1
+            elif source in frame.others:
+                source = frame.others[source]
+            else:
+                return Symbol("k", UnknownSize())
+            frame = frame.parent
+        return Symbol("k", self.sizes.dimension(source, axis))
+
+    def _dot(self, variable, index, mode, frame):
+        first, second = variable.owner.inputs
+        if first.ndim == 0 or second.ndim == 0:
+            return None
+
+        def read_terms(index):
+            bounds = []
+            if first.broadcastable[-1] or second.broadcastable[0]:
+                shared = ()
+            else:
+                bounds.append(self._bound(first, first.ndim - 1, frame))
+                if frame is None:
+                    self.sizes.unite(bounds[0].size, self.sizes.dimension(second, 0))
+                shared = (bounds[0],)
+            rows = index[: first.ndim - 1]
+            columns = index[first.ndim - 1 :]
+            terms = multiply(
+                self.read(first, rows + (shared,), WHOLE, frame),
+                self.read(second, (shared,) + columns, WHOLE, frame),
+            )
+            return terms, bounds
+
+        return self._summed(variable, index, mode, frame, read_terms)
+
+    def _batched_dot(self, variable, index, mode, frame):
+        first, second = variable.owner.inputs
+
+        def read_terms(index):
+            bound = self._bound(first, first.ndim - 1, frame)
+            batch, rest = index[:1], list(index[1:])
+            rows = tuple(rest.pop(0) for _ in range(first.ndim - 2))
+            inner = [
+                batch + rows + ((bound,),),
+                batch + ((bound,),) + tuple(rest),
+            ]
+            parts = [
+                self.read(
+                    v, tuple(() if b else axis for b, axis in zip(v.broadcastable, i)), WHOLE, frame
+                )
+                for v, i in zip((first, second), inner)
+            ]
+            return multiply(*parts), [bound]
+
+        return self._summed(variable, index, mode, frame, read_terms)
+
+
+def tuple_without_new(node, index):
+    """The index of a DimShuffle's input."""
+    source = node.inputs[0]
+    inner = [()] * source.ndim
+    for place, axis in zip(node.op.new_order, index):
+        if place != "x" and not source.broadcastable[place]:
+            inner[place] = axis
+    return tuple(inner)
+
+
+def _exponent(op, node):
+    """The constant that an Elemwise raises its first input to, or None."""
+    if isinstance(op, scalar_ops.Sqr):
+        return Fraction(2)
+    if isinstance(op, scalar_ops.Sqrt):
+        return Fraction(1, 2)
+    if isinstance(op, scalar_ops.Inv):
+        return Fraction(-1)
+    if isinstance(op, scalar_ops.Pow):
+        value = scalar_constant(node.inputs[1])
+        if value is not None and math.isfinite(value) and Fraction(value).denominator <= 2:
+            return Fraction(value)
+    return None
+
+
+def _is_elemwise(node, classes):
+    return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
+
+
+def _widens(source, target):
+    """Whether a cast keeps every value."""
+    return np.can_cast(source, target, "safe") and target != "float16" and source != "float16"
+
+
+def count_of(positions):
+    """n if a variable is arange(n), else None."""
+    node = positions.owner
+    while node is not None and isinstance(node.op, Subtensor):
+        entries = subtensor_indices(node)
+        if len(entries) != 1 or not isinstance(entries[0], slice):
+            return None
+        (entry,) = entries
+        start = 0 if entry.start is None else index_constant(entry.start)
+        step = 1 if entry.step is None else index_constant(entry.step)
+        if start != 0 or step != 1:
+            return None
+        positions = node.inputs[0]
+        node = positions.owner
+    if node is None or not isinstance(node.op, T.ARange):
+        return None
+    start, stop, step = node.inputs
+    return stop if (scalar_constant(start), scalar_constant(step)) == (0, 1) else None
+
+
+def outside(variable, frame):
+    """An inner variable of a loop that no step changes, computed outside; None if steps do."""
+    if frame is None:
+        return variable
+    if isinstance(variable, Constant):
+        return variable
+    if frame.dependence(variable):
+        return None
+    replaced, stack, seen = {}, [variable], set()
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current in frame.others:
+            replaced[current] = outside(frame.others[current], frame.parent)
+            if replaced[current] is None:
+                return None
+        elif current in frame.sequences:
+            return None
+        elif current.owner is not None:
+            stack.extend(current.owner.inputs)
+        elif not isinstance(current, Constant):
+            return None
+    if variable in replaced:
+        return replaced[variable]
+    return clone(variable, replace=replaced, strict=False) if replaced else variable
+
+
+_MOVING = [
+    ((T.DimShuffle,), Reader._dimshuffle),
+    ((T.Rebroadcast,), Reader._transparent),
+    ((T.Alloc,), Reader._alloc),
+    ((T.Reshape,), Reader._reshape),
+    ((Subtensor,), Reader._subtensor),
+    ((T.ExtractDiag,), Reader._diagonal),
+]
+_READERS = [
+    ((T.Elemwise,), Reader._elemwise),
+    ((T.elemwise.Sum,), Reader._sum),
+    ((T.Dot,), Reader._dot),
+    ((BatchedDot,), Reader._batched_dot),
+] + _MOVING
+_LOGARITHM_READERS = [
+    ((T.Elemwise,), Reader._logarithm_elemwise),
+    ((T.elemwise.Prod,), Reader._logarithm_product),
+] + _MOVING
+
+
+def add_reader(op_class, reader):
+    """Read an Op that moves entries about: reader(Reader, variable, index, mode, frame)."""
+    _READERS.append(((op_class,), reader))
+    _LOGARITHM_READERS.append(((op_class,), reader))

@@ -1,0 +1,171 @@
+"""From algebra.py's products back to Theano: the arguments of the fused node, and the node.
+
+May import Theano, kernels.py and the modules of this package that it reads from.
+"""
+
+import math
+from fractions import Fraction
+
+import theano.scalar as scalar_ops
+import theano.tensor as T
+
+from rbf_op.fusion.algebra import (
+    Absolute,
+    Bound,
+    Extent,
+    Fixed,
+    Gathered,
+    Leaf,
+    Sum,
+    product_symbols,
+    symbols_of,
+)
+from rbf_op.fusion.matching import NoMatch
+from rbf_op.theano_api import Constant
+
+
+class Writer:
+    """Builds Theano expressions in one dtype, over a layout: the symbol of each of their axes."""
+
+    def __init__(self, values, sizes, dtype):
+        self.values = values
+        self.sizes = sizes
+        self.dtype = dtype
+
+    def number(self, value):
+        return T.constant(float(value), dtype=self.dtype)
+
+    def product(self, coefficient, product, layout):
+        """coefficient * product with the axes of `layout`, each factor no larger than it need be."""
+        layout = tuple(layout)
+        if coefficient == 1 and len(product) == 1:
+            ((factor, power),) = product
+            return self._power(factor, power, layout)
+        above, below = [], []
+        for factor, power in product:
+            (above if power > 0 else below).append((factor, abs(power)))
+        rank = {id(item): len(symbols_of(item[0])) for item in above + below}
+        order = lambda item: (rank[id(item)], repr(self._name(item[0])), item[1])  # noqa: E731
+        result = None
+        for item in sorted(above, key=order):
+            factor = self._power(item[0], item[1], layout)
+            result = factor if result is None else result * factor
+        if result is None or coefficient not in (1, -1):
+            number = self.number(coefficient)
+            if layout:
+                number = number.dimshuffle(*["x"] * len(layout))
+            result = number if result is None else number * result
+        elif coefficient == -1:
+            result = -result
+        for item in sorted(below, key=order):
+            result = result / self._power(item[0], item[1], layout)
+        return result
+
+    def _name(self, factor):
+        """Something to sort by that is the same in every process."""
+        if isinstance(factor, Leaf):
+            return (factor.key, len(factor.index))
+        return (type(factor).__name__,)
+
+    def _power(self, factor, power, layout):
+        if power.denominator != 1 and isinstance(factor, Leaf):
+            exponent = self._exponential(factor, power, layout)
+            if exponent is not None:
+                return exponent
+        base = self._factor(factor, layout)
+        if power == 1:
+            return base
+        if power == 2:
+            return T.sqr(base)
+        if power == Fraction(1, 2):
+            return T.sqrt(base)
+        if power == -1:
+            return self.number(1) / base
+        return T.pow(base, self.number(power))
+
+    def _exponential(self, factor, power, layout):
+        """exp(u)**p as exp(p * u), whose gradient is right even where exp(u) underflows."""
+        variable = self.values.variables[factor.key]
+        node = variable.owner
+        if node is None or not isinstance(getattr(node.op, "scalar_op", None), scalar_ops.Exp):
+            return None
+        inside = Leaf(self.values.key(node.inputs[0]), factor.index)
+        return T.exp(self.number(power) * self._factor(inside, layout))
+
+    def _factor(self, factor, layout):
+        if isinstance(factor, Leaf):
+            return self._leaf(factor, layout)
+        if isinstance(factor, Extent):
+            length = self.sizes.expression(factor.size)
+            if length is None:
+                raise NoMatch("it depends on a length inside a loop")
+            length = T.cast(length, self.dtype)
+            return length.dimshuffle(*["x"] * len(layout)) if layout else length
+        if isinstance(factor, Absolute):
+            return abs(self.product(Fraction(1), factor.product, layout))
+        if isinstance(factor, Sum):
+            return self._sum(factor, layout)
+        raise NoMatch("part of it has no expression")
+
+    def _sum(self, factor, layout):
+        bound = Bound(factor.height)
+        needed = [s for s in layout if s in symbols_of(factor)]
+        if len(needed) == 2:
+            first = frozenset(i for i in factor.product if needed[0] in symbols_of(i[0]))
+            second = factor.product - first
+            if needed[1] not in product_symbols(first) and bound in product_symbols(second):
+                result = T.dot(
+                    self.product(Fraction(1), first, (needed[0], bound)),
+                    self.product(Fraction(1), second, (bound, needed[1])),
+                )
+                return self._arranged(result, needed, layout)
+        terms = self.product(Fraction(1), factor.product, tuple(needed) + (bound,))
+        return self._arranged(terms.sum(axis=len(needed)), needed, layout)
+
+    @staticmethod
+    def _arranged(variable, symbols, layout):
+        order = [symbols.index(s) if s in symbols else "x" for s in layout]
+        return variable if order == list(range(variable.ndim)) else variable.dimshuffle(*order)
+
+    def _leaf(self, factor, layout):
+        variable = self.values.variables[factor.key]
+        symbols = []
+        for axis, entries in reversed(list(enumerate(factor.index))):
+            if not entries:
+                continue
+            if len(entries) > 1:
+                raise NoMatch("part of it runs over a flattened pair of indices")
+            (entry,) = entries
+            if isinstance(entry, Fixed):
+                variable = variable[(slice(None),) * axis + (entry.position,)]
+            elif isinstance(entry, Gathered):
+                positions = self.values.variables[entry.positions]
+                variable = T.take(variable, positions, axis=axis) if axis else variable[positions]
+        for axis, entries in enumerate(factor.index):
+            if not entries:
+                symbols.append(None)
+            elif not isinstance(entries[0], Fixed):
+                entry = entries[0]
+                symbols.append(entry.symbol if isinstance(entry, Gathered) else entry)
+        named = [s for s in symbols if s is not None]
+        if len(set(named)) != len(named):
+            if variable.ndim != 2 or len(named) != 2:
+                raise NoMatch("part of it is a diagonal of more than two dimensions")
+            variable, symbols = T.diag(variable), named[:1]
+        if not set(symbols) <= set(layout) | {None}:
+            raise NoMatch("part of it depends on a further index")
+        order = [symbols.index(s) if s in symbols else "x" for s in layout]
+        if order != list(range(variable.ndim)):
+            variable = variable.dimshuffle(*order)
+        if variable.dtype != self.dtype:
+            if isinstance(variable, Constant):
+                return T.constant(variable.data, dtype=self.dtype)
+            variable = T.cast(variable, self.dtype)
+        return variable
+
+
+def root_of(fraction):
+    """The square root of a Fraction, exact if there is one."""
+    numerator, denominator = math.isqrt(fraction.numerator), math.isqrt(fraction.denominator)
+    exact = Fraction(numerator, denominator)
+    return exact if exact**2 == fraction else Fraction(math.sqrt(fraction))

@@ -1,0 +1,53 @@
+"""The C kernels by themselves: tests/c/harness.c for every target and set of flags of its Makefile.
+
+Needs make and a compiler only; Theano is not involved.
+"""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "c")
+
+
+def make(*arguments):
+    return subprocess.run(
+        ["make", "--no-print-directory", "-C", DIRECTORY, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+
+
+def processor_has(flag):
+    try:
+        with open("/proc/cpuinfo") as information:
+            return flag in information.read().split()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+@pytest.mark.parametrize("variant", ["native", "c", "sanitized", "sse2", "avx2", "no_openmp"])
+def test_kernels_agree_with_long_double(variant, tmp_path):
+    if variant == "avx2" and not (processor_has("avx2") and processor_has("fma")):
+        pytest.skip("this processor has no AVX2")
+    result = make(variant, "BUILD=%s" % tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.rstrip().endswith("all checks passed")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+def test_the_harness_sees_a_wrong_sign(tmp_path):
+    kernels = tmp_path / "c_code"
+    shutil.copytree(os.path.join(DIRECTORY, "..", "..", "c_code"), str(kernels))
+    header = kernels / "gradient.h"
+    right = "column_sum[v] -= weight[r][v] * difference"
+    text = header.read_text()
+    assert text.count(right) == 1
+    header.write_text(text.replace(right, right.replace("-=", "+=")))
+    result = make("no_openmp", "BUILD=%s" % tmp_path, "KERNELS=%s" % kernels)
+    assert result.returncode != 0
+    assert "not so: CHECK(compare)" in result.stdout or "expect_value" in result.stdout

@@ -169,7 +169,7 @@ def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=No
 
 
 def _is_number(value):
-    return isinstance(value, (numbers.Number, np.generic))
+    return isinstance(value, numbers.Real)
 
 
 def _as_tensor(name, argument, value):
@@ -179,7 +179,7 @@ def _as_tensor(name, argument, value):
         raise TypeError(
             "%s: %s cannot be made a Theano tensor: %s. Give a Theano variable, a NumPy array or a "
             "number." % (name, argument, error)
-        )
+        ) from error
     if variable.dtype == "float16" or variable.dtype.startswith("complex"):
         raise TypeError(
             "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "

@@ -5,8 +5,11 @@ below: c_code/ when there is a compiler, reference.py when there is none. The fu
 call are above, in kernels.py. Touches Theano (by way of theano_api), reference and sources.
 """
 
+import warnings
+
 import numpy as np
 import theano.tensor as T
+from theano import config
 
 from rbf_op import forking, reference, sources  # noqa: F401 (forking watches from the start)
 from rbf_op.theano_api import (
@@ -48,6 +51,9 @@ class _RBFOp(OpenMPOp):
     `input_names` are the inputs with a gradient; a gradient Op has grad_output behind them.
     """
 
+    symmetric = False
+    _told_of_no_compiler = False
+
     def __init__(self, openmp):
         # None would mean theano.config.openmp, which is off by default: all cores is the point.
         OpenMPOp.__init__(self, openmp=openmp)
@@ -61,7 +67,7 @@ class _RBFOp(OpenMPOp):
             )
         named = [(name, T.as_tensor_variable(v)) for name, v in zip(names, inputs)]
         for name, variable in named:
-            allowed = _NDIM.get(name, (2,))
+            allowed = (0,) if name in _NDIM and self.symmetric else _NDIM.get(name, (2,))
             if variable.ndim not in allowed:
                 raise TypeError(
                     "%s: %s must have %s dimension(s), but has %d (%s). %s"
@@ -71,12 +77,29 @@ class _RBFOp(OpenMPOp):
                         " or ".join(map(str, allowed)),
                         variable.ndim,
                         variable.type,
-                        "Give a scalar or one entry per centre."
-                        if name in _NDIM
-                        else "For one row use %s.dimshuffle('x', 0)." % name,
+                        self._way_out(name),
                     )
                 )
         return _common_float(op_name, named)
+
+    def _way_out(self, name):
+        if name not in _NDIM:
+            return "For one row use %s.dimshuffle('x', 0)." % name
+        if self.symmetric:
+            return "Values per centre make K asymmetric: use symmetric=False with y=x."
+        return "Give a scalar or one entry per centre."
+
+    def prepare_node(self, node, storage_map, compute_map, impl):
+        OpenMPOp.prepare_node(self, node, storage_map, compute_map, impl)
+        if impl == "py" and not config.cxx and not _RBFOp._told_of_no_compiler:
+            _RBFOp._told_of_no_compiler = True
+            warnings.warn(
+                "rbf_op: Theano has no C++ compiler (its flag cxx is empty), so Gaussian kernels "
+                "run in NumPy, on one thread and many times slower. Install g++, for example with "
+                "`apt install g++` or `conda install gxx`.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     # -- C code: one call into c_code/glue.h ---------------------------------------------------
 
@@ -86,9 +109,18 @@ class _RBFOp(OpenMPOp):
     def c_header_dirs(self, *args, **kwargs):
         return [sources.source_directory("c_code")]
 
-    def c_compile_args(self, *args, **kwargs):
-        # NaN, inf and signed zero must survive a user's gcc.cxxflags=-ffast-math.
-        return OpenMPOp.c_compile_args(self, *args, **kwargs) + ["-fno-fast-math"]
+    def c_no_compile_args(self, *args, **kwargs):
+        # NaN, inf and signed zero must survive these among a user's gcc.cxxflags. Flags of an Op's
+        # own come before those, so that -fno-fast-math would be overruled.
+        return [
+            "-Ofast",
+            "-ffast-math",
+            "-funsafe-math-optimizations",
+            "-fassociative-math",
+            "-freciprocal-math",
+            "-ffinite-math-only",
+            "-fno-signed-zeros",
+        ]
 
     def c_code_cache_version(self):
         self.update_self_openmp()
@@ -190,9 +222,7 @@ class _GradientOp(_RBFOp):
         # computed from another.
         copies = [T.tensor_copy(v) for v in inputs]
         derivative = self.forward_op().directional_derivative(copies[:-1], directions)
-        gradients = grad(
-            (copies[-1] * derivative).sum(), copies[:-1], disconnected_inputs="ignore"
-        )
+        gradients = grad((copies[-1] * derivative).sum(), copies[:-1], disconnected_inputs="ignore")
         return list(gradients) + [derivative]
 
     def grad(self, inputs, output_gradients):
@@ -241,12 +271,7 @@ class RBFKernel(_ForwardOp):
 
     def make_node(self, *inputs):
         inputs = self._as_inputs(inputs, self.input_names)
-        x, y, gamma, amplitude = self.with_y(inputs)
-        if self.symmetric and (gamma.ndim or amplitude.ndim):
-            raise TypeError(
-                "RBFKernel(symmetric=True): gamma and amplitude must be scalars, since per-centre "
-                "values make K asymmetric; use RBFKernel() with y=x."
-            )
+        x, y = self.with_y(inputs)[:2]
         output = T.TensorType(x.dtype, (x.broadcastable[0], y.broadcastable[0]))()
         return Apply(self, inputs, [output])
 

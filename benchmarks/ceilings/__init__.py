@@ -1,0 +1,64 @@
+"""What the machine can do at best, measured by the small C programs in this folder.
+
+Compiled as Theano compiles the kernels (this machine's own instructions), run in processes of their
+own. Standard library and rbf_op.sources only.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from rbf_op.sources import source_directory
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_PRECISION = {"float32": "0", "float64": "1"}
+
+
+class Unavailable(Exception):
+    """There is no compiler, or it does not compile the programs; the text says which."""
+
+
+def measure(threads, sizes):
+    """Rates of this machine with that many threads.
+
+    {"fma": {dtype: lanes of a multiply-add per second}, "exponential": {dtype: values per
+    second}, "memory": {size: {"stores", "streams", "loads", "pages", "huge_pages": bytes per
+    second}}} for every size, in bytes, of an array. Raises Unavailable.
+    """
+    rates = {"fma": {}, "exponential": {}, "memory": {}}
+    with tempfile.TemporaryDirectory(prefix="rbf_op-ceilings-") as folder:
+        for dtype, double in _PRECISION.items():
+            for name in ("fma", "exponential"):
+                program = _compile(name, folder, ["-DRBF_DOUBLE=" + double])
+                rates[name][dtype] = _run([program], threads)[name]
+        program = _compile("memory", folder)
+        for size in sorted(set(sizes)):
+            rates["memory"][size] = _run([program, str(size)], threads)
+    return rates
+
+
+def _compile(name, folder, definitions=()):
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise Unavailable("no C compiler (gcc) on this machine")
+    program = os.path.join(folder, name)
+    command = [compiler, "-std=gnu11", "-O3", "-march=native", "-fopenmp", *definitions]
+    command += ["-I", source_directory("c_code"), os.path.join(_FOLDER, name + ".c")]
+    done = subprocess.run(
+        command + ["-o", program, "-lm"], stderr=subprocess.PIPE, universal_newlines=True
+    )
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line]
+        raise Unavailable("ceilings/%s.c: %s" % (name, (errors or [done.stderr.strip()])[0]))
+    return program
+
+
+def _run(command, threads):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, env=environment, universal_newlines=True, timeout=120
+    )
+    if done.returncode:
+        raise Unavailable("%s ended with %d" % (os.path.basename(command[0]), done.returncode))
+    return {name: float(rate) for name, rate in map(str.split, done.stdout.splitlines())}

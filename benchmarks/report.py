@@ -1,0 +1,316 @@
+"""Records of a run as tables for the terminal, as CSV and JSON.
+
+A comparison is made of the least time of each contender: ratios of minima in one run are what noise
+disturbs least. May import cells, floors; rich.
+"""
+
+import csv
+import json
+import math
+import statistics
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import floors
+from benchmarks.cells import SMALLEST, Cell
+
+# From this n on, cells count towards the geometric means.
+LARGE = 2000
+
+
+class Results:
+    """The records of a run, and what follows from them.
+
+    run: {"machine": {...}, "ceilings": {...} or None, "groups": {name: [record, ...]}}.
+    """
+
+    def __init__(self, run):
+        self.run = run
+        ceilings = run["ceilings"]
+        self.groups = {}
+        for group, records in run["groups"].items():
+            self.groups[group] = [Entry(record, ceilings) for record in records]
+
+    def sections(self, group):
+        """(task, dtype, cells, entries) of every task and dtype of a group, in order."""
+        entries = self.groups.get(group, [])
+        found = []
+        for entry in entries:
+            if (entry.cell.task, entry.cell.dtype) not in found:
+                found.append((entry.cell.task, entry.cell.dtype))
+        for task, dtype in found:
+            chosen = [e for e in entries if (e.cell.task, e.cell.dtype) == (task, dtype)]
+            yield task, dtype, list(dict.fromkeys(e.cell for e in chosen)), chosen
+
+    def find(self, group, cell, key="rbf_op", threads=None):
+        """The measured entry of a contender in a cell, or None."""
+        for entry in self.groups.get(group, []):
+            if (entry.cell, entry.key) == (cell, key) and threads in (None, entry.threads):
+                return entry if entry.ok else None
+        return None
+
+
+class Entry:
+    """One contender in one cell."""
+
+    def __init__(self, record, ceilings):
+        self.record = record
+        self.cell = Cell(**record["cell"])
+        self.key, self.label, self.role = record["key"], record["label"], record["role"]
+        self.threads = record["threads"]
+        self.status = record["status"]
+        self.ok = self.status == "ok" and bool(record["seconds"])
+        self.least = min(record["seconds"]) if self.ok else None
+        self.median = statistics.median(record["seconds"]) if self.ok else None
+        self.floor = floors.floor(self.cell, ceilings)
+
+
+def best_peer(entries, cell):
+    """The fastest correct peer in a cell, or None."""
+    peers = [e for e in entries if e.cell == cell and e.role == "peer" and e.ok]
+    return min(peers, key=lambda entry: entry.least, default=None)
+
+
+def ours(entries, cell):
+    """The package's own entry in a cell, or None."""
+    return next((e for e in entries if e.cell == cell and e.role == "ours" and e.ok), None)
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def milliseconds(seconds):
+    """Three digits, in milliseconds: "0.00523", "28.5", "1320"."""
+    value = seconds * 1e3
+    digits = max(0, min(5, 2 - math.floor(math.log10(value)))) if value > 0 else 0
+    return "%.*f" % (digits, value)
+
+
+def comparison(cells, entries):
+    """A row for each cell: the texts of COMPARISON, "-" for what is not known."""
+    rows = []
+    for cell in cells:
+        own, peer = ours(entries, cell), best_peer(entries, cell)
+        floor = own.floor if own else None
+        rows.append(
+            (
+                cell.size,
+                milliseconds(own.least) if own else "-",
+                milliseconds(peer.least) if peer else "-",
+                peer.label if peer else "-",
+                "%.1f" % (peer.least / own.least) if own and peer else "-",
+                milliseconds(floor.seconds) if floor else "-",
+                floor.bound if floor else "-",
+                "%.0f %%" % (100 * floor.seconds / own.least) if floor else "-",
+            )
+        )
+    return rows
+
+
+COMPARISON = ("n x m x d", "rbf_op", "peer", "best peer", "ratio", "floor", "bound by", "share")
+
+
+def mean_ratio(cells, entries):
+    """Geometric mean of best peer / ours over the large, not symmetric cells; or None."""
+    ratios = []
+    for cell in cells:
+        own, peer = ours(entries, cell), best_peer(entries, cell)
+        if cell.n >= LARGE and not cell.symmetric and own and peer:
+            ratios.append(peer.least / own.least)
+    return geometric_mean(ratios)
+
+
+def detail(cells, entries):
+    """Rows of all contenders: label, then least milliseconds of each cell (or why there is none)."""
+    rows = []
+    for key in dict.fromkeys(e.key for e in entries):
+        of_key = {e.cell: e for e in entries if e.key == key}
+        texts = []
+        for cell in cells:
+            entry = of_key.get(cell)
+            short = {"missing": "missing", "too slow": "slow"}
+            if entry is None:
+                texts.append("")
+            elif entry.ok:
+                texts.append(milliseconds(entry.least))
+            else:
+                texts.append(short.get(entry.status, entry.status))
+        rows.append([next(iter(of_key.values())).label] + texts)
+    return rows
+
+
+def reasons(entries):
+    """Lines that say who is missing, wrong or failed, and why; each once."""
+    found = {}
+    for entry in entries:
+        if entry.status != "ok":
+            line = "%s: %s, %s" % (entry.label, entry.status, entry.record["reason"])
+            found.setdefault(line, []).append(entry.cell)
+    lines = []
+    for line, cells in found.items():
+        everywhere = line.split(": ", 1)[1].startswith("missing")
+        lines.append(line if everywhere else "%s (%s)" % (line, _sizes(cells)))
+    return lines
+
+
+def _sizes(cells):
+    return "; ".join(dict.fromkeys("%s %s" % (c.size, c.dtype) for c in cells))
+
+
+def own_ratios(results):
+    """What the package's own times have to say to each other: rows of (what, size, text)."""
+    rows = []
+    for _task, dtype, cells, _entries in results.sections("grid"):
+        for cell in cells:
+            own = results.find("grid", cell)
+            if own is None:
+                continue
+            if cell.task == "gradient":
+                forward = results.find("grid", cell._replace(task="kernel"))
+                if forward and cell[1:4] != SMALLEST:
+                    rows.append(
+                        ("gradient / K, %s" % dtype, cell.size, "%.2f" % (own.least / forward.least))
+                    )
+            if cell.symmetric:
+                full = results.find("grid", cell._replace(symmetric=False))
+                if full:
+                    what = "y=x / y given, %s %s" % (cell.task, dtype)
+                    rows.append((what, cell.size, "%.2f" % (own.least / full.least)))
+            empty = results.find("grid", cell, "theano-empty")
+            if empty:
+                text = "%.2f us" % (1e6 * (own.least - empty.least))
+                rows.append(("over an empty function, %s" % dtype, cell.size, text))
+    for task, dtype, cells, entries in results.sections("threads"):
+        for cell in cells:
+            one = results.find("threads", cell, threads=1)
+            for threads in sorted({e.threads for e in entries if e.threads > 1}):
+                more = results.find("threads", cell, threads=threads)
+                if one and more:
+                    what = "%d threads against 1, %s %s" % (threads, task, dtype)
+                    rows.append((what, cell.size, "%.2f" % (one.least / more.least)))
+    return rows
+
+
+TITLES = {
+    "kernel": "K",
+    "gradient": "sum(K * G) and its gradients for x, y, gamma",
+    "product": "K @ W",
+    "product gradient": "sum((K @ W) * H) and its gradients for x, y, gamma, W",
+}
+
+
+def show(results, console=None):
+    """All tables on the terminal, at most 80 columns wide."""
+    console = console or Console(highlight=False)
+    width = min(80, console.width)
+    for group in ("grid", "product"):
+        for task, dtype, cells, entries in results.sections(group):
+            title = "%s, %s, milliseconds" % (TITLES[task], dtype)
+            for part in _parts(cells, 7):
+                _show_detail(console, width, title, part, entries)
+            _show_comparison(console, width, cells, entries)
+    for group in ("growth-n", "growth-d"):
+        for task, dtype, cells, entries in results.sections(group):
+            title = "%s, %s, milliseconds" % (TITLES[task], dtype)
+            for part in _parts(cells, 8):
+                _show_detail(console, width, title, part, entries)
+    rows = own_ratios(results)
+    if rows:
+        table = _table("rbf_op against itself", width)
+        table.add_column("")
+        table.add_column("n x m x d")
+        table.add_column("", justify="right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for group in results.groups:
+        for line in reasons(results.groups[group]):
+            console.print(line, style="yellow", markup=False, width=width)
+
+
+def _parts(cells, size):
+    return [cells[first : first + size] for first in range(0, len(cells), size)]
+
+
+def _table(title, width):
+    return Table(
+        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", width=width
+    )
+
+
+def _show_detail(console, width, title, cells, entries):
+    table = _table(title, width)
+    table.add_column("n\nm\nd", no_wrap=True)
+    for cell in cells:
+        last = "p=%d" % cell.p if cell.p else "y=x" if cell.symmetric else ""
+        head = "%d\n%d\n%d%s" % (cell.n, cell.m, cell.d, "\n" + last if last else "")
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in detail(cells, [e for e in entries if e.cell in cells]):
+        table.add_row(*row, style="bold" if row[0] == "rbf_op" else None)
+    console.print(table)
+
+
+def _show_comparison(console, width, cells, entries):
+    table = _table(None, width)
+    for name in COMPARISON:
+        left = name in ("n x m x d", "best peer", "bound by")
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+    for row in comparison(cells, entries):
+        table.add_row(*row)
+    console.print(table)
+    mean = mean_ratio(cells, entries)
+    if mean:
+        console.print("Geometric mean of the ratios from n = %d up: %.1f\n" % (LARGE, mean))
+
+
+def write_json(run, path):
+    with open(path, "w") as file:
+        json.dump(run, file, indent=1)
+        file.write("\n")
+
+
+def read_json(path):
+    with open(path) as file:
+        run = json.load(file)
+    return run
+
+
+COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")
+COLUMNS += ("status", "reason", "least_s", "median_s", "measurements", "error", "tolerance")
+COLUMNS += ("peak_bytes", "ratio_to_rbf_op", "floor_s", "bound_by", "share_of_floor")
+COLUMNS += ("arithmetic_s", "exp_s", "memory_s", "pages_s", "version")
+
+
+def write_csv(results, path):
+    """One line for each contender and cell; empty where there is nothing to say."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        for group, entries in results.groups.items():
+            for entry in entries:
+                writer.writerow(_csv_row(group, entry, ours(entries, entry.cell)))
+
+
+def _csv_row(group, entry, own):
+    record = entry.record
+    row = dict(entry.cell._asdict(), group=group)
+    for name in ("key", "label", "threads", "status", "reason", "error", "tolerance"):
+        row[name] = record.get(name, "")
+    row.update(peak_bytes=record.get("peak_bytes", ""), version=record.get("version", ""))
+    if entry.ok:
+        row.update(
+            least_s="%.4g" % entry.least,
+            median_s="%.4g" % entry.median,
+            measurements=len(record["seconds"]),
+        )
+        if own:
+            row["ratio_to_rbf_op"] = "%.4g" % (entry.least / own.least)
+        if entry.floor:
+            row["share_of_floor"] = "%.3g" % (entry.floor.seconds / entry.least)
+    if entry.floor:
+        row.update(floor_s="%.4g" % entry.floor.seconds, bound_by=entry.floor.bound)
+        row.update({name + "_s": "%.4g" % part for name, part in entry.floor.parts.items()})
+    return row

@@ -1,0 +1,289 @@
+"""Runs contenders against each other: a live process each, one of them at work at a time.
+
+Every contender of a cell is prepared and checked first; then rounds go over all of them in turn,
+so that whatever disturbs the machine disturbs all alike. A process that is not at work is stopped
+(SIGSTOP): idle threads of a library, which may spin for a while, cannot disturb the next. May
+import environments, cells, problem and contenders; NumPy.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections import namedtuple
+
+import numpy as np
+
+from benchmarks import environments, problem
+
+# Seconds a contender may take to start, and to make and compile what a cell needs.
+START_SECONDS = 120
+PREPARE_SECONDS = 300
+
+Settings = namedtuple("Settings", "rounds seconds limit")
+Settings.__doc__ = """How long to measure.
+
+rounds over the contenders of a cell; seconds for each contender and cell, over all rounds; limit
+in seconds on one call, above which a contender is given up for a cell and all larger ones.
+"""
+
+
+class Failed(Exception):
+    """A contender could not do what it was asked to; the text says why, in one line."""
+
+
+class Overdue(Failed):
+    """It did not answer in time."""
+
+
+class Process:
+    """A contender's worker process; stopped whenever it has nothing to do."""
+
+    def __init__(self, contender, threads, log_folder, path=()):
+        self.contender, self.threads = contender, threads
+        self.version = None
+        self._path = list(path)
+        self._log = os.path.join(log_folder, "%s-%d.log" % (contender.key, threads))
+        self._process = None
+
+    def start(self):
+        """Raises Failed when it cannot import its library."""
+        module = self.contender.module
+        if "." not in module:
+            module = "benchmarks.contenders." + module
+        interpreter = environments.python(self.contender.environment)
+        with open(self._log, "a") as log:
+            self._process = subprocess.Popen(
+                [interpreter, "-m", "benchmarks.worker", module]
+                + [self.contender.variant, str(self.threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=environments.ROOT,
+                env=_environment(self.contender, self.threads, self._path),
+            )
+        self.version = self._answer(START_SECONDS)["version"]
+        self._signal("SIGSTOP")
+
+    def ask(self, seconds, **command):
+        """Send a command, wait for its answer (starting the process if there is none)."""
+        if self._process is None:
+            self.start()
+        self._signal("SIGCONT")
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise Failed(self._end()) from None
+        answer = self._answer(seconds)
+        self._signal("SIGSTOP")
+        return answer
+
+    def _answer(self, seconds):
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        if not ready:
+            self.end()
+            raise Overdue("no answer within %.3g s" % seconds)
+        line = self._process.stdout.readline()
+        if not line:
+            raise Failed(self._end())
+        answer = json.loads(line)
+        if "failure" in answer:
+            raise Failed(answer["failure"])
+        return answer
+
+    def _signal(self, name):
+        if hasattr(signal, name):
+            self._process.send_signal(getattr(signal, name))
+
+    def _end(self):
+        code = self._process.wait()
+        self.end()
+        return "its process died (%s)" % ("signal %d" % -code if code < 0 else "exit %d" % code)
+
+    def end(self):
+        """Kill the process, if there is one; the next command starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+
+def _environment(contender, threads, path):
+    variables = dict(os.environ)
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        variables[name + "_NUM_THREADS"] = str(threads)
+    variables["PYTHONPATH"] = os.pathsep.join([environments.ROOT] + path)
+    variables["VIRTUAL_ENV"] = (
+        environments.folder(contender.environment) if contender.environment else ""
+    )
+    flags = [flag for flag in [variables.get("THEANO_FLAGS")] if flag]
+    if not any("compiledir" in flag for flag in flags):
+        flags.append("base_compiledir=" + os.path.join(environments.ROOT, ".theano", "benchmarks"))
+    variables["THEANO_FLAGS"] = ",".join(flags)
+    return variables
+
+
+def measure(cells, contenders, settings, missing=None, path=(), tell=lambda text: None):
+    """Measure the cells; returns one record (a dict) for every contender and cell.
+
+    contenders: pairs of a Contender and a number of threads; missing: key -> why its environment
+    is not there; path: more folders to import contenders from; tell: is told what is going on.
+
+    A record has key, label, role, threads, cell, status, and with status "ok" seconds (all
+    measurements), error, tolerance and peak_bytes. Other statuses: "missing", "failed",
+    "wrong", "too slow", with a reason.
+    """
+    missing = dict(missing or {})
+    slow = []
+    records = []
+    with tempfile.TemporaryDirectory(prefix="rbf_op-benchmarks-") as folder:
+        processes = [Process(c, threads, folder, path) for c, threads in contenders]
+        try:
+            for number, cell in enumerate(cells):
+                tell("%d/%d  %s %s %s" % (number + 1, len(cells), cell.task, cell.size, cell.dtype))
+                files = _Expected(folder)
+                entered = [p for p in processes if _takes_part(p.contender, cell)]
+                prepared = [
+                    _prepare(process, cell, files, settings, missing, slow) for process in entered
+                ]
+                _time([(r, p) for r, p in zip(prepared, entered) if r["status"] == "ok"], settings)
+                for process in entered:
+                    if process.contender.key not in missing:
+                        _release(process)
+                files.remove()
+                records += prepared
+        finally:
+            for process in processes:
+                process.end()
+    return records
+
+
+def _takes_part(contender, cell):
+    from benchmarks.cells import SMALLEST
+
+    if contender.role == "overhead":
+        return cell.task == "kernel" and (cell.n, cell.m, cell.d) == SMALLEST
+    return cell.task in contender.tasks
+
+
+class _Expected:
+    """Files of expected results, made when first asked for, one for both precisions."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._files = {}
+
+    def file(self, cell):
+        if cell not in self._files:
+            path = os.path.join(self._folder, "expected-%d.npz" % len(self._files))
+            np.savez(path, **problem.reference(cell))
+            self._files[cell] = path
+        return self._files[cell]
+
+    def remove(self):
+        for path in self._files.values():
+            os.remove(path)
+
+
+def _prepare(process, cell, files, settings, missing, slow):
+    """The record of a contender in a cell: compiled, checked, its first call timed."""
+    contender = process.contender
+    record = {
+        "key": contender.key,
+        "label": contender.label,
+        "role": contender.role,
+        "threads": process.threads,
+        "cell": cell._asdict(),
+        "status": "ok",
+    }
+
+    def refuse(status, reason):
+        record.update(status=status, reason=reason)
+        return record
+
+    if contender.key in missing:
+        return refuse("missing", missing[contender.key])
+    if any(k == (contender.key, process.threads) and _covers(cell, c) for k, c in slow):
+        return refuse("too slow", "a smaller cell took more than %g s a call" % settings.limit)
+    own = cell.as_sums() if contender.sums else cell
+    try:
+        whole = own.n * own.m <= problem.EXACT_ENTRIES
+        for checked in [own] if whole else [own.reduced(), own]:
+            try:
+                process.ask(PREPARE_SECONDS, do="prepare", cell=list(checked))
+            except Overdue:
+                return refuse("failed", "not compiled within %d s" % PREPARE_SECONDS)
+            if contender.role == "overhead":
+                record.update(first=1e-6, error=0.0, peak_bytes=0)
+                continue
+            answer = process.ask(settings.limit + 5, do="check", expected=files.file(checked))
+            error = max(answer["errors"].values())
+            record.update(first=answer["seconds"], error=max(error, record.get("error", 0.0)))
+            record["peak_bytes"] = answer["peak_bytes"]
+            record["tolerance"] = problem.tolerance(checked)
+            if not error <= record["tolerance"]:
+                worst = max(answer["errors"], key=answer["errors"].get)
+                return refuse("wrong", "%s is off by %.2g" % (worst, error))
+            if answer["seconds"] > settings.limit:
+                raise Overdue("%.3g s" % answer["seconds"])
+    except Overdue:
+        slow.append(((contender.key, process.threads), cell))
+        return refuse("too slow", "more than %g s a call" % settings.limit)
+    except Failed as failure:
+        if process.version is None:
+            missing[contender.key] = str(failure)
+            return refuse("missing", str(failure))
+        return refuse("failed", str(failure))
+    record["version"] = process.version
+    return record
+
+
+def _covers(cell, other):
+    """Whether the cell is at least as large as the other one in everything."""
+    return cell.task == other.task and all(
+        getattr(cell, size) >= getattr(other, size) for size in ("n", "m", "d", "item_bytes")
+    )
+
+
+def _time(entries, settings):
+    for record, _ in entries:
+        record["seconds"] = []
+    for round_number in range(settings.rounds):
+        # Another one begins each round.
+        first = round_number % max(1, len(entries))
+        for record, process in entries[first:] + entries[:first]:
+            _time_once(record, process, settings, round_number)
+
+
+def _time_once(record, process, settings, round_number):
+    if record["status"] != "ok":
+        return
+    # The first call had fresh caches and pages against it; later ones tell better.
+    single = min(record["seconds"] or [record["first"]])
+    budget = settings.seconds * (1 if round_number >= 3 else 3)
+    if round_number and single * (round_number + 1) > budget:
+        return  # slow: fewer rounds
+    repeat = max(1, min(100, int(2e-4 / single)))
+    times = max(1, min(100, int(settings.seconds / settings.rounds / (single * repeat))))
+    patience = 3 * (times * repeat + 1) * record["first"] + 30
+    try:
+        answer = process.ask(
+            patience, do="measure", times=times, repeat=repeat, warm=single < settings.seconds / 5
+        )
+    except Failed as failure:
+        record.update(status="failed", reason=str(failure))
+        return
+    record["seconds"] += answer["seconds"]
+
+
+def _release(process):
+    try:
+        if process._process is not None:
+            process.ask(60, do="release")
+    except Failed:
+        process.end()

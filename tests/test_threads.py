@@ -48,8 +48,7 @@ report(digests)
 def test_same_bits_from_any_number_of_threads():
     """Value and all gradients, over sizes that are cut into blocks in every way."""
     one, *others = [
-        run_python(DIGESTS, environment={"OMP_NUM_THREADS": str(threads)})
-        for threads in (1, 2, 5)
+        run_python(DIGESTS, environment={"OMP_NUM_THREADS": str(threads)}) for threads in (1, 2, 5)
     ]
     assert len(one) == 20
     for other in others:

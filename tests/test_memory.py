@@ -1,0 +1,72 @@
+"""Peak memory of a forward and a gradient, measured by the process's own high-water mark."""
+
+import sys
+
+import pytest
+from graphs import needs_compiler
+from processes import run_python
+
+pytestmark = [
+    needs_compiler,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/statm"),
+]
+
+N = M = 4000
+D = 50
+ARRAY = N * M * 4  # bytes of an n * m array of float32
+# Packed panels, gradients, a little of each thread's own; an n * m * d array would be 3.2e9 bytes.
+SLACK = ARRAY // 8
+
+MEASURE = """
+import resource
+import numpy as np
+import graphs, theano, theano.tensor as T
+from rbf_op import rbf_kernel
+
+n, m, d = (int(a) for a in sys.argv[1:4])
+x, y, gamma, amplitude, weights = graphs.variables("float32", (False, True))
+variables = [x, y, gamma, amplitude]
+k = rbf_kernel(*variables[:3], amplitude=amplitude)
+if sys.argv[4] == "given":
+    outputs, inputs = [k] + T.grad(None, variables, known_grads={k: weights}), variables + [weights]
+elif sys.argv[4] == "gradient only":
+    outputs, inputs = T.grad(None, variables, known_grads={k: weights}), variables + [weights]
+else:
+    outputs, inputs = [k] + T.grad(T.sqr(k).sum(), variables), variables
+f = theano.function(inputs, outputs)
+
+random = np.random.RandomState(0)
+def arguments(n, m):
+    arrays = [
+        random.rand(n, d).astype("float32"), random.rand(m, d).astype("float32"),
+        np.float32(0.1), np.ones(m, "float32"),
+    ]
+    return arrays + ([np.ones((n, m), "float32")] if len(inputs) == 5 else [])
+
+f(*arguments(600, 500))  # starts the threads, loads what is loaded late
+values = arguments(n, m)
+page = resource.getpagesize()
+with open("/proc/self/statm") as statm:
+    before = int(statm.read().split()[1]) * page
+results = f(*values)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+assert all(np.isfinite(r).all() and r.any() for r in results)
+report(peak - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "what, arrays",
+    [
+        # K, and nothing beside it: the gradient recomputes what it needs.
+        ("given", 1),
+        ("gradient only", 0),
+        # K, and the gradient 2 K of the sum of its squares.
+        ("cost", 2),
+    ],
+)
+def test_peak_memory(what, arrays):
+    grown = run_python(MEASURE, N, M, D, what)
+    assert grown <= arrays * ARRAY + SLACK, "%.2f n * m arrays" % (grown / ARRAY)
+    # The measurement sees what there is to see.
+    assert grown >= 0.95 * arrays * ARRAY

@@ -31,7 +31,7 @@ def _read_scan(reader, variable, index, mode, frame):
     step = index[0][0]
     if not isinstance(step, Symbol):
         return None
-    if frame is not None or not _runs_all_steps(reader, node, variable):
+    if not _runs_all_steps(reader, node, variable):
         return None
     inner_frame = frame_of(reader, node, step, frame)
     inner_index = tuple(() if b else axis for b, axis in zip(inner.broadcastable, index[1:]))

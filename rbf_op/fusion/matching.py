@@ -150,6 +150,10 @@ def _divide(cross, rows_term, columns_term, row, column, is_positive):
         cross.flat, power_of(product_of(weight, columns), Fraction(-1))
     )
     rows_coefficient = cross.coefficient / (-2 * coefficient)
+    if rows_coefficient < 0:
+        raise NoMatch("rows and columns are added in it, not subtracted")
+    if {row, column} <= product_symbols(weight):
+        raise NoMatch("its weights differ from one pair of row and column to the next")
     weights = frozenset(item for item in weight if symbols_of(item[0]) & bounds)
     if weights:
         if any(symbols_of(f) & {row, column} for f, _ in weights):

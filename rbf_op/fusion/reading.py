@@ -140,6 +140,7 @@ class Reader:
         value = scalar_constant(variable)
         if value is not None:
             if np.isfinite(value):
+                self._note_opened(variable, index, frame)
                 return number(value)
             return self.leaf(variable, index, mode, frame)
         node = variable.owner
@@ -405,6 +406,7 @@ class Reader:
         result = self._limit(value, index, 0, None, mode, frame)
         if result is not None:
             self._note_opened(condition, index, frame)
+            self._note_opened(other, index, frame)
         return result
 
     def _limited(self, variable, op, operands, mode, frame):
@@ -739,11 +741,13 @@ class Reader:
                 if frame is None:
                     self.sizes.unite(bounds[0].size, self.sizes.dimension(second, 0))
                 shared = (bounds[0],)
-            rows = index[: first.ndim - 1]
-            columns = index[first.ndim - 1 :]
+            rows = index[: first.ndim - 1] + (shared,)
+            columns = (shared,) + index[first.ndim - 1 :]
+            # An outer product is a product of numbers, not a sum over features.
+            outer = not bounds and not self._under_sum(rows) and not self._under_sum(columns)
+            its_mode = SCALE if outer else WHOLE
             terms = multiply(
-                self.read(first, rows + (shared,), WHOLE, frame),
-                self.read(second, (shared,) + columns, WHOLE, frame),
+                self.read(first, rows, its_mode, frame), self.read(second, columns, its_mode, frame)
             )
             return terms, bounds
 

@@ -120,8 +120,19 @@ class Graph:
             for v in node.inputs:
                 self.users.setdefault(self.values.key(v), []).append(node)
 
-    def used_elsewhere(self, root, opened):
+    def used_elsewhere(self, root, kernel):
         """Something that is opened for root's kernel, but also needed for something else."""
+        opened = set(kernel.opened)
+        # Norms taken from a Gram matrix: as superfluous as the matrix, but if they are needed
+        # elsewhere so is the matrix.
+        size = None
+        while size != len(opened):
+            size = len(opened)
+            opened.update(
+                v
+                for v in kernel.passed
+                if v.owner is not None and any(u in opened for u in v.owner.inputs)
+            )
         inside = {self.values.key(v) for v in opened} | {self.values.key(root)}
         for variable in opened:
             key = self.values.key(variable)
@@ -233,7 +244,7 @@ def _contains_factor(variable, fused):
 def _check_users(graph, root, kernel):
     # A variable may be opened where it is a part of the kernel alone, or not at all: computing
     # the distances once more for another user would cost more than the fused node saves.
-    elsewhere = graph.used_elsewhere(root, kernel.opened)
+    elsewhere = graph.used_elsewhere(root, kernel)
     if elsewhere is not None:
         raise NoMatch("a part of it, such as its squared distance, is also used elsewhere")
     if any(v in graph.kept for v in kernel.passed if v is not root):
@@ -403,17 +414,30 @@ def _exponential(writer, polynomial, column):
 
 
 def _limit(writer, result, limits, row, column, reader):
-    """The kernel limited as its exponent was: exp is monotonic."""
+    """The kernel limited as its exponent was: exp(m u) grows with u where m > 0, else falls."""
     coefficient, product, low, high = limits
-    if not product_nonnegative(product, reader.is_nonnegative):
-        raise NoMatch("its squared distance is limited (clip, maximum) before a factor that may "
-                      "be negative")
-    if coefficient < 0:
-        low, high = high, low
-    for bound, limited in ((low, T.maximum), (high, T.minimum)):
-        if bound is not None:
-            if abs(bound) > 1e30:
-                raise NoMatch("its squared distance is limited (clip) at a very large number")
-            exponent = writer.product(coefficient * Fraction(bound), product, (row, column))
-            result = limited(result, T.exp(exponent))
+    for bound in (low, high):
+        if bound is not None and abs(bound) > 1e30:
+            raise NoMatch("its squared distance is limited (clip) at a very large number")
+    layout = (row, column)
+    known = product_nonnegative(product, reader.is_nonnegative)
+    falls = coefficient < 0 if known else writer.product(coefficient, product, layout) < 0
+
+    def exponential(bound):
+        return T.exp(writer.product(coefficient * Fraction(bound), product, layout))
+
+    for bound, if_falling, if_growing in (
+        (low, T.minimum, T.maximum),
+        (high, T.maximum, T.minimum),
+    ):
+        if bound is None:
+            continue
+        value = exponential(bound)
+        if known:
+            result = (if_falling if falls else if_growing)(result, value)
+        else:
+            no_limit = {T.minimum: np.inf, T.maximum: 0}
+            for function, applies in ((if_falling, falls), (if_growing, T.invert(falls))):
+                limit = T.switch(applies, value, writer.number(no_limit[function]))
+                result = function(result, limit)
     return result

@@ -18,6 +18,8 @@ def make(*arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
+        errors="replace",
+        env=dict(os.environ, LC_ALL="C"),
     )
 
 

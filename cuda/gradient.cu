@@ -8,14 +8,12 @@
 #define GRADIENT_PARAMETERS                                                                        \
     const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
         int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *grad,           \
-        int64 grad_row_step, int64 grad_column_step, const real *row_factor,                       \
-        const real *column_factor, int64 inner, int64 columns, int64 slab, real *result,           \
-        real *dgamma, real *damplitude
+        const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
+        real *result, real *dgamma, real *damplitude
 #define GRADIENT_SWEEP                                                                             \
     Sweep {                                                                                        \
         owner, other, owners, others, d, gamma, amplitude, gamma_step, amplitude_step, other,      \
-            columns, grad, grad_row_step, grad_column_step, row_factor, column_factor, inner,      \
-            slab, result, dgamma, damplitude                                                       \
+            columns, grad, row_factor, column_factor, inner, slab, result, dgamma, damplitude      \
     }
 
 // dx[i] = sum_j 2 gamma[j] G[i, j] K[i, j] (y[j] - x[i]): owner = x, other = y.

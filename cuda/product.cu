@@ -10,7 +10,7 @@
 #define PRODUCT_SWEEP                                                                              \
     Sweep {                                                                                        \
         owner, other, owners, others, d, gamma, amplitude, gamma_step, amplitude_step, payload,    \
-            columns, nullptr, 0, 0, nullptr, nullptr, 0, slab, result, nullptr, nullptr            \
+            columns, nullptr, nullptr, nullptr, 0, slab, result, nullptr, nullptr                  \
     }
 
 // P[i] = sum_j K[i, j] W[j]: owner = x, other = y, payload = W (m, columns).

@@ -7,9 +7,9 @@
 
 const int ROWS = 4 * SIDE; // rows a block owns, and other points it takes at a time
 
-// COLUMNS results a row: up to 4 are summed in registers, each thread over its own pairs; more go
+// COLUMNS results a row: up to 3 are summed in registers, each thread over its own pairs; more go
 // through shared memory, 16 or 32 at a time.
-const bool IN_REGISTERS = COLUMNS <= 4;
+const bool IN_REGISTERS = COLUMNS <= 3;
 const int HELD = IN_REGISTERS ? COLUMNS : COLUMNS / SIDE; // results a thread holds for each row
 
 const int WEIGHTS_PITCH = ROWS + 16 / (int)sizeof(real); // rows stay 16-byte aligned
@@ -31,8 +31,7 @@ struct Sweep {
     int64 gamma_step, amplitude_step;
     const real *payload; // (others, columns)
     int64 columns;
-    const real *grad; // G: entry r, c at r * grad_row_step + c * grad_column_step
-    int64 grad_row_step, grad_column_step;
+    const real *grad;                       // G (n, m)
     const real *row_factor, *column_factor; // (owners, inner), (others, inner)
     int64 inner;
     int64 slab;                // other points a slab holds, a multiple of ROWS
@@ -107,7 +106,8 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             }
         }
 
-        const real *const stored = s.grad + row * s.grad_row_step + column * s.grad_column_step;
+        const real *const stored =
+            s.grad + (Y_OWNS ? column * s.owners + row : row * s.others + column);
         // The pairs' weights take the place of their distances.
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
@@ -119,7 +119,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 real weight = exp2(factor[Y_OWNS ? r : c] * distance);
                 if (SUM == KERNEL_GRADIENT)
                     weight *=
-                        there ? stored[r * s.grad_row_step + c * s.grad_column_step] : real(0);
+                        there ? stored[Y_OWNS ? c * s.owners + r : r * s.others + c] : real(0);
                 if (SUM == PRODUCT_GRADIENT)
                     weight *= grad[r][c];
                 if (SUM != PRODUCT && Y_OWNS && there) {

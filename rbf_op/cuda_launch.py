@@ -38,7 +38,7 @@ def product(device, x, y, weights, gamma, amplitude):
 
     No matrix of size n * m is stored.
     """
-    check_product_shapes(x, y, weights, gamma, amplitude)
+    reference.check_shapes(x, y, gamma, amplitude, weights=weights)
     return _product(device, "rbf_product", x, y, gamma, amplitude, weights)
 
 
@@ -47,15 +47,14 @@ def gradient(device, x, y, gamma, amplitude, grad_output, wanted):
 
     "x+y" in `wanted` gives the sum of both, which is the gradient with respect to x where y is x.
     """
-    reference.check_shapes(x, y, gamma, amplitude, grad_output)
+    reference.check_shapes(x, y, gamma, amplitude, grad_output=grad_output)
     x, y, gamma, amplitude, grad_output = map(
         device.contiguous, (x, y, gamma, amplitude, grad_output)
     )
-    m = y.shape[0]
     return _gradients(
         device, "rbf_gradient", x, y, gamma, amplitude, wanted,
-        [grad_output, m, 1, None, None, 0],
-        [grad_output, 1, m, None, None, 0],
+        [grad_output, None, None, 0],
+        [grad_output, None, None, 0],
     )  # fmt: skip
 
 
@@ -64,36 +63,21 @@ def product_gradient(device, x, y, weights, gamma, amplitude, grad_output, wante
 
     grad_output (n, p). dK = grad_output weights^T is computed tile by tile along with K.
     """
-    check_product_shapes(x, y, weights, gamma, amplitude, grad_output)
+    reference.check_shapes(x, y, gamma, amplitude, weights=weights, grad_output=grad_output)
     x, y, weights, gamma, amplitude, grad_output = map(
         device.contiguous, (x, y, weights, gamma, amplitude, grad_output)
     )
     p = weights.shape[1]
     gradients = _gradients(
         device, "rbf_product_gradient", x, y, gamma, amplitude, wanted,
-        [None, 0, 0, grad_output, weights, p],
-        [None, 0, 0, weights, grad_output, p],
+        [None, grad_output, weights, p],
+        [None, weights, grad_output, p],
     )  # fmt: skip
     if "weights" in wanted:
         gradients["weights"] = _product(
             device, "rbf_product_transposed", y, x, gamma, amplitude, grad_output
         )
     return gradients
-
-
-def check_product_shapes(x, y, weights, gamma, amplitude, grad_output=None):
-    """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together."""
-    reference.check_shapes(x, y, gamma, amplitude)
-    if weights.shape[0] != y.shape[0]:
-        raise ValueError(
-            "rbf_dot: weights must have one row for each row of y, but weights has shape %s and y "
-            "has shape %s." % (weights.shape, y.shape)
-        )
-    if grad_output is not None and grad_output.shape != (x.shape[0], weights.shape[1]):
-        raise ValueError(
-            "rbf_dot: the gradient of the output must have shape (n, p) = %s, but has shape %s."
-            % ((x.shape[0], weights.shape[1]), grad_output.shape)
-        )
 
 
 # -- Sweeps: cuda/sweep.cuh ------------------------------------------------------------------------
@@ -107,11 +91,13 @@ def _columns(width, dtype, one=False):
     """COLUMNS to compile a sweep with that has `width` results a row."""
     if one and width == 1:
         return 1
-    return 4 if width <= 4 else 16 if width <= 16 or dtype == "float64" else 32
+    return 3 if width <= 3 else 16 if width <= 16 or dtype == "float64" else 32
 
 
 def _slabs(owners, others):
     """(number of slabs, other points in each): enough blocks to keep a device busy."""
+    if not (owners and others):
+        return 1, _ROWS
     tiles = -(-others // _ROWS)
     row_blocks = -(-owners // _ROWS)
     slabs = max(1, min(-(-_BLOCKS_WANTED // row_blocks), tiles // _TILES_A_SLAB))
@@ -143,15 +129,14 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
     (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
     both = "x+y" in wanted
-    slabs_x, slab_x = _slabs(n, m) if m else (1, _ROWS)
-    slabs_y, slab_y = _slabs(m, n) if n else (1, _ROWS)
-    gradients = {}
+    slabs_x, slab_x = _slabs(n, m)
+    slabs_y, slab_y = _slabs(m, n)
 
     def sweep(kernel, owner, other, width, slab, grid_slabs, source, outputs):
         if not other.shape[0]:  # no tile at all: nothing would be written
             for output in outputs:
                 if output is not None:
-                    _clear(output)
+                    device.clear(output)
         elif owner.shape[0]:
             device.launch(
                 ("gradient.cu", kernel, dtype, _columns(width, dtype)),
@@ -163,40 +148,38 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
                 + outputs,
             )
 
+    dx_needed = both or "x" in wanted
+    dy_needed = both or "y" in wanted
+    y_sweep_needed = dy_needed or "gamma" in wanted or "amplitude" in wanted
+    width = d if dy_needed else 0
     if both:  # one array, so that one sum adds both sweeps
         points = device.empty((slabs_x + slabs_y, n, d), dtype)
-    if both or "x" in wanted:
-        dx = points[:slabs_x] if both else device.empty((slabs_x, n, d), dtype)
+        dx, dy = (points[:slabs_x], points[slabs_x:]) if points.size else (points, points)
+    else:
+        dx = device.empty((slabs_x, n, d), dtype) if dx_needed else None
+        dy = device.empty((slabs_y, m, width), dtype) if y_sweep_needed else None
+    dgamma, damplitude = (device.empty((slabs_y, m), dtype) for _ in range(2))
+    if dx_needed:
         sweep(name + "_x", x, y, d, slab_x, slabs_x, source_x, [dx, None, None])
-        if not both:
-            gradients["x"] = _sum_slabs(device, dx)
-    if both or {"y", "gamma", "amplitude"} & set(wanted):
-        width = d if both or "y" in wanted else 0
-        dy = points[slabs_x:] if both else device.empty((slabs_y, m, width), dtype)
-        dgamma, damplitude = (device.empty((slabs_y, m), dtype) for _ in range(2))
+    if y_sweep_needed:
         sweep(name + "_y", y, x, width, slab_y, slabs_y, source_y, [dy, dgamma, damplitude])
-        if both:
-            gradients["x+y"] = _sum_slabs(device, points)
-        for key, slabs in (("y", dy), ("gamma", dgamma), ("amplitude", damplitude)):
-            if key in wanted:
-                gradients[key] = _sum_slabs(device, slabs)
-        for key, parameter in (("gamma", gamma), ("amplitude", amplitude)):
-            if key in wanted and parameter.ndim == 0:
-                gradients[key] = _sum_all(device, gradients[key])
+
+    slabs = {"x": dx, "y": dy, "gamma": dgamma, "amplitude": damplitude}
+    if both:
+        slabs["x+y"] = points
+    gradients = {key: _sum_slabs(device, slabs[key]) for key in wanted if key in slabs}
+    for key, parameter in (("gamma", gamma), ("amplitude", amplitude)):
+        if key in wanted and parameter.ndim == 0:
+            gradients[key] = _sum_all(device, gradients[key])
     return gradients
-
-
-def _clear(array):
-    import pycuda.driver as driver
-
-    if array.size:
-        driver.memset_d8(array.gpudata, 0, array.nbytes)
 
 
 def _sum_slabs(device, slabs):
     """The sum over the first axis, in its order."""
     count, shape = slabs.shape[0], slabs.shape[1:]
-    if count == 1 or slabs.size == 0:
+    if slabs.size == 0:  # PyCUDA cannot reshape an array without memory
+        return device.empty(shape, slabs.dtype)
+    if count == 1:
         return slabs.reshape(shape)
     result = device.empty(shape, slabs.dtype)
     device.launch(

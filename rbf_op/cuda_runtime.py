@@ -17,7 +17,7 @@ from rbf_op import sources
 
 DTYPES = {"float32": "float", "float64": "double"}
 
-_OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
+OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
 
 _device = None
 _lock = threading.RLock()
@@ -160,12 +160,16 @@ class Device:
 
     def zeros(self, shape, dtype):
         """A GPUArray of zeros in C order."""
+        array = self.empty(shape, dtype)
+        self.clear(array)
+        return array
+
+    def clear(self, array):
+        """Set a GPUArray in C order to zero."""
         import pycuda.driver as driver
 
-        array = self.empty(shape, dtype)
         if array.size:
             driver.memset_d8(array.gpudata, 0, array.nbytes)
-        return array
 
     def to_device(self, array):
         """A GPUArray in C order with the values of a NumPy array."""
@@ -242,7 +246,7 @@ class Device:
             # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options
             # (the architecture is one) and nvcc's version.
             self._functions[key] = SourceModule(
-                source(file), nvcc=find_nvcc(), options=_OPTIONS + macros, no_extern_c=True
+                source(file), nvcc=find_nvcc(), options=OPTIONS + macros, no_extern_c=True
             )
         return self._functions[key]
 

@@ -1,0 +1,80 @@
+"""Fixtures of the CUDA tests: a device, real or emulated, whose allocations show stray accesses.
+
+The same tests run on both: without a GPU `python tests/cuda_emulator/run.py python -m pytest
+tests/cuda`, with one `pytest tests/cuda`. Where there is neither they are skipped, and say so.
+May import rbf_op, pytest and PyCUDA.
+"""
+
+import ctypes
+import os
+
+import pytest
+
+from rbf_op import cuda_runtime
+
+EMULATED = os.environ.get("CUDA_EMULATOR") == "1"
+REASON = cuda_runtime.why_unavailable()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a CUDA device, real or emulated")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if REASON and item.get_closest_marker("gpu"):
+            reason = "NOT TESTED: %s (without a GPU: make test-cuda)" % REASON
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The device, its context current, each array an allocation of its own.
+
+    The pool would round sizes up and hand out memory that still holds old values: a kernel that
+    reads too far, or what it has not written, would go unnoticed.
+    """
+    import pycuda.driver
+
+    found = cuda_runtime.device()
+    monkeypatch.setattr(found, "allocate", pycuda.driver.mem_alloc)
+    with found:
+        yield found
+
+
+@pytest.fixture(params=["forward", "reverse", "random"])
+def order(request, monkeypatch):
+    """In the emulator: the order in which threads and blocks take turns. Else once, as it comes."""
+    if not EMULATED and request.param != "forward":
+        pytest.skip("the order of threads is the GPU's own")
+    monkeypatch.setenv("CUDA_EMULATOR_ORDER", request.param)
+    return request.param
+
+
+class Counters:
+    """The emulated driver's own counts of launches and copies since the last reset."""
+
+    _names = (
+        "launches", "to_device", "to_device_bytes", "to_host", "to_host_bytes", "on_device",
+        "retained",
+    )  # fmt: skip
+
+    def __init__(self):
+        self._library = ctypes.CDLL("libcuda.so.1")
+        self.read()
+
+    def read(self):
+        values = (ctypes.c_long * len(self._names))()
+        self._library.cuda_emulator_counters(values, 1)
+        return dict(zip(self._names, values))
+
+    def forgive(self):
+        """Make the context usable again after a planted bug."""
+        self._library.cuda_emulator_forgive()
+
+
+@pytest.fixture
+def emulator():
+    if not EMULATED:
+        pytest.skip("tests the emulator")
+    return Counters()

@@ -1,0 +1,242 @@
+"""The kernels of cuda/ against long double: values, shapes, layouts, special values, repeatability.
+
+Run on the device as PyCUDA sees it, emulated or real. May import cuda_launch, cuda_runtime, NumPy.
+"""
+
+import numpy as np
+import oracle
+import pytest
+
+from rbf_op import cuda_launch
+
+pytestmark = pytest.mark.gpu
+
+NAMES = oracle.INPUT_NAMES
+DTYPES = ["float32", "float64"]
+# Below, at and above the tiles (64 and 128), the slices (8) and the sweep's chunks (4, 16, 32);
+# n, m and d all different. The last has several slabs for both sweeps.
+SHAPES = [
+    (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
+    (300, 520, 5),
+]  # fmt: skip
+
+
+def roundings(dtype, count):
+    return count * np.finfo(dtype).eps
+
+
+def on_device(device, values):
+    return [device.to_device(v) for v in values]
+
+
+def weights_for(n, m, p, dtype):
+    random = np.random.RandomState(7 * p + m)
+    return [random.uniform(-1, 1, s).astype(dtype) for s in ((m, p), (n, p))]
+
+
+def assert_product(result, kernel, weights):
+    """Each entry is right to 20 roundings of the sum of the absolute values of its terms."""
+    exact, scale = kernel.dot(weights), np.abs(kernel).dot(np.abs(weights))
+    assert result.shape == exact.shape and result.dtype == weights.dtype
+    assert (np.abs(result - exact) <= roundings(weights.dtype, 20) * scale).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward(device, dtype, shape):
+    for vector in ((True, True), (False, False), (True, False)):
+        values = oracle.problem(*shape, dtype=dtype, vector=vector)[:4]
+        result = device.to_host(cuda_launch.forward(device, *on_device(device, values)))
+        assert result.dtype == dtype
+        oracle.assert_accurate(result, *values)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient(device, dtype, shape):
+    for vector in ((True, True), (False, True)):
+        values = oracle.problem(*shape, dtype=dtype, vector=vector)
+        found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+        assert set(found) == set(NAMES)
+        oracle.assert_gradients(
+            [device.to_host(found[name]) for name in NAMES], values, roundings(dtype, 20)
+        )
+
+
+@pytest.mark.parametrize("p", [1, 3, 16, 33])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_product_and_its_gradient(device, dtype, shape, p):
+    x, y, gamma, amplitude = values = oracle.problem(*shape, dtype=dtype)[:4]
+    weights, grad_output = weights_for(shape[0], shape[1], p, dtype)
+    kernel = oracle.kernel(*values)
+    X, Y, C, A, W, Q = on_device(device, values + [weights, grad_output])
+    assert_product(device.to_host(cuda_launch.product(device, X, Y, W, C, A)), kernel, weights)
+    wanted = NAMES + ("weights",)
+    found = cuda_launch.product_gradient(device, X, Y, W, C, A, Q, wanted)
+    assert_product(device.to_host(found["weights"]), kernel.T, grad_output)
+    # dK is itself a sum of p terms: what its rounding does is allowed for by a factor.
+    dK = np.asarray(grad_output, oracle.LONG).dot(np.asarray(weights, oracle.LONG).T)
+    terms = np.abs(grad_output).astype(oracle.LONG).dot(np.abs(weights).T)
+    exact = oracle.gradients(*values, dK)
+    scales = oracle.gradient_terms(*values, terms)
+    for name, expected, scale in zip(NAMES, exact, scales):
+        result = device.to_host(found[name])
+        assert result.shape == expected.shape and result.dtype == dtype
+        assert (np.abs(result - expected) <= roundings(dtype, 20) * scale).all(), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_same_bits_in_every_order_of_threads(device, dtype, order):
+    # A race that poisoning does not show: the result would depend on who comes first.
+    values = oracle.problem(130, 300, 19, dtype=dtype)
+    weights, grad_output = weights_for(130, 300, 20, dtype)
+    X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
+
+    def run():
+        results = [
+            cuda_launch.forward(device, X, Y, C, A),
+            cuda_launch.product(device, X, Y, W, C, A),
+        ]
+        found = cuda_launch.gradient(device, X, Y, C, A, G, NAMES)
+        results += [found[name] for name in NAMES]
+        found = cuda_launch.product_gradient(device, X, Y, W, C, A, Q, NAMES + ("weights",))
+        results += [found[name] for name in sorted(found)]
+        return [device.to_host(r).tobytes() for r in results]
+
+    first = _first_bits.setdefault(dtype, run())
+    assert run() == first
+
+
+_first_bits = {}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_symmetric_gradient_and_partial_ones(device, dtype):
+    x, _, gamma, amplitude, _ = oracle.problem(70, 70, 5, dtype=dtype, vector=(False, False))
+    grad_output = oracle.problem(70, 70, 5, dtype=dtype)[4]
+    X, C, A, G = on_device(device, [x, gamma, amplitude, grad_output])
+    wanted = ("x+y", "gamma", "amplitude")
+    found = cuda_launch.gradient(device, X, X, C, A, G, wanted)
+    oracle.assert_gradients(
+        [device.to_host(found[name]) for name in wanted],
+        [x, x, gamma, amplitude, grad_output],
+        roundings(dtype, 20),
+        names=("x", "gamma", "amplitude"),
+    )
+    every = cuda_launch.gradient(device, X, X, C, A, G, NAMES)
+    for name in NAMES:
+        alone = cuda_launch.gradient(device, X, X, C, A, G, (name,))
+        assert list(alone) == [name]
+        assert np.array_equal(device.to_host(alone[name]), device.to_host(every[name])), name
+
+
+def test_symmetric_kernel_is_exactly_symmetric(device):
+    x, _, gamma, amplitude, _ = oracle.problem(150, 150, 6, "float32", vector=(False, False))
+    X, C, A = on_device(device, [x, gamma, amplitude])
+    K = device.to_host(cuda_launch.forward(device, X, X, C, A))
+    assert np.array_equal(K, K.T) and (np.diag(K) == amplitude).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 70, 0), (0, 0, 0)])
+@pytest.mark.parametrize("p", [0, 2])
+def test_empty_arrays(device, shape, p):
+    n, m, d = shape
+    values = oracle.problem(n, m, d, "float32")
+    weights, grad_output = weights_for(n, m, p, "float32")
+    X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
+    kernel = device.to_host(cuda_launch.forward(device, X, Y, C, A))
+    assert np.array_equal(kernel, np.broadcast_to(values[3], (n, m)))
+    assert_product(
+        device.to_host(cuda_launch.product(device, X, Y, W, C, A)),
+        oracle.kernel(*values[:4]), weights,
+    )  # fmt: skip
+    found = cuda_launch.gradient(device, X, Y, C, A, G, NAMES)
+    oracle.assert_gradients([device.to_host(found[k]) for k in NAMES], values, 1e-6)
+    found = cuda_launch.product_gradient(device, X, Y, W, C, A, Q, NAMES + ("weights",))
+    values[4] = grad_output.dot(weights.T)
+    oracle.assert_gradients([device.to_host(found[k]) for k in NAMES], values, 1e-6)
+    assert_product(device.to_host(found["weights"]), oracle.kernel(*values[:4]).T, grad_output)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 0)])
+def test_empty_symmetric_gradient(device, shape):
+    n, d = shape
+    x, _, gamma, amplitude, grad_output = oracle.problem(n, n, d, "float32", vector=(False, False))
+    X, C, A, G = on_device(device, [x, gamma, amplitude, grad_output])
+    wanted = ("x+y", "gamma", "amplitude")
+    found = cuda_launch.gradient(device, X, X, C, A, G, wanted)
+    oracle.assert_gradients(
+        [device.to_host(found[name]) for name in wanted],
+        [x, x, gamma, amplitude, grad_output],
+        1e-6,
+        names=("x", "gamma", "amplitude"),
+    )
+
+
+def test_special_values(device):
+    far, tiny = np.float32(3e38), np.float32(1e-45)
+    x = np.array([[0], [1], [np.inf], [np.nan], [1e6], [-far]], np.float32)
+    y = np.array([[0], [np.inf], [1e6 + 1], [far]], np.float32)
+    for gamma in (0, 1, tiny, far, -1, np.inf):
+        gamma = np.array(gamma, np.float32)
+        amplitude = np.array([1, 2, -3, 0.5], np.float32)
+        with np.errstate(all="ignore"):
+            distance = ((x - y.T) ** 2).astype(np.float32)
+            expected = amplitude * np.exp(-gamma * distance)
+        arrays = on_device(device, [x, y, gamma, amplitude])
+        result = device.to_host(cuda_launch.forward(device, *arrays))
+        np.testing.assert_allclose(result, expected, rtol=3e-6, atol=1e-44, err_msg=str(gamma))
+
+
+def test_rows_far_away_do_not_spoil_others(device):
+    # Beyond the last point there is padding; an infinite row must not turn it into NaN.
+    x = np.array([[np.inf, 0], [0, 0]], np.float32)
+    y = np.zeros((3, 2), np.float32)
+    one, weights = np.float32(1), np.ones((3, 1), np.float32)
+    X, Y, C, W = on_device(device, [x, y, np.asarray(one), weights])
+    product = device.to_host(cuda_launch.product(device, X, Y, W, C, C))
+    assert product.tolist() == [[0], [3]]
+
+
+def test_where_a_row_meets_a_centre_the_gradient_is_exactly_zero(device):
+    x = np.full((3, 20), 1e4, np.float32)
+    one, ones = np.asarray(np.float32(1)), np.ones((3, 3), np.float32)
+    X, C, G = on_device(device, [x, one, ones])
+    found = cuda_launch.gradient(device, X, X, C, C, G, ("x", "y", "gamma"))
+    assert all((device.to_host(v) == 0).all() for v in found.values())
+
+
+def test_strided_arrays_are_copied_on_the_device(device):
+    values = oracle.problem(40, 30, 6, "float32")
+    dense = cuda_launch.forward(device, *on_device(device, values[:4]))
+    before = dict(device.counts)
+    K = device.to_host(dense)
+    columns, reverse = (
+        device.to_device(np.ascontiguousarray(values[0].T)),
+        on_device(device, values),
+    )
+    reverse[0] = columns.T
+    wide = device.to_device(np.repeat(values[2], 2))
+    reverse[2] = wide[::2]
+    again = device.to_host(cuda_launch.forward(device, *reverse[:4]))
+    assert np.array_equal(K, again)
+    assert device.counts["to_host"] == before["to_host"] + 2
+
+
+def test_shapes_that_do_not_fit(device):
+    X, Y, C, A, G = on_device(device, oracle.problem(4, 3, 2, "float32"))
+    with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\)"):
+        cuda_launch.forward(device, X, G, C, A)
+    with pytest.raises(ValueError, match="weights must have one row"):
+        cuda_launch.product(device, X, Y, X, C, A)
+    with pytest.raises(ValueError, match=r"\(4, 2\)"):
+        cuda_launch.product_gradient(device, X, Y, Y, C, A, Y, ("x",))
+
+
+def test_too_large_for_the_device():
+    from rbf_op import cuda_runtime
+
+    with cuda_runtime.device() as device:
+        with pytest.raises(MemoryError, match="does not fit on the CUDA device"):
+            device.empty((1 << 23, 1 << 22), "float64")

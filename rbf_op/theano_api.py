@@ -26,23 +26,25 @@ try:
         TopoOptimizer,
         Variable,
     )
-    from theano.gof import local_optimizer as _local_optimizer
+    from theano.gof import opt as _opt
     from theano.gof.graph import io_toposort
     from theano.gof.null_type import NullType
-    from theano.gof.opt import Optimizer as GlobalOptimizer
 except ImportError:  # Theano-PyMC 1.1
+    from theano.graph import opt as _opt
     from theano.graph.basic import Apply, Constant, Variable, io_toposort
     from theano.graph.fg import FunctionGraph, InconsistencyError
     from theano.graph.null_type import NullType
     from theano.graph.op import Op, OpenMPOp
-    from theano.graph.opt import GlobalOptimizer, TopoOptimizer
-    from theano.graph.opt import local_optimizer as _local_optimizer
+    from theano.graph.opt import TopoOptimizer
     from theano.graph.optdb import EquilibriumDB, SequenceDB
 
 try:
     from theano.scan_module.scan_op import Scan
-except ImportError:  # Theano-PyMC 1.1
+except ImportError:  # Theano-PyMC
     from theano.scan.op import Scan
+
+# Theano-PyMC gave its base class of whole-graph rewrites a longer name.
+GlobalOptimizer = getattr(_opt, "GlobalOptimizer", None) or _opt.Optimizer
 
 __all__ = [
     "Apply",
@@ -85,7 +87,7 @@ def local_optimizer(tracks):
             node = args[-1]
             return rewrite(node, args[0] if len(args) == 2 else node.fgraph)
 
-        return _local_optimizer(tracks)(call)
+        return _opt.local_optimizer(tracks)(call)
 
     return decorate
 

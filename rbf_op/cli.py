@@ -1,0 +1,87 @@
+"""The command line: `rbf-op demo`, `rbf-op doctor`.
+
+Reads arguments and sets exit codes (0 well, 1 something was found wrong, 2 cannot run as asked);
+the work is done elsewhere. Imports click and whatever a command needs only when it is called, so
+that `rbf-op doctor` works where nothing but Theano and NumPy is installed.
+"""
+
+import importlib.util
+import os
+import sys
+
+
+def main(arguments=None):
+    """Runs the command named in arguments (sys.argv by default) and exits."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if _missing("click"):
+        if arguments == ["doctor"]:
+            sys.exit(_doctor())
+        sys.exit(_say_missing(["click"]))
+    commands()(args=arguments, prog_name="rbf-op")
+
+
+def commands():
+    """The click group with all commands."""
+    import click
+
+    from rbf_op import __version__
+
+    def figure_path(context, option, path):
+        # Found out now, not after minutes of measuring.
+        if path is None:
+            return None
+        if not path.lower().endswith((".png", ".pdf", ".svg")):
+            raise click.BadParameter("%s must end in .png, .pdf or .svg" % path)
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.access(folder, os.W_OK):
+            raise click.BadParameter("%s is not a folder that can be written to" % folder)
+        return path
+
+    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    @click.version_option(__version__)
+    def group():
+        """Fused, multi-threaded Gaussian-kernel nodes for Theano graphs."""
+
+    @group.command()
+    @click.option(
+        "--plot",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        callback=figure_path,
+        help="Also draw the layer's times and memory, as PNG, PDF or SVG.",
+    )
+    @click.option("--quick", is_flag=True, help="A smaller layer and fewer rounds.")
+    def demo(plot, quick):
+        """The question's layer, a realistic one, and a network that learns."""
+        missing = _missing("rich", "sklearn", *(["matplotlib"] if plot else []))
+        if missing:
+            sys.exit(_say_missing(missing))
+        from rbf_op.demo import show
+
+        sys.exit(show.run(quick=quick, plot=plot))
+
+    @group.command()
+    def doctor():
+        """Does the node work here, and with all cores? If not: what to do."""
+        sys.exit(_doctor())
+
+    return group
+
+
+def _doctor():
+    from rbf_op import doctor
+
+    return 0 if doctor.run() else 1
+
+
+def _missing(*modules):
+    return [module for module in modules if importlib.util.find_spec(module) is None]
+
+
+def _say_missing(modules):
+    names = ", ".join(modules).replace("sklearn", "scikit-learn")
+    print(
+        'rbf-op needs %s, which is not installed. Run: pip install "rbf_op[examples]"' % names,
+        file=sys.stderr,
+    )
+    return 2

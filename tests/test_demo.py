@@ -1,0 +1,218 @@
+"""What `rbf-op demo` shows: each part computes what it says, notices what is wrong, and exits so.
+
+Times are taken at small sizes, and never judged.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from rbf_op import cli, usage
+from rbf_op.demo import digits, layer_timing, question, show
+
+click_testing = pytest.importorskip("click.testing")
+
+ALL_BUT_LOOPS = [way for way in question.WAYS if way != "nested loops"]
+
+
+# -- part 1: the question ------------------------------------------------------------------------
+
+
+def test_exact_values():
+    exact = question.exact(*question.draw())
+    np.testing.assert_allclose(
+        exact[0], [1.83702294e-25, 1.78983680e-26, 9.22899970e-27], rtol=5e-9
+    )
+    np.testing.assert_allclose(exact, question.PRINTED, rtol=3e-5)
+
+
+@pytest.mark.parametrize("way", question.WAYS)
+def test_every_way_gives_what_the_question_printed(way):
+    single, double = [question.evaluate(way, dtype) for dtype in ("float32", "float64")]
+    assert single.dtype == "float32" and double.dtype == "float64"
+    np.testing.assert_allclose(single, question.PRINTED, rtol=3e-5)
+    np.testing.assert_allclose(double, question.exact(*question.draw()), rtol=1e-13)
+
+
+def test_the_node_is_as_exact_as_its_distance_allows():
+    x, W, S = question.draw()
+    exact = question.exact(x, W, S)
+    distance = -np.log(2 * exact / S**2)
+    error = np.abs(question.evaluate("rbf_kernel", "float64") / exact - 1)
+    assert (error <= (4 + distance) * 2.0**-52).all()
+
+
+def test_relative_error_does_not_hide_nan():
+    assert np.isnan(question.relative_error(np.array([1.0, np.nan]), np.ones(2)))
+
+
+# -- part 2: the layer ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows():
+    announced = []
+    rows = layer_timing.measure(ALL_BUT_LOOPS, 40, 7, 9, rounds=1, step=announced.append)
+    assert len(announced) == layer_timing.steps(ALL_BUT_LOOPS, 1)
+    return rows
+
+
+def test_every_way_is_checked_and_timed(rows):
+    assert list(rows) == ALL_BUT_LOOPS
+    for row in rows.values():
+        assert "failed" not in row
+        assert 0 < row["error"] < 1e-4
+        assert row["compile_seconds"] > 0 and row["peak_bytes"] >= 0
+        for task in layer_timing.TASKS:
+            assert row[task]["seconds"] > 0 and row[task]["cores"] >= 0.9
+
+
+def test_nested_loops_are_timed_at_a_small_size():
+    row = layer_timing.measure_nested_loops(3, 4, 2)
+    assert row["forward"]["seconds"] > 0 and row["error"] < 1e-4
+
+
+@pytest.mark.parametrize("output", range(4))
+def test_a_wrong_contender_is_noticed(output):
+    contender = layer_timing.Contender("rbf_kernel", 6, 4, 5, "float64")
+    assert contender.error() < layer_timing.TOLERANCE["float64"]
+    both = contender.functions[layer_timing.GRADIENT]
+
+    def wrong(*inputs):
+        results = [value.copy() for value in both(*inputs)]
+        results[output].flat[0] *= 1 + 1e-6
+        return results
+
+    contender.functions[layer_timing.GRADIENT] = wrong
+    assert contender.error() > layer_timing.TOLERANCE["float64"]
+
+
+def test_contenders_that_fail_are_reported(monkeypatch):
+    monkeypatch.setitem(layer_timing.TOLERANCE, "float32", 0)
+    rows = layer_timing.measure(["no such way", "rbf_kernel"], 4, 3, 2, rounds=1)
+    assert "ended with code 1 (KeyError" in rows["no such way"]["failed"]
+    assert "wrong by" in rows["rbf_kernel"]["failed"]
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    with usage.PeakMemory() as peak:
+        np.ones(1 << 23)  # 64 MiB
+    assert 60e6 < peak.bytes < 100e6
+
+
+def test_busy_cores_counts_threads_that_work():
+    data = bytes(1 << 20)
+
+    def work():
+        for _ in range(40):
+            hashlib.sha256(data).digest()  # without the GIL
+
+    def cores(count):
+        threads = [threading.Thread(target=work) for _ in range(count)]
+        with usage.BusyCores() as busy:
+            for thread in threads:
+                thread.start()
+            # Threads that have ended leave no record: the last of them is this one.
+            work()
+            busy.__exit__()
+            found = busy.cores
+            for thread in threads:
+                thread.join()
+        return found
+
+    assert cores(0) < 1.2
+    assert cores(1) > 1.2
+
+
+# -- part 3: digits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
+def test_both_networks_have_the_same_loss(dtype, tolerance):
+    data = digits.load(dtype=dtype)
+    hidden = (digits.fused_hidden, digits.plain_hidden)
+    losses = [digits.Network(layer, data, centres=60).epoch(0.01)[:20] for layer in hidden]
+    assert len(losses[0]) == 20 and losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(*losses, rtol=tolerance)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_network_learns_digits(seed):
+    network = digits.Network(digits.fused_hidden, digits.load(seed), seed=seed)
+    before = [parameter.get_value() for parameter in network.parameters]
+    epochs = list(digits.train(network, show.EPOCHS))
+    assert epochs[-1].accuracy >= 0.97
+    assert epochs[-1].loss < epochs[0].loss / 10
+    for old, parameter in zip(before, network.parameters):  # centres and widths as well
+        assert not np.allclose(old, parameter.get_value(), rtol=0.01)
+
+
+# -- the whole -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(show, "SIZES", {True: dict(size=(30, 5, 4), rounds=1, nested=(3, 2))})
+    monkeypatch.setattr(digits, "CENTRES", 20)
+    monkeypatch.setattr(show, "EPOCHS", 2)
+
+
+def run_cli(*arguments):
+    return click_testing.CliRunner().invoke(cli.commands(), arguments)
+
+
+def test_demo_prints_all_parts_in_80_columns_and_draws(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(show, "ACCURACY", 0.1)
+    figure = tmp_path / "layer.png"
+    result = run_cli("demo", "--quick", "--plot", str(figure))
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "…" not in result.output  # nothing cut off
+    for text in ("1.83702294e-25", "1.83701953e-25", *question.WAYS, "test accuracy", "layer.png"):
+        assert text in result.output
+    assert "FAILED" not in result.output
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_fails_when_a_part_fails(small, monkeypatch):
+    monkeypatch.setattr(question, "PRINTED", question.PRINTED * (1 + 1e-4))
+    monkeypatch.setattr(show, "ACCURACY", 1.1)
+    monkeypatch.setattr(question, "WAYS", {"rbf_kernel": question.fused_node})
+    monkeypatch.setattr(show, "show_layer", lambda console, failures, **size: {})
+    result = run_cli("demo", "--quick")
+    assert result.exit_code == 1
+    assert "FAILED rbf_kernel: 1" in result.output
+    assert "FAILED digits: accuracy" in result.output
+
+
+@pytest.mark.parametrize("path", ["/nowhere/at/all/x.png", "x.docx"])
+def test_demo_refuses_a_figure_it_cannot_write_before_it_measures(path):
+    result = run_cli("demo", "--plot", path)
+    assert result.exit_code == 2
+    assert "--plot" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["demo", "--no-such-option"]])
+def test_misuse_exits_with_2(arguments):
+    assert run_cli(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "sklearn"])
+def test_what_is_missing_is_named(module):
+    code = "import sys; sys.modules[%r] = None; from rbf_op.cli import main; main(['demo'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code % module],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert module[-5:] in line and 'pip install "rbf_op[examples]"' in line

@@ -385,3 +385,76 @@ NEAR_MISSES = {
         -((x**2).sum(1)[:, None] + ((c + 1) ** 2).sum(1)[None, :] - 2 * T.dot(x, c.T))
     ),
 }
+
+
+def filled_cells(x, c, n, m, amplitude):
+    """The loops of the question: every cell set in turn."""
+    out = T.zeros((n, m))
+    weights = c.T
+    for i in range(n):
+        for j in range(m):
+            value = T.exp(-((weights.T[j] - x[i]).norm(2) ** 2)) / 2 * amplitude[j] ** 2
+            out = T.set_subtensor(out[i, j], value)
+    return out
+
+
+def filled_rows(x, c, n, m, amplitude):
+    out = T.zeros((n, m))
+    for i in range(n):
+        out = T.set_subtensor(out[i], T.exp(-((x[i] - c) ** 2).sum(axis=1)))
+    return out
+
+
+def stacked_rows(x, c, n, m, amplitude):
+    return T.stack([T.exp(-T.sum((x[i] - c) ** 2, axis=1)) for i in range(n)])
+
+
+def stacked_cells(x, c, n, m, amplitude):
+    return T.stacklists(
+        [[T.exp(-T.sum((x[i] - c[j]) ** 2)) for j in range(m)] for i in range(n)]
+    )
+
+
+def stacked_columns(x, c, n, m, amplitude):
+    return T.stack([T.exp(-T.sum((x - c[j]) ** 2, axis=1)) for j in range(m)], axis=1)
+
+
+# Loops in Python, unrolled in the graph: functions of (x, c, n, m, amplitude).
+UNROLLED = [filled_cells, filled_rows, stacked_rows, stacked_cells, stacked_columns]
+
+
+def one_cell_missing(x, c, n, m, amplitude):
+    out = T.zeros((n, m))
+    for i in range(n):
+        for j in range(m):
+            if (i, j) != (1, 2):
+                out = T.set_subtensor(out[i, j], T.exp(-T.sum((x[i] - c[j]) ** 2)))
+    return out
+
+
+def one_cell_other(x, c, n, m, amplitude):
+    out = filled_cells(x, c, n, m, amplitude)
+    return T.set_subtensor(out[1, 2], T.exp(-T.sum((x[1] - c[1]) ** 2)))
+
+
+def one_cell_added(x, c, n, m, amplitude):
+    return T.inc_subtensor(filled_cells(x, c, n, m, amplitude)[0, 0], 1)
+
+
+def rows_out_of_order(x, c, n, m, amplitude):
+    return T.stack([T.exp(-T.sum((x[n - 1 - i] - c) ** 2, axis=1)) for i in range(n)])
+
+
+def always_the_first_column(x, c, n, m, amplitude):
+    return T.stacklists(
+        [[T.exp(-((x[i, 0] - c[j, i % 2]) ** 2)) for j in range(m)] for i in range(n)]
+    )
+
+
+UNROLLED_NEAR_MISSES = [
+    one_cell_missing,
+    one_cell_other,
+    one_cell_added,
+    rows_out_of_order,
+    always_the_first_column,
+]

@@ -6,5 +6,8 @@ same form, optimizer.py registers the forward rewrite. Above kernels.py, which i
 """
 
 from rbf_op.fusion.fuse import fuse, fuse_report
+from rbf_op.fusion.optimizer import register
+
+register()
 
 __all__ = ["fuse", "fuse_report"]

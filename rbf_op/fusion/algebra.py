@@ -233,6 +233,30 @@ def _rename_entry(entry, old, new):
     return entry
 
 
+def replace_positions(product, replacement):
+    """The product with other index entries: replacement(leaf, axis, entry) for each of them."""
+    return frozenset((_replace(factor, replacement), power) for factor, power in product)
+
+
+def _replace(factor, replacement):
+    if isinstance(factor, Leaf):
+        return Leaf(
+            factor.key,
+            tuple(
+                tuple(replacement(factor, number_, entry) for entry in axis)
+                for number_, axis in enumerate(factor.index)
+            ),
+        )
+    if isinstance(factor, Sum):
+        return Sum(factor.height, replace_positions(factor.product, replacement))
+    if isinstance(factor, Absolute):
+        return Absolute(replace_positions(factor.product, replacement))
+    if isinstance(factor, Bounded):
+        terms = frozenset((replace_positions(p, replacement), c) for p, c in factor.terms)
+        return Bounded(terms, factor.low, factor.high)
+    return factor
+
+
 def _height(factor):
     if isinstance(factor, Sum):
         return factor.height

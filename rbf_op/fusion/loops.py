@@ -3,12 +3,14 @@
 Adds its readers to reading.py's. May import Theano by way of theano_api.
 """
 
+import numpy as np
 import theano.tensor as T
+from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.fusion import reading
-from rbf_op.fusion.algebra import Symbol
-from rbf_op.fusion.reading import Frame
+from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, replace_positions
+from rbf_op.fusion.reading import Frame, Logarithm
 from rbf_op.fusion.values import index_constant
 from rbf_op.theano_api import Scan
 
@@ -82,4 +84,168 @@ def frame_of(reader, node, step, parent):
     return reader.frames[key]
 
 
+def assembled(variable):
+    """(axis, parts) if a variable is put together of parts along an axis, one for each position.
+
+    Each part is the expression for one position, without that axis: of set_subtensor on all rows
+    (or all cells, which are then parts that are put together in turn), or of stack.
+    """
+    node = variable.owner
+    if isinstance(node.op, MakeVector):
+        return 0, [Part(v, (), ()) for v in node.inputs]
+    if isinstance(node.op, T.Join):
+        axis = index_constant(node.inputs[0])
+        pieces = node.inputs[1:]
+        if axis is None or not all(v.broadcastable[axis] for v in pieces):
+            return None
+        return axis, [Part(v, (axis,), ()) for v in pieces]
+    cells = {}
+    base = variable
+    while base.owner is not None and isinstance(base.owner.op, IncSubtensor):
+        node = base.owner
+        if not node.op.set_instead_of_inc:
+            return None
+        place = _place(node)
+        if place is None or (cells and len(place) != len(next(iter(cells)))):
+            return None
+        cells.setdefault(place, node.inputs[1])  # the first one met was set last
+        base = node.inputs[0]
+    return _by_rows(cells, base)
+
+
+class Part:
+    """An expression for one position: a variable, or cells to be put together further."""
+
+    def __init__(self, variable, dropped, cells):
+        self.variable = variable
+        self.dropped = dropped
+        self.cells = cells
+
+
+def _place(node):
+    """The constant position that a set_subtensor node sets: (row,) or (row, column)."""
+    entries = get_idx_list(node.inputs[:1] + node.inputs[2:], node.op.idx_list)
+    place = []
+    for number, entry in enumerate(entries):
+        if isinstance(entry, slice):
+            if (entry.start, entry.stop, entry.step) != (None, None, None):
+                return None
+            continue
+        position = index_constant(entry)
+        if position is None or position < 0 or len(place) != number:
+            return None
+        place.append(position)
+    return tuple(place) if place else None
+
+
+def _by_rows(cells, base):
+    if not cells:
+        return None
+    width = len(next(iter(cells)))
+    rows = {}
+    for place, value in cells.items():
+        rows.setdefault(place[0], {})[place[1:]] = value
+    parts = []
+    for row in range(len(rows)):
+        if row not in rows:
+            return None
+        if width == 1:
+            parts.append(Part(rows[row][()], (), ()))
+        else:
+            parts.append(Part(None, (), rows[row]))
+    return 0, parts
+
+
+def _read_assembled(reader, variable, index, mode, frame):
+    if frame is not None:
+        return None
+    found = assembled(variable)
+    if found is None:
+        return None
+    axis, parts = found
+    node = variable.owner
+    if isinstance(node.op, IncSubtensor):
+        lengths = [reader.sizes.dimension(variable, a) for a in range(variable.ndim)]
+        if lengths[0] != len(parts):
+            return None
+        if any(part.cells and len(part.cells) != lengths[1] for part in parts):
+            return None
+    outer, reader.in_parts = reader.in_parts, True
+    try:
+        result = _general(reader, parts, index[axis], index[:axis] + index[axis + 1 :], mode)
+    finally:
+        reader.in_parts = outer
+    if result is not None:
+        _note_chain(reader, variable, index)
+    return result
+
+
+def _general(reader, parts, position, index, mode):
+    """What all parts are, as a function of the position that they are at; None if they differ."""
+    if len(parts) < 2 or len(position) != 1 or not isinstance(position[0], Symbol):
+        return None
+    (symbol,) = position
+    read = []
+    for part in parts:
+        if part.cells:
+            inner = [Part(part.cells.get((k,)), (), ()) for k in range(len(part.cells))]
+            if any(p.variable is None for p in inner):
+                return None
+            one = _general(reader, inner, index[0], index[1:], mode)
+            if one is None:
+                return None
+        else:
+            value = part.variable
+            its_index = list(index)
+            for axis in part.dropped:
+                its_index.insert(axis, ())
+            its_index = its_index[len(its_index) - value.ndim :]
+            its_index = tuple(() if b else i for b, i in zip(value.broadcastable, its_index))
+            one = reader.read(value, its_index, mode)
+        read.append(one)
+    positions = reader.values.key(T.constant(np.arange(len(parts)), dtype="int64"))
+    for number, one in enumerate(read):
+        template = _replaced(one, _generalise(reader, number, len(parts), symbol, positions))
+        if all(
+            _replaced(template, _specialise(other, symbol)) == expected
+            for other, expected in enumerate(read)
+        ):
+            return template
+    return None
+
+
+def _replaced(read, replacement):
+    if isinstance(read, Logarithm):
+        return Logarithm(*(_replaced(polynomial, replacement) for polynomial in read))
+    return {replace_positions(product, replacement): c for product, c in read.items()}
+
+
+def _generalise(reader, number, count, symbol, positions):
+    """Position `number` becomes the symbol, where an axis may be longer by way of a gather."""
+
+    def replacement(leaf, axis, entry):
+        if entry != Fixed(number):
+            return entry
+        length = reader.sizes.dimension(reader.values.variables[leaf.key], axis)
+        return symbol if reader.sizes.equal(length, count) else Gathered(positions, symbol)
+
+    return replacement
+
+
+def _specialise(number, symbol):
+    def replacement(leaf, axis, entry):
+        inner = entry.symbol if isinstance(entry, Gathered) else entry
+        return Fixed(number) if inner is symbol else entry
+
+    return replacement
+
+
+def _note_chain(reader, variable, index):
+    """The partial results of set_subtensor are superfluous with the last of them."""
+    while variable.owner is not None and isinstance(variable.owner.op, IncSubtensor):
+        reader.note_opened(variable, index, None)
+        variable = variable.owner.inputs[0]
+
+
 reading.add_reader(Scan, _read_scan)
+reading.add_reader((IncSubtensor, T.Join, MakeVector), _read_assembled)

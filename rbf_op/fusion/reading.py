@@ -103,7 +103,9 @@ class Reader:
         self.separate = separate
         self.opened = set()
         self.passed = set()
+        self.in_parts = False  # reading a part of what loops.py puts together
         self.frames = {}
+        self._places = {}
         self._memory = {}
         self._depth = 0
 
@@ -114,7 +116,27 @@ class Reader:
         found = {s for axis in index for entry in axis for s in positions_of(entry)}
         if frame is not None:
             found |= frame.dependence(variable)
-        return found.intersection(self.roots)
+        found.intersection_update(self.roots)
+        return found | self.places(variable) if self.in_parts else found
+
+    def places(self, variable):
+        """The constant positions, as in x[3], that an expression is made of.
+
+        Where a matrix is put together of parts these are what rows and columns will be.
+        """
+        known = self._places.get(variable)
+        if known is None:
+            node = variable.owner
+            if node is None:
+                known = frozenset()
+            elif isinstance(node.op, Subtensor) and not all(
+                isinstance(entry, slice) for entry in subtensor_indices(node)
+            ):
+                known = frozenset([self.values.key(variable)])
+            else:
+                known = frozenset().union(*(self.places(v) for v in node.inputs))
+            self._places[variable] = known
+        return known
 
     def mixes(self, variable, index, frame):
         return len(self.dependence(variable, index, frame)) > 1
@@ -123,7 +145,7 @@ class Reader:
 
     def read(self, variable, index, mode=LINEAR, frame=None):
         """The polynomial of variable[index]."""
-        key = (variable, index, mode, frame)
+        key = (variable, index, mode, frame, self.in_parts)
         known = self._memory.get(key)
         if known is None:
             self._depth += 1
@@ -140,7 +162,7 @@ class Reader:
         value = scalar_constant(variable)
         if value is not None:
             if np.isfinite(value):
-                self._note_opened(variable, index, frame)
+                self.note_opened(variable, index, frame)
                 return number(value)
             return self.leaf(variable, index, mode, frame)
         node = variable.owner
@@ -158,12 +180,13 @@ class Reader:
                 except TooManyTerms:
                     result = None
                 if result is not None:
-                    self._note_opened(variable, index, frame)
+                    self.note_opened(variable, index, frame)
                     return result
                 break
         return self.leaf(variable, index, mode, frame)
 
-    def _note_opened(self, variable, index, frame):
+    def note_opened(self, variable, index, frame):
+        """Remember that a variable was looked through."""
         if frame is None:
             self.passed.add(variable)
             if self.mixes(variable, index, frame):
@@ -179,7 +202,7 @@ class Reader:
                 if isinstance(node.op, classes):
                     result = reader(self, variable, index, LOGARITHM, frame)
                     if result is not None:
-                        self._note_opened(variable, index, frame)
+                        self.note_opened(variable, index, frame)
                         return result
                     break
             if frame is not None and (variable in frame.sequences or variable in frame.others):
@@ -384,7 +407,7 @@ class Reader:
             if scalar_constant(node.inputs[1]) == 0 and self.same(node.inputs[0], value):
                 result = self._limit(value, index, 0, None, mode, frame)
                 while result is not None and gate is not node.inputs[0]:
-                    self._note_opened(gate, index, frame)
+                    self.note_opened(gate, index, frame)
                     gate = gate.owner.inputs[0]
                 return result
         return None
@@ -405,8 +428,8 @@ class Reader:
             return None
         result = self._limit(value, index, 0, None, mode, frame)
         if result is not None:
-            self._note_opened(condition, index, frame)
-            self._note_opened(other, index, frame)
+            self.note_opened(condition, index, frame)
+            self.note_opened(other, index, frame)
         return result
 
     def _limited(self, variable, op, operands, mode, frame):
@@ -477,7 +500,7 @@ class Reader:
         even = whole and power.numerator % 2 == 0
         if node is not None and variable.dtype.startswith("float"):
             if isinstance(node.op, T.DimShuffle):
-                self._note_opened(variable, index, frame)
+                self.note_opened(variable, index, frame)
                 inner = tuple_without_new(node, index)
                 return self.power(node.inputs[0], inner, power, mode, frame)
             if isinstance(node.op, T.Elemwise):
@@ -491,10 +514,10 @@ class Reader:
                     total = exponent * power
                     # (b^e)^p = b^(e p): for whole p always; else where b^e is |b|^e or b >= 0.
                     if whole or self._never_negative(*operands[0], frame=frame):
-                        self._note_opened(variable, index, frame)
+                        self.note_opened(variable, index, frame)
                         return self.power(*operands[0], total, mode, frame)
                 elif isinstance(op, scalar_ops.Abs) and even:
-                    self._note_opened(variable, index, frame)
+                    self.note_opened(variable, index, frame)
                     return self.power(*operands[0], power, mode, frame)
                 elif isinstance(op, scalar_ops.Identity) or (
                     isinstance(op, scalar_ops.Cast) and _widens(node.inputs[0].dtype, variable.dtype)
@@ -505,7 +528,7 @@ class Reader:
                     or all(self._never_negative(v, i, frame=frame) for v, i in operands)
                 ):
                     if self._gate(operands, WHOLE, frame) is None:
-                        self._note_opened(variable, index, frame)
+                        self.note_opened(variable, index, frame)
                         mixing = [self.mixes(v, i, frame) for v, i in operands]
                         result = number(1)
                         for position, (v, i) in enumerate(operands):
@@ -519,7 +542,7 @@ class Reader:
                             result = multiply(result, factor)
                         return result
                 elif isinstance(op, scalar_ops.Neg) and whole:
-                    self._note_opened(variable, index, frame)
+                    self.note_opened(variable, index, frame)
                     base = self.power(*operands[0], power, mode, frame)
                     return base if even else scale(base, -1)
         return self._power_of_read(variable, index, power, mode, frame)
@@ -878,7 +901,7 @@ _LOGARITHM_READERS = [
 ] + _MOVING
 
 
-def add_reader(op_class, reader):
-    """Read an Op that moves entries about: reader(Reader, variable, index, mode, frame)."""
-    _READERS.append(((op_class,), reader))
-    _LOGARITHM_READERS.append(((op_class,), reader))
+def add_reader(classes, reader):
+    """Read Ops that move entries about: reader(Reader, variable, index, mode, frame)."""
+    _READERS.append((classes, reader))
+    _LOGARITHM_READERS.append((classes, reader))

@@ -11,6 +11,8 @@ from fractions import Fraction
 import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
+from theano.tensor.opt import MakeVector
+from theano.tensor.subtensor import IncSubtensor
 
 from rbf_op.fusion.algebra import (
     Extent,
@@ -69,39 +71,51 @@ def nodes_of(outputs):
     return order
 
 
-def carriers(nodes, fewest=1):
-    """The variables that are an exponential times factors, or such things moved about.
+def carriers(nodes):
+    """(matrices, scalars): what is an exponential times factors, or such things moved about.
 
-    Exponentials of fewer than `fewest` dimensions do not count.
+    Scalars count where matrices are put together of them, and as what a loop computes.
     """
-    found = set()
+    found, scalars = set(), set()
     for node in nodes:
         op = node.op
+        output = node.outputs[0]
         if isinstance(op, T.Elemwise):
             scalar_op = op.scalar_op
             if isinstance(scalar_op, (scalar_ops.Exp, scalar_ops.Exp2)):
-                carries = node.outputs[0].ndim >= fewest
-            elif isinstance(scalar_op, scalar_ops.Pow) and node.outputs[0].ndim >= fewest:
-                carries = node.inputs[0] in found or (
+                carries = True
+            elif isinstance(scalar_op, scalar_ops.Pow):
+                carries = _carries(node.inputs[:1], found, scalars, output) or (
                     scalar_constant(node.inputs[1]) is None
                     and scalar_constant(node.inputs[0]) is not None
                 )
-            elif isinstance(scalar_op, _FACTOR_OPS):
-                carries = any(v in found for v in node.inputs)
             else:
-                continue
-        elif isinstance(op, (T.DimShuffle, T.Reshape, T.Alloc, T.elemwise.Prod)):
-            carries = node.inputs[0] in found
+                carries = isinstance(scalar_op, _FACTOR_OPS) and _carries(
+                    node.inputs, found, scalars, output
+                )
+            if carries:
+                (found if output.ndim else scalars).add(output)
+        elif isinstance(op, T.DimShuffle):
+            for carrying in (found, scalars):
+                if node.inputs[0] in carrying:
+                    carrying.add(output)
+        elif isinstance(op, (T.Reshape, T.Alloc, T.elemwise.Prod)):
+            if node.inputs[0] in found:
+                found.add(output)
+        elif isinstance(op, (IncSubtensor, T.Join, MakeVector)):
+            if any(v in found or v in scalars for v in node.inputs):
+                found.add(output)
         elif isinstance(op, Scan):
             inner = loop_outputs(node)
-            carrying = carriers(nodes_of(inner.values()), fewest=0) if inner else ()
-            found.update(outer for outer, row in inner.items() if row in carrying)
-            continue
-        else:
-            continue
-        if carries:
-            found.update(node.outputs)
-    return found
+            if inner:
+                carrying = set().union(*carriers(nodes_of(inner.values())))
+                found.update(outer for outer, step in inner.items() if step in carrying)
+    return found, scalars
+
+
+def _carries(inputs, found, scalars, output):
+    """Whether a factor is an exponential; one of fewer dimensions is a number to a matrix."""
+    return any(v in found or v in scalars and not output.ndim for v in inputs)
 
 
 class Graph:
@@ -174,9 +188,15 @@ def find_kernels(outputs, kept=()):
     that a gradient is wanted with respect to.
     """
     nodes = nodes_of(outputs)
-    carrying = carriers(nodes)
+    carrying, _ = carriers(nodes)
+    if not carrying:
+        return [], Report()
+    filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
     candidates = [
-        v for node in reversed(nodes) for v in node.outputs if v in carrying and _is_root(v)
+        v
+        for node in reversed(nodes)
+        for v in node.outputs
+        if v in carrying and v not in filled and _is_root(v)
     ]
     report = Report()
     if not candidates:

@@ -8,7 +8,7 @@ import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
-from theano.tensor.subtensor import Subtensor, get_idx_list
+from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.theano_api import Constant
 
@@ -200,6 +200,18 @@ class Sizes:
                     break
         if isinstance(op, T.ExtractDiag) and inputs[0].ndim == 2 and op.offset == 0:
             return self.dimension(inputs[0], 0)
+        if isinstance(op, IncSubtensor):
+            while isinstance(inputs[0].owner.op if inputs[0].owner else None, IncSubtensor):
+                inputs = inputs[0].owner.inputs
+            return self.dimension(inputs[0], axis)
+        if isinstance(op, MakeVector):
+            return len(inputs)
+        if isinstance(op, T.Join):
+            joined = index_constant(inputs[0])
+            if joined is not None and joined != axis:
+                return self.dimension(inputs[1], axis)
+            if joined is not None and all(v.broadcastable[axis] for v in inputs[1:]):
+                return len(inputs) - 1
         return self._leaf(variable, axis)
 
     def is_whole(self, entry, variable, axis):

@@ -1,0 +1,166 @@
+"""Fusing without a change to the code that takes the gradient: for PyMC3, Keras, Lasagne.
+
+    import rbf_op
+    rbf_op.autofuse.enable()
+
+From then on theano.grad and its relatives fuse what they differentiate first, so that both the
+kernel and its gradient are one node. Off unless asked for. May import Theano and fusion/.
+"""
+
+import contextlib
+import functools
+import inspect
+import sys
+import threading
+from collections import OrderedDict
+
+import theano
+import theano.gradient
+
+from rbf_op.fusion.fuse import fuse_graph
+from rbf_op.theano_api import Variable
+
+# What is wrapped, and its argument with the expressions to fuse.
+_FUNCTIONS = {
+    "grad": "cost",
+    "Rop": "f",
+    "Lop": "f",
+    "jacobian": "expression",
+    "hessian": "cost",
+    "subgraph_grad": "cost",
+}
+
+_lock = threading.RLock()
+_originals = {}  # function name -> original
+_wrappers = {}  # function name -> wrapper
+_enabled = False
+_contexts = 0  # contexts open in any thread
+_local = threading.local()
+
+
+def enable():
+    """Let theano.grad, Rop, Lop, jacobian, hessian and subgraph_grad fuse first, in all threads.
+
+    Calling it again changes nothing.
+    """
+    global _enabled
+    with _lock:
+        _enabled = True
+        _install()
+
+
+def disable():
+    """Undo enable: Theano's own functions are back in place. Open contexts stay in force."""
+    global _enabled
+    with _lock:
+        _enabled = False
+        _uninstall_if_unused()
+
+
+def is_enabled():
+    """Whether a gradient taken now, in this thread, would be fused first."""
+    return _enabled or getattr(_local, "depth", 0) > 0
+
+
+@contextlib.contextmanager
+def enabled():
+    """As enable, for the duration of a with statement and in this thread only. Contexts nest."""
+    global _contexts
+    with _lock:
+        _contexts += 1
+        _install()
+    _local.depth = getattr(_local, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _local.depth -= 1
+        with _lock:
+            _contexts -= 1
+            _uninstall_if_unused()
+
+
+def _install():
+    if not _wrappers:
+        for name, argument in _FUNCTIONS.items():
+            original = getattr(theano.gradient, name)
+            _originals[name] = original
+            _wrappers[name] = _fusing_first(original, argument)
+    for name, original in _originals.items():
+        _replace(original, _wrappers[name])
+
+
+def _uninstall_if_unused():
+    if not _enabled and not _contexts:
+        for name, original in _originals.items():
+            _replace(_wrappers[name], original)
+
+
+def _replace(old, new):
+    """Put `new` wherever a module has `old`, as it has after `from theano import grad`."""
+    for module_name, module in list(sys.modules.items()):
+        if module is None or module_name.split(".")[0] == "rbf_op":
+            continue
+        namespace = getattr(module, "__dict__", None)
+        if not isinstance(namespace, dict):
+            continue
+        for name, value in list(namespace.items()):
+            if value is old:
+                namespace[name] = new
+
+
+def _fusing_first(original, argument):
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def wrapper(*args, **kwargs):
+        if not is_enabled() or getattr(_local, "inside", False):
+            return original(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:  # for Theano to report
+            return original(*args, **kwargs)
+        _local.inside = True
+        try:
+            _fuse_arguments(bound.arguments, argument)
+        finally:
+            _local.inside = False
+        return original(*bound.args, **bound.kwargs)
+
+    return wrapper
+
+
+def _variables(value):
+    if isinstance(value, Variable):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [v for v in value if isinstance(v, Variable)]
+    return []
+
+
+def _fuse_arguments(arguments, argument):
+    """Replace expressions by fused ones, and what they are differentiated by accordingly."""
+    known = arguments.get("known_grads") or {}
+    outputs = _variables(arguments.get(argument)) + _variables(list(known))
+    if not outputs:
+        return
+    related = ("wrt", "consider_constant", "end")
+    kept = [v for name in related for v in _variables(arguments.get(name))]
+    kept += list(known) + list(arguments.get("start") or {})
+    _, _, new = fuse_graph(outputs, kept)
+    if not new:
+        return
+    for name in (argument,) + related:
+        if name in arguments:
+            arguments[name] = _mapped(arguments[name], new)
+    for name in ("known_grads", "start"):
+        if isinstance(arguments.get(name), dict):
+            given = arguments[name]
+            arguments[name] = OrderedDict((new.get(v, v), g) for v, g in given.items())
+
+
+def _mapped(value, new):
+    if isinstance(value, Variable):
+        return new.get(value, value)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_mapped(v, new) for v in value])
+    return value

@@ -1,5 +1,6 @@
 // What the other kernels need done to arrays on the device: contiguous copies of strided ones, and
-// sums in a fixed order. Macro of the compilation: REAL. May include tile.cuh only.
+// sums in a fixed order, in double: these are the last of many additions. Macro of the compilation:
+// REAL. May include tile.cuh only.
 #include "tile.cuh"
 
 const int THREADS = SIDE * SIDE;
@@ -19,14 +20,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     sum_slabs(const real *slabs, int64 count, int64 size, real *result) {
     const int64 stride = (int64)gridDim.x * THREADS;
     for (int64 e = (int64)blockIdx.x * THREADS + threadIdx.x; e < size; e += stride) {
-        real sum = real(0);
+        double sum = 0;
         for (int64 s = 0; s < count; ++s)
             sum += slabs[s * size + e];
-        result[e] = sum;
+        result[e] = (real)sum;
     }
 }
 
-// result[0] = sum of all values; one block. In double: this is the last of many additions.
+// result[0] = sum of all values; one block.
 extern "C" __global__ void __launch_bounds__(THREADS)
     sum_all(const real *values, int64 size, real *result) {
     __shared__ double sums[THREADS];

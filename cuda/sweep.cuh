@@ -65,15 +65,23 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     const int64 chunks = IN_REGISTERS ? 1 : (s.columns + COLUMNS - 1) / COLUMNS;
     real *const result = s.result + blockIdx.y * s.owners * s.columns;
 
-    real total[4][HELD], dgamma[4], damplitude[4];
+    real total[4][HELD], lost[4][HELD], dgamma[4], damplitude[4];
     real factor[4]; // of this thread's rows, or of its columns
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
         dgamma[r] = damplitude[r] = real(0);
 #pragma unroll
         for (int h = 0; h < HELD; ++h)
-            total[r][h] = real(0);
+            total[r][h] = lost[r][h] = real(0);
     }
+    // Sums of tiles are added to sums of all: fewer roundings than one long sum. In the product,
+    // whose terms may be many and of one sign, what is rounded off is added up as well.
+    auto add_to_total = [&](int r, int h, real sum) {
+        const real before = total[r][h];
+        total[r][h] = before + sum;
+        if (SUM == PRODUCT)
+            lost[r][h] += sum - (total[r][h] - before);
+    };
     // What multiplies exp(-gamma[j] D), and G with it: the columns' goes into the weights, the
     // rows' into their results.
     auto scale = [&](int64 j) {
@@ -177,7 +185,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                             const real to = payload[tx * 4 + c][h];
                             sum += tile[r][c] * (SUM == PRODUCT ? to : to - from);
                         }
-                        total[r][h] += sum;
+                        add_to_total(r, h, sum);
                     }
             } else {
                 real from[4][HELD], sum[4][HELD];
@@ -203,13 +211,12 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                                     weights[r].v[q] * (SUM == PRODUCT ? to : to - from[r][h]);
                         }
                 }
-                // Sums of tiles are added to sums of all: fewer roundings than one long sum.
 #pragma unroll
                 for (int r = 0; r < 4; ++r)
 #pragma unroll
                     for (int h = 0; h < HELD; ++h) {
                         if (chunks == 1) {
-                            total[r][h] += sum[r][h];
+                            add_to_total(r, h, sum[r][h]);
                         } else if (there(r, h)) {
                             const real scaled = Y_OWNS ? sum[r][h] * scale(row + r) : sum[r][h];
                             const real before =
@@ -228,7 +235,9 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
         const real row_scale = Y_OWNS && there ? scale(row + r) : real(1);
 #pragma unroll
         for (int h = 0; h < HELD; ++h) {
-            const real sum = IN_REGISTERS ? sum_over_side(total[r][h]) : total[r][h];
+            // Beside an infinite total, what was lost is not a number.
+            const real all = isfinite(lost[r][h]) ? total[r][h] + lost[r][h] : total[r][h];
+            const real sum = IN_REGISTERS ? sum_over_side(all) : all;
             const int64 k = IN_REGISTERS ? h : tx * HELD + h;
             const bool mine = chunks == 1 && (!IN_REGISTERS || tx == h) && k < s.columns;
             if (mine && there)

@@ -33,15 +33,6 @@ def forward(device, x, y, gamma, amplitude, out=None):
     return out
 
 
-def product(device, x, y, weights, gamma, amplitude):
-    """P[i] = sum_j amplitude[j] exp(-gamma[j] |x_i - y_j|^2) weights[j]; weights (m, p), P (n, p).
-
-    No matrix of size n * m is stored.
-    """
-    reference.check_shapes(x, y, gamma, amplitude, weights=weights)
-    return _product(device, "rbf_product", x, y, gamma, amplitude, weights)
-
-
 def gradient(device, x, y, gamma, amplitude, grad_output, wanted):
     """Gradients of sum(grad_output * K), by name, for those of x, y, gamma, amplitude in `wanted`.
 
@@ -51,32 +42,35 @@ def gradient(device, x, y, gamma, amplitude, grad_output, wanted):
     x, y, gamma, amplitude, grad_output = map(
         device.contiguous, (x, y, gamma, amplitude, grad_output)
     )
-    return _gradients(
-        device, "rbf_gradient", x, y, gamma, amplitude, wanted,
-        [grad_output, None, None, 0],
-        [grad_output, None, None, 0],
-    )  # fmt: skip
+    stored = [grad_output, None, None, 0]
+    return _gradients(device, "rbf_gradient", x, y, gamma, amplitude, wanted, stored, stored)
 
 
-def product_gradient(device, x, y, weights, gamma, amplitude, grad_output, wanted):
-    """Gradients of sum(grad_output * P), by name, for those of x, y, weights, gamma, amplitude.
+def product(device, x, y, gamma, weights):
+    """P[i] = sum_j exp(-gamma[j] |x_i - y_j|^2) weights[j]; weights (m, p), P (n, p).
+
+    No matrix of size n * m is stored.
+    """
+    reference.check_shapes(x, y, gamma, weights=weights)
+    x, y, gamma, weights = map(device.contiguous, (x, y, gamma, weights))
+    return _product(device, "rbf_product", x, y, gamma, weights)
+
+
+def product_gradient(device, x, y, gamma, weights, grad_output, wanted):
+    """Gradients of sum(grad_output * P), by name, for those of x, y, gamma, weights in `wanted`.
 
     grad_output (n, p). dK = grad_output weights^T is computed tile by tile along with K.
     """
-    reference.check_shapes(x, y, gamma, amplitude, weights=weights, grad_output=grad_output)
-    x, y, weights, gamma, amplitude, grad_output = map(
-        device.contiguous, (x, y, weights, gamma, amplitude, grad_output)
-    )
+    reference.check_shapes(x, y, gamma, weights=weights, grad_output=grad_output)
+    x, y, gamma, weights, grad_output = map(device.contiguous, (x, y, gamma, weights, grad_output))
     p = weights.shape[1]
     gradients = _gradients(
-        device, "rbf_product_gradient", x, y, gamma, amplitude, wanted,
+        device, "rbf_product_gradient", x, y, gamma, device.one(str(x.dtype)), wanted,
         [None, grad_output, weights, p],
         [None, weights, grad_output, p],
     )  # fmt: skip
     if "weights" in wanted:
-        gradients["weights"] = _product(
-            device, "rbf_product_transposed", y, x, gamma, amplitude, grad_output
-        )
+        gradients["weights"] = _product(device, "rbf_product_transposed", y, x, gamma, grad_output)
     return gradients
 
 
@@ -105,21 +99,18 @@ def _slabs(owners, others):
     return -(-others // slab), slab
 
 
-def _product(device, name, owner, other, gamma, amplitude, payload):
+def _product(device, name, owner, other, gamma, payload):
     (owners, d), others, dtype = owner.shape, other.shape[0], str(owner.dtype)
     width = payload.shape[1]
     if not (owners and others and width):
         return device.zeros((owners, width), dtype)
-    owner, other, gamma, amplitude, payload = map(
-        device.contiguous, (owner, other, gamma, amplitude, payload)
-    )
     slabs, slab = _slabs(owners, others)
     result = device.empty((slabs, owners, width), dtype)
     device.launch(
         ("product.cu", name, dtype, _columns(width, dtype, one=True)),
         (-(-owners // _ROWS), slabs),
         [owner, other, owners, others, d]
-        + _parameters(gamma, amplitude)
+        + _parameters(gamma, device.one(dtype))
         + [payload, width, slab, result],
     )
     return _sum_slabs(device, result)

@@ -108,6 +108,7 @@ class Device:
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
         self._functions = {}
+        self._ones = {}
         self._pool = None
         with self:
             self._pool = pycuda.tools.DeviceMemoryPool()
@@ -132,6 +133,7 @@ class Device:
 
     def _close(self):
         self._functions.clear()
+        self._ones.clear()
         if self._on_main_thread and not _forked_from_user_of_cuda:
             self.context.pop()
             self._on_main_thread = False
@@ -163,6 +165,12 @@ class Device:
         array = self.empty(shape, dtype)
         self.clear(array)
         return array
+
+    def one(self, dtype):
+        """The number 1 as a scalar on the device, copied there once."""
+        if dtype not in self._ones:
+            self._ones[dtype] = self.to_device(np.ones((), dtype))
+        return self._ones[dtype]
 
     def clear(self, array):
         """Set a GPUArray in C order to zero."""

@@ -2,17 +2,18 @@
  *
  * 2^t with t = rate * D, rate = -gamma log2(e) as an unevaluated sum of two numbers, so that the
  * only error in t is that of D. n = round(t) by adding a large number, p(t - n) by a minimax
- * polynomial (Remez exchange in 60 digits, refitted after each coefficient is rounded, p(0) = 1), times 2^n made from the low bits of
- * that same large sum. So that results may underflow gradually, or overflow, in one rounding,
- * 2^(n + offset) is made, which is always a normal number, and 2^-offset is folded into the
- * amplitude. NaN passes through all of it. Included once a precision by instantiate.h.
+ * polynomial (Remez exchange in 60 digits, refitted after each coefficient is rounded, p(0) = 1),
+ * times 2^n made from the low bits of that same large sum. So that results may underflow gradually,
+ * or overflow, in one rounding, 2^(n + offset) is made, which is always a normal number, and
+ * 2^-offset is folded into the amplitude. NaN passes through all of it. Included once a precision
+ * by instantiate.h.
  *
  * Columns whose gamma or amplitude do not fit this scheme (inf, NaN, absurdly large or small) are
  * marked `special` and left to the C library's exp.
  *
- * Without fused multiply-add rate * D cannot be had to full precision: rate is then -gamma, and t is
- * found from -gamma D (rounded, as NumPy has it) by the reduction of Cody and Waite (Software Manual
- * for the Elementary Functions, 1980), with ln 2 in two parts; at most two ulp.
+ * Without fused multiply-add rate * D cannot be had to full precision: rate is then -gamma, and t
+ * is found from -gamma D (rounded, as NumPy has it) by the reduction of Cody and Waite (Software
+ * Manual for the Elementary Functions, 1980), with ln 2 in two parts; at most two ulp.
  */
 typedef struct __attribute__((aligned(RBF_ALIGNMENT))) {
     REAL rate[COLUMNS];     /* -gamma log2(e), high part (-gamma without fused multiply-add) */
@@ -47,9 +48,8 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
     /* The amplitude must leave the last product in range, and may not undo the limit below. */
     const REAL smallest = 1 / (growing ? RBF_AMPLITUDE_NEAR : RBF_AMPLITUDE_FAR);
     const REAL largest = growing ? RBF_AMPLITUDE_FAR : RBF_AMPLITUDE_NEAR;
-    const int usual =
-        (size == 0 || (size > RBF_RATE_SMALLEST && size < RBF_RATE_LARGEST)) &&
-        ((height > smallest && height < largest) || (height == 0 && !growing));
+    const int usual = (size == 0 || (size > RBF_RATE_SMALLEST && size < RBF_RATE_LARGEST)) &&
+                      ((height > smallest && height < largest) || (height == 0 && !growing));
     const REAL offset = growing ? -RBF_EXPONENT_OFFSET : RBF_EXPONENT_OFFSET;
     to->gamma[c] = gamma;
     to->amplitude[c] = amplitude;
@@ -64,8 +64,8 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
 }
 
 /* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
-RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low,
-                                        VECTOR limit, VECTOR shift) {
+RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
+                                        VECTOR shift) {
     const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
 #if RBF_FUSED
     const VECTOR shifted = rate * bounded + shift;

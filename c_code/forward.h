@@ -13,17 +13,17 @@ typedef struct {
     REAL *output; /* (n, m), C order */
     int symmetric;
     int64_t panels, panels_per_block, rows_per_block;
-    REAL *packed_y;                       /* [panels][depth][COLUMNS] */
+    REAL *packed_y;                        /* [panels][depth][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
-    REAL *packed_rows;                    /* [threads][depth][RBF_TILE_ROWS] */
+    REAL *packed_rows;                     /* [threads][depth][RBF_TILE_ROWS] */
     int64_t packed_rows_size;
 } RBF_NAME(forward_job);
 
 /* One tile of K into `output`, of which rows x columns are wanted. */
 RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
-                                       const REAL *columns_packed,
-                                       const RBF_NAME(coefficients) * c, REAL *output,
-                                       int64_t output_stride, int64_t rows, int64_t columns) {
+                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
+                                       REAL *output, int64_t output_stride, int64_t rows,
+                                       int64_t columns) {
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v;
     RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
@@ -34,8 +34,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
         for (i = 0; i < rows; ++i)
             for (j = 0; j < columns; ++j)
                 output[i * output_stride + j] =
-                    c->amplitude[j] *
-                    RBF_NAME(library_exponential)(-c->gamma[j] * distance[i][j]);
+                    c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * distance[i][j]);
         return;
     }
     RBF_UNROLL
@@ -47,8 +46,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
         const VECTOR factor = RBF_NAME(load)(c->factor + v * LANES);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r)
-            tile[r][v] =
-                RBF_NAME(exponential)(tile[r][v], rate, rate_low, limit, shift) * factor;
+            tile[r][v] = RBF_NAME(exponential)(tile[r][v], rate, rate_low, limit, shift) * factor;
     }
     if (rows == RBF_TILE_ROWS && columns == COLUMNS) {
         RBF_UNROLL
@@ -73,8 +71,8 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
 
 /* Rows [first_row, last_row) against panels [first_panel, last_panel). */
 RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job, int64_t first_row,
-                                          int64_t last_row, int64_t first_panel,
-                                          int64_t last_panel, REAL *rows_packed) {
+                                          int64_t last_row, int64_t first_panel, int64_t last_panel,
+                                          REAL *rows_packed) {
     const int64_t depth = job->x.columns, m = job->y.rows;
     int64_t row, panel;
     for (row = first_row; row < last_row; row += RBF_TILE_ROWS) {
@@ -82,9 +80,9 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job, int
         RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
         for (panel = first_panel; panel < last_panel; ++panel)
             RBF_NAME(forward_tile)
-            (depth, rows_packed, job->packed_y + panel * depth * COLUMNS,
-             job->coefficients + panel, job->output + row * m + panel * COLUMNS, m, rows,
-             rbf_minimum(COLUMNS, m - panel * COLUMNS));
+        (depth, rows_packed, job->packed_y + panel * depth * COLUMNS, job->coefficients + panel,
+         job->output + row * m + panel * COLUMNS, m, rows,
+         rbf_minimum(COLUMNS, m - panel * COLUMNS));
     }
 }
 
@@ -118,8 +116,7 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     }
     if (!job->symmetric) {
         const int64_t row_blocks = rbf_ceiling_division(n, job->rows_per_block);
-        const int64_t tasks =
-            row_blocks * rbf_ceiling_division(job->panels, job->panels_per_block);
+        const int64_t tasks = row_blocks * rbf_ceiling_division(job->panels, job->panels_per_block);
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < tasks; ++task) {
             const int64_t row = task % row_blocks * job->rows_per_block;
@@ -156,8 +153,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     const int64_t depth = x.columns;
-    const double operations =
-        (double)x.rows * (double)y.rows * (2.0 * (double)depth + 16) / LANES;
+    const double operations = (double)x.rows * (double)y.rows * (2.0 * (double)depth + 16) / LANES;
     const int threads = rbf_thread_count(symmetric ? operations / 2 : operations);
     int pass;
     if (x.rows == 0 || y.rows == 0)
@@ -169,16 +165,15 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.output = (REAL *)output;
     job.symmetric = symmetric;
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
-    job.panels_per_block =
-        rbf_maximum(1, RBF_NAME(PANEL_CACHE_BYTES) /
-                           (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
+    job.panels_per_block = rbf_maximum(
+        1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.rows_per_block = RBF_TILE_ROWS * rbf_maximum(1, rbf_minimum(16, x.rows / 512));
     job.packed_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
     for (pass = 0; pass < 2; ++pass) {
         job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
-        job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.panels,
-                                                              sizeof(RBF_NAME(coefficients)));
+        job.coefficients =
+            (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
         job.packed_rows =
             (REAL *)rbf_take(&space, job.packed_rows_size, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)

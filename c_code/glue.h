@@ -1,8 +1,8 @@
 /* Between Theano's generated C and the kernels: the only file that knows PyArray and the GIL.
  *
  * Checks shapes (with the words of rbf_op/reference.py), makes or reuses outputs, releases the GIL,
- * calls a kernel, and turns its code into a Python exception. Each function returns 0, or -1 with an
- * exception set. Included into Theano's module, after Python.h and numpy/arrayobject.h.
+ * calls a kernel, and turns its code into a Python exception. Each function returns 0, or -1 with
+ * an exception set. Included into Theano's module, after Python.h and numpy/arrayobject.h.
  */
 #include "kernels.h"
 
@@ -13,6 +13,9 @@ typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector
 typedef int (*rbf_product_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix, void *);
 typedef int (*rbf_product_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix,
                                            rbf_matrix, void *, void *, void *, void *);
+typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *);
+typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
+                                           rbf_vector, rbf_vector, void *, void *, void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
                                    void *, void *, void *, void *, int);
 
@@ -34,13 +37,13 @@ RBF_INLINE rbf_vector rbf_vector_of(PyArrayObject *array) {
     return vector;
 }
 
-/* 0, or -1 with ValueError set, as reference.check_shapes. amplitude, weights and g may be NULL; g is
- * (n, p) with weights (m, p), else (n, m). */
+/* 0, or -1 with ValueError set, as reference.check_shapes. amplitude, weights and g may be NULL; g
+ * is (n, p) with weights (m, p), else (n, m). */
 RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObject *y,
                                   PyArrayObject *gamma, PyArrayObject *amplitude,
                                   PyArrayObject *weights, PyArrayObject *g) {
     PyArrayObject *per_column[2] = {gamma, amplitude};
-    const char *names[2] = {"gamma", "amplitude"};
+    const char *names[2] = {"gamma", "amplitude"}; /* or its logarithm */
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
     const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
@@ -125,18 +128,17 @@ RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                  rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_kernel", code);
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+               PyArray_DATA(*output), symmetric);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
 }
 
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
-                                    PyArrayObject *amplitude, PyArrayObject *g,
-                                    PyArrayObject **dx, PyArrayObject **dy,
-                                    PyArrayObject **dgamma, PyArrayObject **damplitude,
-                                    int symmetric, rbf_gradient_kernel kernel) {
+                                    PyArrayObject *amplitude, PyArrayObject *g, PyArrayObject **dx,
+                                    PyArrayObject **dy, PyArrayObject **dgamma,
+                                    PyArrayObject **damplitude, int symmetric,
+                                    rbf_gradient_kernel kernel) {
     PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
     void *data[4];
@@ -144,12 +146,10 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                  rbf_vector_of(amplitude), rbf_matrix_of(g), data[0], data[1], data[2], data[3],
-                  symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_kernel", code);
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+               rbf_matrix_of(g), data[0], data[1], data[2], data[3], symmetric);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
 }
 
 RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -160,11 +160,9 @@ RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                  rbf_matrix_of(weights), PyArray_DATA(*output));
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_dot", code);
+    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                         rbf_matrix_of(weights), PyArray_DATA(*output));
+    Py_END_ALLOW_THREADS return rbf_report("rbf_dot", code);
 }
 
 RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -180,11 +178,52 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                  rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_dot", code);
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_matrix_of(weights),
+               rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_dot", code);
+}
+
+RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                   PyArrayObject *log_amplitude, PyArrayObject **output,
+                                   rbf_log_sum_kernel kernel) {
+    npy_intp shape[1] = {PyArray_DIM(x, 0)};
+    int code;
+    if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0 ||
+        rbf_prepare_output(output, 1, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                         rbf_vector_of(log_amplitude), PyArray_DATA(*output));
+    Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
+}
+
+RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
+                                            PyArrayObject *gamma, PyArrayObject *log_amplitude,
+                                            PyArrayObject *log_sums, PyArrayObject *g,
+                                            PyArrayObject **dx, PyArrayObject **dy,
+                                            PyArrayObject **dgamma, PyArrayObject **dlog_amplitude,
+                                            rbf_log_sum_gradient_kernel kernel) {
+    PyArrayObject *inputs[4] = {x, y, gamma, log_amplitude};
+    PyArrayObject **outputs[4] = {dx, dy, dgamma, dlog_amplitude};
+    const npy_intp n = PyArray_DIM(x, 0);
+    void *data[4];
+    int code;
+    if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0)
+        return -1;
+    if (PyArray_DIM(log_sums, 0) != n || PyArray_DIM(g, 0) != n) {
+        PyErr_Format(PyExc_ValueError,
+                     "rbf_logsumexp: its value and the gradient of the output must have shape "
+                     "(%zd,), but have shapes (%zd,) and (%zd,).",
+                     (Py_ssize_t)n, (Py_ssize_t)PyArray_DIM(log_sums, 0),
+                     (Py_ssize_t)PyArray_DIM(g, 0));
+        return -1;
+    }
+    if (rbf_prepare_gradients(outputs, inputs, data) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                         rbf_vector_of(log_amplitude), rbf_vector_of(log_sums),
+                                         rbf_vector_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
 }
 
 #endif

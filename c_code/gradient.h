@@ -1,7 +1,8 @@
 /* Gradients of sum(G * K) with respect to x, y, gamma and amplitude: docs/gradients.md.
  *
- * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n, p)
- * and weights W (m, p); then there is the gradient of W too, K^T H.
+ * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n,
+ * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
+ * logsum.h it is the same with exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a row.
  *
  * Nothing of size n * m is kept: D and E = exp(-gamma D) are computed again tile by tile, then with
  * the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j] E[i, j] (of RBF_TILE_ROWS rows and one
@@ -14,16 +15,17 @@
  * computed, with G + G^T. Included once a precision by instantiate.h.
  */
 enum {
-    RBF_NAME(GRADIENT_DEPTH_BLOCK) = 32,          /* lanes of dx of so many columns stay in L1 */
-    RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048,       /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_GROUPS) = 32,               /* row groups at most */
-    RBF_NAME(GRADIENT_TASKS) = 32                 /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_DEPTH_BLOCK) = 32,    /* lanes of dx of so many columns stay in L1 */
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048, /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_GROUPS) = 32,         /* row groups at most */
+    RBF_NAME(GRADIENT_TASKS) = 32           /* tasks aimed at in a wave */
 };
 
 typedef struct {
     rbf_matrix x, y, g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
+    rbf_vector log_sums, offset;         /* (n,), (m,): of a log-sum-exp, if log_sums has data */
     REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
     REAL *dweights;                      /* (m, p) */
     int symmetric;
@@ -33,11 +35,12 @@ typedef struct {
     RBF_NAME(coefficients) * coefficients; /* [panels] */
     REAL *thread_space;                    /* [threads]: see gradient_scratch */
     int64_t thread_space_size;
-    REAL *packed_weights;                  /* [panels][p][COLUMNS] */
-    REAL *dy_partial;     /* [blocks_per_wave][groups][panels_per_block][depth][COLUMNS] */
+    REAL *packed_weights;   /* [panels][p][COLUMNS] */
+    REAL *offsets;          /* [panels][COLUMNS] */
+    REAL *dy_partial;       /* [blocks_per_wave][groups][panels_per_block][depth][COLUMNS] */
     REAL *dweights_partial; /* [blocks_per_wave][groups][panels_per_block][p][COLUMNS] */
-    REAL *column_partial; /* [blocks_per_wave][groups][panels_per_block][2][COLUMNS] */
-    REAL *dx_partial;     /* [blocks_per_wave][n][depth] when a wave has several blocks */
+    REAL *column_partial;   /* [blocks_per_wave][groups][panels_per_block][2][COLUMNS] */
+    REAL *dx_partial;       /* [blocks_per_wave][n][depth] when a wave has several blocks */
 } RBF_NAME(gradient_job);
 
 /* The pieces of a thread's own memory. */
@@ -125,22 +128,36 @@ RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][C
  * of dweights to dweights[p][COLUMNS]. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                       int64_t row, int64_t rows, RBF_NAME(gradient_scratch) scratch,
-                                      REAL *weights, REAL *column_sums, REAL *dweights) {
+                                      REAL *weights, REAL *column_sums, REAL *dweights,
+                                      const int log_sum) {
     const REAL *rows_packed = scratch.rows;
     const int64_t depth = job->x.columns;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
+    /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
+     */
+    const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->panels : c;
     REAL g[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    REAL log_sums[RBF_TILE_ROWS];
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    const int special = !log_sum && __builtin_expect(c->special, 0);
     int r, v, i, j;
-    if (job->weights.data)
+    if (log_sum) {
+        for (i = 0; i < RBF_TILE_ROWS; ++i) {
+            const int64_t from = rbf_minimum(row + i, job->x.rows - 1);
+            const REAL value = *(const REAL *)(job->g.data + from * job->g.row_stride);
+            log_sums[i] = RBF_NAME(entry)(job->log_sums, from);
+            for (j = 0; j < COLUMNS; ++j)
+                g[i][j] = value;
+        }
+    } else if (job->weights.data)
         RBF_NAME(multiply_gradient)
     (job->weights.columns, scratch.g_rows,
      job->packed_weights + panel * job->weights.columns * COLUMNS, g);
     else RBF_NAME(gather_gradient)(job, row, panel * COLUMNS, rows, columns, g);
     RBF_NAME(distance_tile)(depth, rows_packed, job->packed_y + panel * depth * COLUMNS, tile);
-    if (__builtin_expect(c->special, 0)) {
+    if (special) {
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
@@ -148,11 +165,11 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     }
     RBF_UNROLL
     for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-        const VECTOR rate = RBF_NAME(load)(c->rate + v * LANES);
-        const VECTOR rate_low = RBF_NAME(load)(c->rate_low + v * LANES);
-        const VECTOR limit = RBF_NAME(load)(c->limit + v * LANES);
-        const VECTOR shift = RBF_NAME(load)(c->shift + v * LANES);
-        const VECTOR unit = RBF_NAME(load)(c->unit + v * LANES);
+        const VECTOR rate = RBF_NAME(load)(exponent->rate + v * LANES);
+        const VECTOR rate_low = RBF_NAME(load)(exponent->rate_low + v * LANES);
+        const VECTOR limit = RBF_NAME(load)(exponent->limit + v * LANES);
+        const VECTOR shift = RBF_NAME(load)(exponent->shift + v * LANES);
+        const VECTOR unit = RBF_NAME(load)(exponent->unit + v * LANES);
         const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
         const VECTOR twice_gamma = RBF_NAME(load)(c->gamma + v * LANES) * 2;
         VECTOR gamma_sum = RBF_NAME(load)(column_sums + v * LANES);
@@ -160,9 +177,16 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             const VECTOR distance = tile[r][v];
-            VECTOR weight =
-                RBF_NAME(exponential)(distance, rate, rate_low, limit, shift) * unit;
-            if (__builtin_expect(c->special, 0))
+            VECTOR weight;
+            if (log_sum) {
+                const VECTOR offset = RBF_NAME(load)(job->offsets + panel * COLUMNS + v * LANES);
+                const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
+                weight = log_sums[r] - offset + gamma * distance;
+                weight = RBF_NAME(exponential)(weight, rate, rate_low, limit, shift) * unit;
+            } else {
+                weight = RBF_NAME(exponential)(distance, rate, rate_low, limit, shift) * unit;
+            }
+            if (special)
                 weight = RBF_NAME(load)(&e[r][v * LANES]);
             if (dweights)
                 RBF_NAME(store)(&e[r][v * LANES], r < rows ? weight : (VECTOR){0});
@@ -261,9 +285,13 @@ RBF_FUNCTION void RBF_NAME(gradient_rows)(const RBF_NAME(gradient_job) * job, in
         REAL *weights = scratch.weights;
         for (panel = first_panel; panel < last_panel; ++panel) {
             const int64_t in_block = panel % job->panels_per_block;
-            RBF_NAME(weight_tile)
-            (job, panel, row, rows, scratch, weights, sums.column_sums + in_block * 2 * COLUMNS,
-             sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL);
+            REAL *column_sums = sums.column_sums + in_block * 2 * COLUMNS;
+            REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
+            if (job->log_sums.data)
+                RBF_NAME(weight_tile)
+            (job, panel, row, rows, scratch, weights, column_sums, NULL, 1);
+            else RBF_NAME(weight_tile)(job, panel, row, rows, scratch, weights, column_sums,
+                                       dweights, 0);
             weights += RBF_TILE_ROWS * COLUMNS;
         }
     }
@@ -290,8 +318,8 @@ RBF_FUNCTION void RBF_NAME(gradient_rows)(const RBF_NAME(gradient_job) * job, in
         if (sums.dx)
             for (r = 0; r < rows; ++r)
                 for (k = 0; k < width; ++k)
-                    sums.dx[(row + r) * depth + k0 + k] += RBF_NAME(lane_sum)(
-                        scratch.lanes + (k * RBF_TILE_ROWS + r) * LANES);
+                    sums.dx[(row + r) * depth + k0 + k] +=
+                        RBF_NAME(lane_sum)(scratch.lanes + (k * RBF_TILE_ROWS + r) * LANES);
     }
 }
 
@@ -332,11 +360,11 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
     }
     if (job->dy_partial)
         RBF_NAME(reduce_panel)
-        (job, panel, job->dy_partial + slots * depth * COLUMNS, depth,
-         job->symmetric ? job->dx : job->dy);
+    (job, panel, job->dy_partial + slots * depth * COLUMNS, depth,
+     job->symmetric ? job->dx : job->dy);
     if (job->dweights_partial)
         RBF_NAME(reduce_panel)
-        (job, panel, job->dweights_partial + slots * p * COLUMNS, p, job->dweights);
+    (job, panel, job->dweights_partial + slots * p * COLUMNS, p, job->dweights);
 }
 
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
@@ -359,6 +387,11 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
+        if (job->log_sums.data) {
+            int64_t c;
+            for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c)
+                job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
+        }
         if (job->weights.data) {
             REAL *packed = job->packed_weights + panel * p * COLUMNS;
             int64_t q, c;
@@ -428,21 +461,20 @@ RBF_INLINE void RBF_NAME(store_total)(const REAL *entries, int64_t count, REAL *
     *total = (REAL)sum;
 }
 
-/* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and damplitude
- * point to one entry a column, or a single one where gamma or amplitude is a scalar. */
+/* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and
+ * damplitude point to one entry a column, or a single one where gamma or amplitude is a scalar. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
     const int64_t p = job->weights.columns;
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
-    const double operations =
-        (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
+    const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     int64_t blocks, widest;
-    int pass;
+    int pass, c;
     job->panels = rbf_ceiling_division(m, COLUMNS);
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
     job->panels_per_block =
@@ -450,8 +482,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
                     RBF_NAME(PANEL_CACHE_BYTES) / (widest * COLUMNS * (int64_t)sizeof(REAL)));
     job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
     blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
-    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
-                              rbf_ceiling_division(n, 4 * RBF_TILE_ROWS));
+    job->groups =
+        rbf_minimum(RBF_NAME(GRADIENT_GROUPS), rbf_ceiling_division(n, 4 * RBF_TILE_ROWS));
     job->groups = rbf_maximum(1, job->groups);
     job->rows_per_group =
         rbf_ceiling_division(rbf_ceiling_division(n, job->groups), RBF_TILE_ROWS) * RBF_TILE_ROWS;
@@ -467,14 +499,14 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         const size_t panel_row = COLUMNS * sizeof(REAL);
         job->packed_y = (REAL *)rbf_take(&space, job->panels * depth, panel_row);
         job->packed_weights = (REAL *)rbf_take(&space, job->panels * p, panel_row);
-        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels,
+        job->offsets = (REAL *)rbf_take(&space, job->panels, panel_row);
+        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels + 1,
                                                                sizeof(RBF_NAME(coefficients)));
         job->thread_space =
             (REAL *)rbf_take(&space, job->thread_space_size, (size_t)threads * sizeof(REAL));
         job->column_partial = (REAL *)rbf_take(&space, slots, 2 * panel_row);
         job->dy_partial = (REAL *)rbf_take(&space, want_dy ? slots * depth : 0, panel_row);
-        job->dweights_partial =
-            (REAL *)rbf_take(&space, job->dweights ? slots * p : 0, panel_row);
+        job->dweights_partial = (REAL *)rbf_take(&space, job->dweights ? slots * p : 0, panel_row);
         job->dx_partial = (REAL *)rbf_take(
             &space, job->dx && job->blocks_per_wave > 1 ? job->blocks_per_wave * n : 0,
             (size_t)rbf_maximum(depth, 1) * sizeof(REAL));
@@ -483,6 +515,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
+    for (c = 0; c < COLUMNS; ++c)
+        RBF_NAME(set_coefficients)(job->coefficients + job->panels, c, 1, 1);
     /* A piece of no bytes is not NULL: what is not wanted must be. */
     if (!want_dy)
         job->dy_partial = NULL;
@@ -574,5 +608,27 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     job.dy = (REAL *)dy;
     job.dgamma = (REAL *)dgamma;
     job.dweights = (REAL *)dweights;
+    return RBF_NAME(run_gradient)(&job);
+}
+
+/* Of sum_i g[i] L[i], L the output of rbf_log_sum: doffset as damplitude above. */
+RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                                rbf_vector offset, rbf_vector log_sums,
+                                                rbf_vector g, void *dx, void *dy, void *dgamma,
+                                                void *doffset) {
+    RBF_NAME(gradient_job) job;
+    memset(&job, 0, sizeof job);
+    job.x = x;
+    job.y = y;
+    job.g.data = g.data;
+    job.g.row_stride = g.stride;
+    job.gamma = gamma;
+    job.offset = offset;
+    job.log_sums = log_sums;
+    job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
+    job.dx = (REAL *)dx;
+    job.dy = (REAL *)dy;
+    job.dgamma = (REAL *)dgamma;
+    job.damplitude = (REAL *)doffset;
     return RBF_NAME(run_gradient)(&job);
 }

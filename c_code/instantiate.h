@@ -9,4 +9,6 @@
 
 #include "product.h"
 
+#include "logsum.h"
+
 #include "gradient.h"

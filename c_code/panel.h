@@ -28,7 +28,8 @@ RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, 
 }
 
 /* The coefficients of columns [first, first + COLUMNS). Those behind `columns` make exp give 1, or
- * NaN where D is, so that times a weight of 0 they add nothing. No amplitude (data NULL) means 1. */
+ * NaN where D is, so that times a weight of 0 they add nothing. No amplitude (data NULL) means 1.
+ */
 RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_vector gamma,
                                               rbf_vector amplitude, int64_t first,
                                               int64_t columns) {
@@ -86,7 +87,8 @@ RBF_INLINE void RBF_NAME(add_tile)(VECTOR to[RBF_TILE_ROWS][RBF_TILE_VECTORS],
 }
 
 /* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
- * in chunks, and those in runs, since the rounding error of one running sum grows with its terms. */
+ * in chunks, and those in runs, since the rounding error of one running sum grows with its terms.
+ */
 RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                         const REAL *RBF_RESTRICT columns,
                                         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
@@ -99,8 +101,8 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
         for (k = first; k < last; k += RBF_SUM_CHUNK) {
             VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
             RBF_NAME(distance_sum)
-            (rbf_minimum(RBF_SUM_CHUNK, last - k), rows + k * RBF_TILE_ROWS,
-             columns + k * COLUMNS, part);
+            (rbf_minimum(RBF_SUM_CHUNK, last - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
+             part);
             RBF_NAME(add_tile)(run, part);
         }
         RBF_NAME(add_tile)(tile, run);

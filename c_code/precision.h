@@ -67,24 +67,19 @@ typedef REAL RBF_NAME(vector_unaligned)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER RBF_NAME(integer_vector)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));
-typedef REAL RBF_NAME(quarter)
-    __attribute__((vector_size(16), aligned(16), may_alias));
+typedef REAL RBF_NAME(quarter) __attribute__((vector_size(16), aligned(16), may_alias));
 #define VECTOR RBF_NAME(vector)
 #define VECTOR_UNALIGNED RBF_NAME(vector_unaligned)
 #define INTEGER_VECTOR RBF_NAME(integer_vector)
 #define QUARTER RBF_NAME(quarter)
 
-RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) {
-    return *(const VECTOR *)from;
-}
+RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) { return *(const VECTOR *)from; }
 
 RBF_INLINE VECTOR RBF_NAME(load_unaligned)(const REAL *from) {
     return *(const VECTOR_UNALIGNED *)from;
 }
 
-RBF_INLINE void RBF_NAME(store)(REAL *to, VECTOR value) {
-    *(VECTOR *)to = value;
-}
+RBF_INLINE void RBF_NAME(store)(REAL *to, VECTOR value) { *(VECTOR *)to = value; }
 
 RBF_INLINE void RBF_NAME(store_unaligned)(REAL *to, VECTOR value) {
     *(VECTOR_UNALIGNED *)to = value;

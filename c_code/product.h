@@ -1,17 +1,18 @@
 /* P = K W with K[i, j] = exp(-gamma[j] |x[i] - y[j]|^2), never stored: the product kernel.
  *
  * Tiles of K are made as in forward.h and used at once. Few columns of W: lanes run over the
- * columns of K, W is packed [panel][p][COLUMNS], the lanes are summed after each column block. Many:
- * the tiles of a column block are kept and multiplied by W [p / (2 LANES)][m][2 LANES] with a
+ * columns of K, W is packed [panel][p][COLUMNS], the lanes are summed after each column block.
+ * Many: the tiles of a column block are kept and multiplied by W [p / (2 LANES)][m][2 LANES] with a
  * register tile, lanes over the columns of W. Block sums are added in double, always in the same
  * order. Tasks are (row block) x (column split); there are several splits, added in order, only
  * where there are few rows. Included once a precision by instantiate.h.
  */
 enum {
-    RBF_NAME(PRODUCT_COLUMNS) = 512, /* columns of K in a block at most: bounds the rounding error */
-    RBF_NAME(PRODUCT_ROWS) = 64,     /* rows of a task */
-    RBF_NAME(PRODUCT_TASKS) = 32,    /* tasks aimed at */
-    RBF_NAME(PRODUCT_MANY) = LANES   /* columns of W from which lanes run over them */
+    RBF_NAME(PRODUCT_COLUMNS) =
+        512,                       /* columns of K in a block at most: bounds the rounding error */
+    RBF_NAME(PRODUCT_ROWS) = 64,   /* rows of a task */
+    RBF_NAME(PRODUCT_TASKS) = 32,  /* tasks aimed at */
+    RBF_NAME(PRODUCT_MANY) = LANES /* columns of W from which lanes run over them */
 };
 
 typedef struct {
@@ -23,7 +24,7 @@ typedef struct {
     REAL *packed_y; /* [panels][depth][COLUMNS] */
     REAL *packed_weights;
     RBF_NAME(coefficients) * coefficients; /* [panels] */
-    REAL *thread_rows;     /* [threads][depth][RBF_TILE_ROWS] */
+    REAL *thread_rows;                     /* [threads][depth][RBF_TILE_ROWS] */
     REAL *thread_lanes;    /* [threads]: lanes [p][RBF_TILE_ROWS][LANES], or tiles of a block */
     double *thread_totals; /* [threads][PRODUCT_ROWS][p] */
     int64_t thread_rows_size, thread_lanes_size;
@@ -32,8 +33,8 @@ typedef struct {
 
 /* exp(-gamma D) of one tile. */
 RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
-                                      const REAL *columns_packed,
-                                      const RBF_NAME(coefficients) * c, int64_t columns,
+                                      const REAL *columns_packed, const RBF_NAME(coefficients) * c,
+                                      int64_t columns,
                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     int r, v;
     RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
@@ -43,9 +44,7 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
-                e[i][j] = j < columns
-                              ? RBF_NAME(library_exponential)(-c->gamma[j] * e[i][j])
-                              : 0;
+                e[i][j] = j < columns ? RBF_NAME(library_exponential)(-c->gamma[j] * e[i][j]) : 0;
         memcpy(tile, e, sizeof e);
         return;
     }
@@ -146,8 +145,7 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
         const int64_t width = rbf_minimum(COLUMNS, p - q);
         RBF_NAME(multiply_tiles)
         (lanes, last_panel - first_panel,
-         job->packed_weights + (q / COLUMNS * job->panels + first_panel) * COLUMNS * COLUMNS,
-         tile);
+         job->packed_weights + (q / COLUMNS * job->panels + first_panel) * COLUMNS * COLUMNS, tile);
         memcpy(sums, tile, sizeof sums);
         for (r = 0; r < rows; ++r)
             for (column = 0; column < width; ++column)
@@ -174,8 +172,8 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
         for (c = 0; c < COLUMNS; ++c) {
             const char *source = job->weights.data + (first + c) * job->weights.row_stride;
             for (q = 0; q < job->weight_width; ++q) {
-                REAL *to = job->many ? job->packed_weights + (q / COLUMNS * job->panels + panel) *
-                                                                 COLUMNS * COLUMNS +
+                REAL *to = job->many ? job->packed_weights +
+                                           (q / COLUMNS * job->panels + panel) * COLUMNS * COLUMNS +
                                            c * COLUMNS + q % COLUMNS
                                      : job->packed_weights + first * p + q * COLUMNS + c;
                 *to = first + c < m && q < p
@@ -254,8 +252,8 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
         job.packed_weights =
             (REAL *)rbf_take(&space, job.panels * job.weight_width, COLUMNS * sizeof(REAL));
-        job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.panels,
-                                                              sizeof(RBF_NAME(coefficients)));
+        job.coefficients =
+            (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
         job.thread_rows =
             (REAL *)rbf_take(&space, job.thread_rows_size, (size_t)threads * sizeof(REAL));
         job.thread_lanes =

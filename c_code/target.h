@@ -29,7 +29,8 @@
 #endif
 #define RBF_TILE_VECTORS 2
 
-/* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can. */
+/* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can.
+ */
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
 #define RBF_FUSED 1
 #else
@@ -72,17 +73,11 @@ typedef struct {
 
 enum { RBF_OK = 0, RBF_NO_MEMORY = -1 };
 
-RBF_INLINE int64_t rbf_minimum(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
+RBF_INLINE int64_t rbf_minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
-RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
+RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 
-RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) {
-    return a / b + (a % b != 0);
-}
+RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* One allocation that is cut into aligned pieces: first pass measures, second pass hands out. */
 typedef struct {
@@ -134,8 +129,6 @@ RBF_FUNCTION int rbf_acquire(rbf_workspace *space, rbf_storage *storage) {
     return RBF_OK;
 }
 
-RBF_INLINE void rbf_release(rbf_storage *storage) {
-    free(storage->heap);
-}
+RBF_INLINE void rbf_release(rbf_storage *storage) { free(storage->heap); }
 
 #endif

@@ -20,9 +20,7 @@
 #ifdef _OPENMP
 static int rbf_forked_child = 0;
 
-RBF_FUNCTION void rbf_after_fork(void) {
-    rbf_forked_child = 1;
-}
+RBF_FUNCTION void rbf_after_fork(void) { rbf_forked_child = 1; }
 
 __attribute__((constructor, unused)) static void rbf_watch_forks(void) {
     pthread_atfork(NULL, NULL, rbf_after_fork);

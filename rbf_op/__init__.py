@@ -12,15 +12,25 @@ from rbf_op import compat as _compat
 _compat.install()
 
 from rbf_op._version import __version__  # noqa: E402
-from rbf_op.kernels import rbf_dot, rbf_kernel  # noqa: E402
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad  # noqa: E402
+from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp  # noqa: E402
+from rbf_op.ops import (  # noqa: E402
+    RBFDot,
+    RBFDotGrad,
+    RBFKernel,
+    RBFKernelGrad,
+    RBFLogSumExp,
+    RBFLogSumExpGrad,
+)
 
 __all__ = [
     "RBFDot",
     "RBFDotGrad",
     "RBFKernel",
     "RBFKernelGrad",
+    "RBFLogSumExp",
+    "RBFLogSumExpGrad",
     "__version__",
     "rbf_dot",
     "rbf_kernel",
+    "rbf_logsumexp",
 ]

@@ -1,4 +1,4 @@
-"""The functions users call, rbf_kernel and rbf_dot, and what their parameters mean.
+"""The functions users call (rbf_kernel, rbf_dot, rbf_logsumexp) and what their parameters mean.
 
 Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
 can be checked before there are values, and leaves the rest to the Ops. Touches ops and Theano.
@@ -9,7 +9,7 @@ import numbers
 import numpy as np
 import theano.tensor as T
 
-from rbf_op.ops import RBFDot, RBFKernel
+from rbf_op.ops import RBFDot, RBFKernel, RBFLogSumExp
 from rbf_op.theano_api import upcast
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
@@ -109,6 +109,23 @@ def rbf_dot(x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitud
         columns = columns * (amplitude.dimshuffle(0, "x") if amplitude.ndim else amplitude)
     product = RBFDot()(x, y, gamma, columns)
     return product if weights.ndim == 2 else product[:, 0]
+
+
+def rbf_logsumexp(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+    """Logarithm of the row sums of the Gaussian kernel matrix, stable and without the matrix.
+
+        L[i] = log sum_j amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)
+
+    The log density of a Parzen window or a mixture of Gaussians (up to its constants). The
+    exponents of a row are shifted by their largest, so that points far from all centres give a
+    finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel; amplitude
+    must be positive. Returns a vector (n,). Value and gradient take O((n + m) d) memory; second
+    derivatives form (n, m) matrices.
+    """
+    x, y, gamma, amplitude = kernel_parameters(
+        "rbf_logsumexp", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
+    )
+    return RBFLogSumExp()(x, x if y is None else y, gamma, T.log(amplitude))
 
 
 def _is_one(variable):

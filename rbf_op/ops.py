@@ -27,7 +27,7 @@ from rbf_op.theano_api import (
 # Raised by one when the generated C text below changes in a way that sources_hash cannot see.
 _C_TEXT_VERSION = 1
 
-_NDIM = {"gamma": (0, 1), "amplitude": (0, 1)}  # all other inputs are matrices
+_PER_CENTRE = ("gamma", "amplitude", "log_amplitude")  # scalars or vectors
 
 
 def _common_float(op_name, named):
@@ -67,7 +67,7 @@ class _RBFOp(OpenMPOp):
             )
         named = [(name, T.as_tensor_variable(v)) for name, v in zip(names, inputs)]
         for name, variable in named:
-            allowed = (0,) if name in _NDIM and self.symmetric else _NDIM.get(name, (2,))
+            allowed = self._allowed_ndim(name)
             if variable.ndim not in allowed:
                 raise TypeError(
                     "%s: %s must have %s dimension(s), but has %d (%s). %s"
@@ -82,8 +82,13 @@ class _RBFOp(OpenMPOp):
                 )
         return _common_float(op_name, named)
 
+    def _allowed_ndim(self, name):
+        if name in _PER_CENTRE:
+            return (0,) if self.symmetric else (0, 1)
+        return (2,)
+
     def _way_out(self, name):
-        if name not in _NDIM:
+        if name not in _PER_CENTRE:
             return "For one row use %s.dimshuffle('x', 0)." % name
         if self.symmetric:
             return "Values per centre make K asymmetric: use symmetric=False with y=x."
@@ -184,6 +189,8 @@ class _GradientOp(_RBFOp):
     so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
     """
 
+    known_names = ()  # inputs between those of F and grad_output that only save work
+
     def __init__(self, wrt, openmp):
         _RBFOp.__init__(self, openmp)
         names = self.forward_op().input_names
@@ -197,7 +204,7 @@ class _GradientOp(_RBFOp):
 
     def make_node(self, *inputs):
         names = self.forward_op().input_names
-        inputs = self._as_inputs(inputs, names + ("grad_output",))
+        inputs = self._as_inputs(inputs, names + self.known_names + ("grad_output",))
         types = dict(zip(names, (v.type for v in inputs)))
         return Apply(self, inputs, [types[n]() for n in self.wrt])
 
@@ -210,7 +217,8 @@ class _GradientOp(_RBFOp):
             storage[0] = np.asarray(gradients[n], dtype=output.dtype)
 
     def L_op(self, inputs, outputs, output_gradients):
-        names = self.forward_op().input_names
+        forward = self.forward_op()
+        names = forward.input_names
         given = dict(zip(self.wrt, output_gradients))
         directions = [given.get(n) for n in names]
         directions = [
@@ -220,23 +228,25 @@ class _GradientOp(_RBFOp):
             return [DisconnectedType()() for _ in inputs]
         # Copies, so that the gradient stops at this node's inputs even where one of them is
         # computed from another.
-        copies = [T.tensor_copy(v) for v in inputs]
-        derivative = self.forward_op().directional_derivative(copies[:-1], directions)
-        gradients = grad((copies[-1] * derivative).sum(), copies[:-1], disconnected_inputs="ignore")
-        return list(gradients) + [derivative]
+        copies = [T.tensor_copy(v) for v in inputs[: len(names)]]
+        derivative = forward.directional_derivative(copies, directions)
+        gradients = grad((inputs[-1] * derivative).sum(), copies, disconnected_inputs="ignore")
+        known = inputs[len(names) : -1]
+        return list(gradients) + [T.zeros_like(v) for v in known] + [derivative]
 
     def grad(self, inputs, output_gradients):
         return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         forward = self.forward_op()
-        copies = [T.tensor_copy(v) for v in inputs]
+        count = len(forward.input_names)
+        copies = [T.tensor_copy(v) for v in inputs[:count]]
         change = T.zeros((), dtype=inputs[-1].dtype)
-        if any(d is not None for d in eval_points[:-1]):
-            derivative = forward.directional_derivative(copies[:-1], eval_points[:-1])
-            change += (copies[-1] * derivative).sum()
+        if any(d is not None for d in eval_points[:count]):
+            derivative = forward.directional_derivative(copies, eval_points[:count])
+            change += (inputs[-1] * derivative).sum()
         if eval_points[-1] is not None:
-            change += (eval_points[-1] * forward(*copies[:-1])).sum()
+            change += (eval_points[-1] * forward(*copies)).sum()
         wanted = [copies[forward.input_names.index(n)] for n in self.wrt]
         return grad(change, wanted, disconnected_inputs="ignore")
 
@@ -294,30 +304,19 @@ class RBFKernel(_ForwardOp):
         With dx (n, d), dy (m, d), dgamma, damplitude (each may be None, meaning zero) and
         E = exp(-gamma D):
 
-            dK[i, j] = -K[i, j] * (dgamma[j] * D[i, j]
-                                   + 2 gamma[j] * (x[i] - y[j]) . (dx[i] - dy[j]))
-                       + damplitude[j] * E[i, j]
+            dK[i, j] = -K[i, j] * d(gamma[j] D[i, j]) + damplitude[j] * E[i, j]
 
-        The inner products are expanded into matrix products about the mean of y, so that data far
-        from the origin lose no digits. None when all directions are.
+        None when all directions are.
         """
         if all(d is None for d in directions):
             return None
         unit = self(*(list(inputs[:-1]) + [T.ones((), dtype=inputs[0].dtype)]))
         x, y, gamma, amplitude = self.with_y(inputs)
         dx, dy, dgamma, damplitude = self.with_y(directions)
-        x, y = _centred(x, y)
-        terms = []
-        if dgamma is not None:
-            distance = _row_products(x, x) + _row_products(y, y).T - 2 * T.dot(x, y.T)
-            terms.append(dgamma * distance)
-        if dx is not None:
-            terms.append(2 * gamma * (_row_products(x, dx) - T.dot(dx, y.T)))
-        if dy is not None:
-            terms.append(2 * gamma * (_row_products(y, dy).T - T.dot(x, dy.T)))
-        if not terms:
+        change = _change_of_exponent(x, y, gamma, dx, dy, dgamma)
+        if change is None:
             return damplitude * unit
-        change = -amplitude * sum(terms[1:], terms[0])
+        change = -amplitude * change
         return (change if damplitude is None else change + damplitude) * unit
 
 
@@ -473,6 +472,120 @@ class RBFDotGrad(_GradientOp):
         )
 
 
+class RBFLogSumExp(_ForwardOp):
+    """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * sum_k (x[i, k] - y[j, k])**2), stable.
+
+    Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,). -inf where there
+    are no terms (m = 0) or all are zero. Memory O((n + m) d).
+    """
+
+    __props__ = ("input_names",)
+    input_names = ("x", "y", "gamma", "log_amplitude")
+
+    def __init__(self, openmp=True):
+        _RBFOp.__init__(self, openmp)
+
+    def make_node(self, *inputs):
+        inputs = self._as_inputs(inputs, self.input_names)
+        x = inputs[0]
+        return Apply(self, inputs, [T.TensorType(x.dtype, x.broadcastable[:1])()])
+
+    def infer_shape(self, *args):
+        return [(args[-1][0][0],)]
+
+    def perform(self, node, inputs, output_storage):
+        output_storage[0][0] = reference.rbf_logsumexp(*inputs)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = tuple(inputs) + ("&" + outputs[0],)
+        return self._c_call(node, "rbf_log_sum_apply", "rbf_log_sum", arguments, sub)
+
+    def L_op(self, inputs, outputs, output_gradients):
+        grad_op = RBFLogSumExpGrad(openmp=self.openmp)
+        log_sums = self(*inputs)  # merged with the node itself
+        return grad_op(*(list(inputs) + [log_sums, output_gradients[0]]), return_list=True)
+
+    def directional_derivative(self, inputs, directions):
+        """The change of L when its inputs move in the given directions (None: zero).
+
+        With the responsibilities R[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]):
+
+            dL[i] = sum_j R[i, j] (dlog_amplitude[j] - d(gamma[j] D[i, j]))
+
+        Unlike the value and the gradient, this rule forms (n, m) matrices.
+        """
+        if all(d is None for d in directions):
+            return None
+        x, y, gamma, log_amplitude = inputs
+        change = _change_of_exponent(x, y, gamma, *directions[:3])
+        if directions[3] is not None:
+            change = directions[3] if change is None else directions[3] - change
+        else:
+            change = -change
+        responsibilities = T.nnet.softmax(log_amplitude - gamma * _distance(*_centred(x, y)))
+        return (responsibilities * change).sum(axis=1)
+
+
+class RBFLogSumExpGrad(_GradientOp):
+    """Gradients of sum(grad_output * L) with respect to the inputs of RBFLogSumExp.
+
+    Inputs: those of RBFLogSumExp, its output log_sums (n,), then grad_output (n,). log_sums is no
+    variable of its own: what depends on it is counted as depending on the other inputs.
+    """
+
+    __props__ = ("wrt",)
+    known_names = ("log_sums",)
+
+    def __init__(self, wrt=None, openmp=True):
+        self.openmp = openmp
+        _GradientOp.__init__(self, wrt, openmp)
+
+    def forward_op(self):
+        return RBFLogSumExp(openmp=self.openmp)
+
+    def narrowed(self, wrt):
+        return RBFLogSumExpGrad(wrt=wrt, openmp=self.openmp)
+
+    def _allowed_ndim(self, name):
+        if name in ("log_sums", "grad_output"):
+            return (1,)
+        return _GradientOp._allowed_ndim(self, name)
+
+    def perform(self, node, inputs, output_storage):
+        gradients = reference.rbf_logsumexp_grad(*inputs)
+        self._store(node, output_storage, dict(zip(RBFLogSumExp.input_names, gradients)))
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
+        names = RBFLogSumExp.input_names
+        arguments = tuple(inputs) + tuple(wanted.get(n, "NULL") for n in names)
+        return self._c_call(
+            node, "rbf_log_sum_gradient_apply", "rbf_log_sum_gradient", arguments, sub
+        )
+
+
+def _distance(x, y):
+    """Squared distances by matrix products, for rules of second order; centre x and y first."""
+    return _row_products(x, x) + _row_products(y, y).T - 2 * T.dot(x, y.T)
+
+
+def _change_of_exponent(x, y, gamma, dx, dy, dgamma):
+    """d(gamma[j] D[i, j]) in the given directions; None when all are.
+
+    dgamma[j] * D[i, j] + 2 gamma[j] * (x[i] - y[j]) . (dx[i] - dy[j]), the inner products expanded
+    into matrix products about the mean of y, so that data far from the origin lose no digits.
+    """
+    x, y = _centred(x, y)
+    terms = []
+    if dgamma is not None:
+        terms.append(dgamma * _distance(x, y))
+    if dx is not None:
+        terms.append(2 * gamma * (_row_products(x, dx) - T.dot(dx, y.T)))
+    if dy is not None:
+        terms.append(2 * gamma * (_row_products(y, dy).T - T.dot(x, dy.T)))
+    return sum(terms[1:], terms[0]) if terms else None
+
+
 def _centred(x, y):
     """x and y about the mean of y: their differences stay, their products lose fewer digits."""
     centre = disconnected_grad(y.sum(axis=0) / T.cast(T.maximum(y.shape[0], 1), y.dtype))
@@ -490,7 +603,7 @@ def _as_column(value):
 
 
 @register_canonicalize("fast_compile")
-@local_optimizer([RBFKernelGrad, RBFDotGrad])
+@local_optimizer([RBFKernelGrad, RBFDotGrad, RBFLogSumExpGrad])
 def local_rbf_gradient_only_what_is_used(node, fgraph):
     """Replace a gradient Op some of whose outputs have no clients by one without them.
 

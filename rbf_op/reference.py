@@ -12,13 +12,13 @@ _BLOCK_BYTES = 1 << 22
 _BLOCK_COLUMNS = 64
 
 
-def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None):
+def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, name=None):
     """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together.
 
     Shapes: x (n, d), y (m, d), gamma () or (m,), amplitude () or (m,), weights (m, p), grad_output
     (n, p) with weights, (n, m) without.
     """
-    name = "rbf_kernel" if weights is None else "rbf_dot"
+    name = name or ("rbf_kernel" if weights is None else "rbf_dot")
     if x.shape[1] != y.shape[1]:
         raise ValueError(
             "%s: x and y must have the same number of columns (d), but x has shape (%d, %d) and "
@@ -152,3 +152,58 @@ def rbf_dot_grad(x, y, gamma, weights, grad_output):
         dgamma += more_gamma
         dweights += rbf_kernel(*(block + (one,))).T.dot(grad_output[rows])
     return dx, dy, dgamma, dweights
+
+
+def rbf_logsumexp(x, y, gamma, log_amplitude):
+    """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * D[i, j]), shape (n,), stable.
+
+    x (n, d), y (m, d), gamma and log_amplitude () or (m,), all of one floating dtype.
+    """
+    check_shapes(x, y, gamma, log_amplitude, name="rbf_logsumexp")
+    log_sums = np.empty(x.shape[0], dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for rows in _row_blocks(x, y):
+            exponents = log_amplitude - gamma * squared_distance(x[rows], y)
+            largest = np.max(exponents, axis=1, initial=-np.inf)
+            base = np.where(np.isinf(largest), 0, largest)[:, None]
+            sums = np.exp(exponents - base).sum(axis=1, dtype="float64")
+            log_sums[rows] = base[:, 0] + np.log(sums)
+    return log_sums
+
+
+def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, grad_output):
+    """Gradients of sum(grad_output * L) with respect to x, y, gamma and log_amplitude.
+
+    With the responsibilities R[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]) in the
+    place of K and one grad_output a row: as in rbf_kernel_grad, and dlog_amplitude[j] =
+    sum_i grad_output[i] R[i, j].
+    """
+    check_shapes(x, y, gamma, log_amplitude, name="rbf_logsumexp")
+    for value in (log_sums, grad_output):
+        if value.shape != x.shape[:1]:
+            raise ValueError(
+                "rbf_logsumexp: its value and the gradient of the output must have shape (%d,), "
+                "but have shapes (%d,) and (%d,)."
+                % (x.shape[0], log_sums.shape[0], grad_output.shape[0])
+            )
+    dx = np.zeros(x.shape, dtype=x.dtype)
+    dy = np.zeros(y.shape, dtype=y.dtype)
+    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
+    dlog_amplitude = np.zeros(y.shape[0], dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for rows in _row_blocks(x, y):
+            difference = x[rows, None, :] - y[None, :, :]
+            distance = _sums_of_squares(difference)
+            weight = np.exp(log_amplitude - gamma * distance - log_sums[rows, None])
+            weight *= grad_output[rows, None]
+            dlog_amplitude += weight.sum(axis=0)
+            dgamma -= (weight * distance).sum(axis=0)
+            weight *= 2 * gamma
+            dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
+            dy += np.einsum("ij,ijk->jk", weight, difference)
+    return (
+        dx,
+        dy,
+        dgamma if gamma.ndim else dgamma.sum(),
+        dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
+    )

@@ -1,5 +1,5 @@
-/* The checks of one precision against long double loops. Included twice by harness.c with CHECK_REAL,
- * CHECK(name), CHECK_FORWARD, CHECK_GRADIENT and so on defined. */
+/* The checks of one precision against long double loops. Included twice by harness.c with
+ * CHECK_REAL, CHECK(name), CHECK_FORWARD, CHECK_GRADIENT and so on defined. */
 
 typedef struct {
     CHECK_REAL *memory; /* owns; freed by the caller */
@@ -197,7 +197,8 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
 }
 
 /* P = K W and its gradients, each relative to the sum of the sizes of its terms. */
-static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout, int scalar) {
+static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout,
+                                 int scalar) {
     CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
     CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
     CHECK(array) wa = CHECK(make_matrix)(m, p, (layout + 2) % LAYOUTS, 1);
@@ -242,8 +243,7 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
                 terms[3][j * p + l] += fabsl(e * down);
             }
             for (l = 0; l < d; ++l) {
-                const long double factor =
-                    2 * rate * e * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
+                const long double factor = 2 * rate * e * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
                 want[0][i * d + l] += g * factor;
                 terms[0][i * d + l] += sizes_of_g * fabsl(factor);
                 want[1][j * d + l] -= g * factor;
@@ -264,8 +264,8 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
         const int threads = omp_get_max_threads();
         omp_set_num_threads(1);
         EXPECT(CHECK_PRODUCT(x, y, gamma, w, again[4]) == RBF_OK);
-        EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, again[0], again[1], again[2],
-                                      again[3]) == RBF_OK);
+        EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, again[0], again[1], again[2], again[3]) ==
+               RBF_OK);
         for (part = 0; part < 5; ++part)
             EXPECT(memcmp(again[part], got[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
         omp_set_num_threads(threads);
@@ -317,7 +317,8 @@ static void CHECK(check_long_sum)(void) {
     free(points);
 }
 
-/* The exponential alone: D over the whole range, both signs of gamma, in units of the last place. */
+/* The exponential alone: D over the whole range, both signs of gamma, in units of the last place.
+ */
 static void CHECK(check_exponential)(void) {
     const double signs[2] = {1, -1};
     double worst = 0;
@@ -352,7 +353,7 @@ static void CHECK(check_exponential)(void) {
 /* inf, NaN, extreme gamma and amplitude: as amplitude * exp(-gamma * D) in the C library gives. */
 static void CHECK(check_special_values)(void) {
     const CHECK_REAL infinity = (CHECK_REAL)INFINITY, nan = (CHECK_REAL)NAN;
-    const CHECK_REAL gammas[] = {0,        1,    -1,   infinity, -infinity, nan,
+    const CHECK_REAL gammas[] = {0,          1,     -1,    infinity, -infinity, nan,
                                  CHECK_TINY, 1e-3f, 1e30f, 1e-30f,   -1e-30f,   CHECK_LARGEST};
     const CHECK_REAL amplitudes[] = {1, 0, -2, infinity, nan, CHECK_TINY, 1e20f, -1e-20f};
     const CHECK_REAL points[] = {0, 1, 5, 12, 1e5f, 1e19f, infinity, -infinity, nan, CHECK_TINY};

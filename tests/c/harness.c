@@ -14,23 +14,23 @@ enum { C_ORDER, FORTRAN, SLICED, REVERSED, BROADCAST, LAYOUTS };
 
 static long failures = 0;
 
-#define EXPECT(condition)                                                             \
-    do {                                                                              \
-        if (!(condition)) {                                                           \
-            ++failures;                                                               \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);   \
-            if (failures > 20)                                                        \
-                exit(1);                                                              \
-        }                                                                             \
+#define EXPECT(condition)                                                                          \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            ++failures;                                                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                \
+            if (failures > 20)                                                                     \
+                exit(1);                                                                           \
+        }                                                                                          \
     } while (0)
 
-#define EXPECT_BELOW(value, bound)                                                    \
-    do {                                                                              \
-        const double expect_value = (value), expect_bound = (bound);                  \
-        if (!(expect_value <= expect_bound)) {                                        \
-            fprintf(stderr, "%g > %g\n", expect_value, expect_bound);                 \
-            EXPECT(expect_value <= expect_bound);                                     \
-        }                                                                             \
+#define EXPECT_BELOW(value, bound)                                                                 \
+    do {                                                                                           \
+        const double expect_value = (value), expect_bound = (bound);                               \
+        if (!(expect_value <= expect_bound)) {                                                     \
+            fprintf(stderr, "%g > %g\n", expect_value, expect_bound);                              \
+            EXPECT(expect_value <= expect_bound);                                                  \
+        }                                                                                          \
     } while (0)
 
 static void *checked_malloc(size_t bytes) {
@@ -52,9 +52,7 @@ static double random_uniform(void) {
     return (double)((random_state * 2685821657736338717ull) >> 11) * 0x1p-53;
 }
 
-static int64_t random_below(int64_t bound) {
-    return (int64_t)(random_uniform() * (double)bound);
-}
+static int64_t random_below(int64_t bound) { return (int64_t)(random_uniform() * (double)bound); }
 
 static double random_normal(void) {
     double sum = -6;
@@ -65,18 +63,17 @@ static double random_normal(void) {
 }
 
 /* The vector exponential for one D = x * x exactly as the kernel forms it. */
-#define DEFINE_EXPONENTIAL(name, real, suffix)                                        \
-    static void name(real x, real gamma, real *result) {                              \
-        coefficients_##suffix c;                                                      \
-        vector_##suffix value, distance = {0};                                        \
-        memset(&c, 0, sizeof c);                                                      \
-        set_coefficients_##suffix(&c, 0, gamma, 1);                                   \
-        distance[0] = x * x;                                                          \
-        value = exponential_##suffix(distance, load_##suffix(c.rate),                 \
-                                     load_##suffix(c.rate_low), load_##suffix(c.limit), \
-                                     load_##suffix(c.shift)) *                        \
-                load_##suffix(c.factor);                                              \
-        *result = value[0];                                                           \
+#define DEFINE_EXPONENTIAL(name, real, suffix)                                                     \
+    static void name(real x, real gamma, real *result) {                                           \
+        coefficients_##suffix c;                                                                   \
+        vector_##suffix value, distance = {0};                                                     \
+        memset(&c, 0, sizeof c);                                                                   \
+        set_coefficients_##suffix(&c, 0, gamma, 1);                                                \
+        distance[0] = x * x;                                                                       \
+        value = exponential_##suffix(distance, load_##suffix(c.rate), load_##suffix(c.rate_low),   \
+                                     load_##suffix(c.limit), load_##suffix(c.shift)) *             \
+                load_##suffix(c.factor);                                                           \
+        *result = value[0];                                                                        \
     }
 DEFINE_EXPONENTIAL(exponential_of_f32, float, f32)
 DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)

@@ -1,0 +1,206 @@
+/* L[i] = log sum_j exp(offset[j] - gamma[j] |x[i] - y[j]|^2), stable: the log-sum-exp kernel.
+ *
+ * The exponents of a row panel and a column block are kept; then their largest of each row is
+ * known, and the block is summed as exp(exponent - largest), at most 1 each. Block sums are added
+ * in double, scaled when a later block holds a larger exponent. Tasks and splits as in product.h.
+ * Included once a precision by instantiate.h.
+ */
+typedef struct {
+    double largest, sum; /* sum of exp(exponent - largest) */
+} RBF_NAME(log_sum);
+
+typedef struct {
+    rbf_matrix x, y;
+    rbf_vector gamma, offset;
+    REAL *output; /* (n,) */
+    int64_t panels, panels_per_block, splits, panels_per_split;
+    REAL *packed_y;         /* [panels][depth][COLUMNS] */
+    REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
+    REAL *thread_rows;      /* [threads][depth][RBF_TILE_ROWS] */
+    REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
+    int64_t thread_rows_size, thread_tiles_size;
+    RBF_NAME(log_sum) * partial;   /* [splits][n] */
+    RBF_NAME(coefficients) * unit; /* of gamma 1 */
+} RBF_NAME(log_sum_job);
+
+RBF_INLINE void RBF_NAME(join_log_sums)(RBF_NAME(log_sum) * to, double largest, double sum) {
+    /* Equal also when both are infinite, where the difference would be NaN. */
+    if (largest <= to->largest) {
+        to->sum += largest == to->largest ? sum : sum * exp(largest - to->largest);
+    } else {
+        to->sum = sum + (to->sum > 0 ? to->sum * exp(to->largest - largest) : to->sum);
+        to->largest = largest;
+    }
+}
+
+/* One row panel against one column block, joined to sums[rows]. */
+RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row,
+                                         int64_t rows, int64_t first_panel, int64_t last_panel,
+                                         REAL *rows_packed, REAL *tiles, RBF_NAME(log_sum) * sums) {
+    const int64_t depth = job->x.columns, panels = last_panel - first_panel;
+    const VECTOR rate = RBF_NAME(load)(job->unit->rate);
+    const VECTOR rate_low = RBF_NAME(load)(job->unit->rate_low);
+    const VECTOR limit = RBF_NAME(load)(job->unit->limit);
+    const VECTOR shift = RBF_NAME(load)(job->unit->shift);
+    const VECTOR unit = RBF_NAME(load)(job->unit->unit);
+    VECTOR largest[RBF_TILE_ROWS];
+    REAL lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+    int64_t panel, t, c;
+    int r, v, l;
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        largest[r] = (VECTOR){0} - RBF_REAL_INFINITY;
+    RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
+    for (panel = first_panel; panel < last_panel; ++panel) {
+        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        REAL *to = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
+        RBF_NAME(distance_tile)
+        (depth, rows_packed, job->packed_y + panel * depth * COLUMNS, tile);
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR gamma = RBF_NAME(load)(job->gammas + panel * COLUMNS + v * LANES);
+            const VECTOR offset = RBF_NAME(load)(job->offsets + panel * COLUMNS + v * LANES);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                const VECTOR exponent = offset - gamma * tile[r][v];
+                /* minimum of the opposites: keeps the old one where the exponent is NaN */
+                largest[r] = -RBF_NAME(minimum)(-exponent, -largest[r]);
+                RBF_NAME(store)(to + r * COLUMNS + v * LANES, exponent);
+            }
+        }
+        /* What lies behind the last column adds exp(-inf), even where D is not finite. */
+        for (c = job->y.rows - panel * COLUMNS; c < COLUMNS; ++c)
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                to[r * COLUMNS + c] = -RBF_REAL_INFINITY;
+    }
+    for (r = 0; r < rows; ++r) {
+        VECTOR sum = (VECTOR){0};
+        REAL top = -RBF_REAL_INFINITY, base;
+        RBF_NAME(store)(lanes, largest[r]);
+        for (l = 0; l < LANES; ++l)
+            top = lanes[l] > top ? lanes[l] : top;
+        if (top == RBF_REAL_INFINITY) { /* the sum is inf, or NaN if there is one: no differences */
+            REAL any = 1;
+            for (t = 0; t < panels * COLUMNS; ++t) {
+                const REAL exponent =
+                    tiles[(t / COLUMNS * RBF_TILE_ROWS + r) * COLUMNS + t % COLUMNS];
+                any = exponent == exponent ? any : exponent;
+            }
+            RBF_NAME(join_log_sums)(sums + r, top, any);
+            continue;
+        }
+        base = top == -RBF_REAL_INFINITY ? 0 : top; /* -inf: every term is 0 from anywhere */
+        for (t = 0; t < panels; ++t) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                const VECTOR exponent =
+                    RBF_NAME(load)(tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES);
+                sum += RBF_NAME(exponential)(base - exponent, rate, rate_low, limit, shift) * unit;
+            }
+        }
+        RBF_NAME(store)(lanes, sum);
+        RBF_NAME(join_log_sums)(sums + r, top, RBF_NAME(lane_sum)(lanes));
+    }
+}
+
+RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
+    const RBF_NAME(log_sum_job) *job = (const RBF_NAME(log_sum_job) *)argument;
+    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
+    const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
+    const int64_t thread = rbf_thread_number();
+    REAL *rows_packed = job->thread_rows + thread * job->thread_rows_size;
+    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
+    int64_t panel, task, i;
+    RBF_OMP(for schedule(static))
+    for (panel = 0; panel < job->panels; ++panel) {
+        int64_t c;
+        RBF_NAME(pack_rows)
+        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+        for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c) {
+            job->gammas[c] = c < m ? RBF_NAME(entry)(job->gamma, c) : 0;
+            job->offsets[c] = c < m ? RBF_NAME(entry)(job->offset, c) : -RBF_REAL_INFINITY;
+        }
+    }
+    RBF_OMP(for schedule(dynamic, 1))
+    for (task = 0; task < row_blocks * job->splits; ++task) {
+        const int64_t split = task / row_blocks;
+        const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
+        const int64_t last_row = rbf_minimum(n, first_row + RBF_NAME(PRODUCT_ROWS));
+        const int64_t end = rbf_minimum(job->panels, (split + 1) * job->panels_per_split);
+        RBF_NAME(log_sum) *sums = job->partial + split * n;
+        int64_t row;
+        for (row = first_row; row < last_row; ++row) {
+            sums[row].largest = -(double)INFINITY;
+            sums[row].sum = 0;
+        }
+        for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block)
+            for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
+                RBF_NAME(log_sum_rows)
+        (job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
+         rbf_minimum(end, panel + job->panels_per_block), rows_packed, tiles, sums + row);
+    }
+    RBF_OMP(for schedule(static))
+    for (i = 0; i < n; ++i) {
+        RBF_NAME(log_sum) total = job->partial[i];
+        int64_t split;
+        for (split = 1; split < job->splits; ++split)
+            RBF_NAME(join_log_sums)
+        (&total, job->partial[split * n + i].largest, job->partial[split * n + i].sum);
+        if (total.sum != total.sum) /* a NaN among the exponents */
+            job->output[i] = (REAL)total.sum;
+        else if (total.largest - total.largest != 0) /* -inf: no terms at all; or inf */
+            job->output[i] = (REAL)total.largest;
+        else
+            job->output[i] = (REAL)(total.largest + log(total.sum));
+    }
+}
+
+/* output (n,). Returns RBF_OK or RBF_NO_MEMORY. */
+RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                       rbf_vector offset, void *output) {
+    RBF_NAME(log_sum_job) job;
+    rbf_workspace space = {NULL, 0, 0};
+    rbf_storage storage;
+    const int64_t n = x.rows, depth = x.columns;
+    const double operations = (double)n * (double)y.rows * (2.0 * (double)depth + 20) / LANES;
+    const int threads = rbf_thread_count(operations);
+    int64_t blocks;
+    int pass, c;
+    if (n == 0)
+        return RBF_OK;
+    job.x = x;
+    job.y = y;
+    job.gamma = gamma;
+    job.offset = offset;
+    job.output = (REAL *)output;
+    job.panels = rbf_ceiling_division(y.rows, COLUMNS);
+    job.panels_per_block = rbf_minimum(
+        RBF_NAME(PRODUCT_COLUMNS) / COLUMNS,
+        RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
+    job.panels_per_block = rbf_maximum(1, job.panels_per_block);
+    blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
+    job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) /
+                                         rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS)));
+    job.splits = rbf_maximum(1, job.splits);
+    job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
+    job.thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
+    job.thread_tiles_size = job.panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    for (pass = 0; pass < 2; ++pass) {
+        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
+        job.gammas = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
+        job.offsets = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
+        job.thread_rows =
+            (REAL *)rbf_take(&space, job.thread_rows_size, (size_t)threads * sizeof(REAL));
+        job.thread_tiles =
+            (REAL *)rbf_take(&space, job.thread_tiles_size, (size_t)threads * sizeof(REAL));
+        job.partial =
+            (RBF_NAME(log_sum) *)rbf_take(&space, job.splits * n, sizeof(RBF_NAME(log_sum)));
+        job.unit = (RBF_NAME(coefficients) *)rbf_take(&space, 1, sizeof(RBF_NAME(coefficients)));
+        if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
+            return RBF_NO_MEMORY;
+    }
+    for (c = 0; c < COLUMNS; ++c)
+        RBF_NAME(set_coefficients)(job.unit, c, 1, 1);
+    rbf_run(RBF_NAME(log_sum_body), &job, threads);
+    rbf_release(&storage);
+    return RBF_OK;
+}

@@ -1,0 +1,368 @@
+"""The nodes on the device: values, derivatives, what is copied, what stays, which device is taken.
+
+What the kernels compute is tested in test_cuda_kernels.py; here each node runs in small graphs.
+May import rbf_op, Theano, PyCUDA and oracle.
+"""
+
+import os
+import pickle
+
+import numpy as np
+import oracle
+import pytest
+
+from rbf_op import cuda_launch, cuda_ops, cuda_runtime, cuda_type
+from rbf_op.ops import RBFDot, RBFKernel
+
+import theano  # isort: skip  (rbf_op mends it before its import)
+import theano.tensor as T  # isort: skip
+
+pytestmark = pytest.mark.gpu
+
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
+N, M, D, P = 70, 33, 5, 2
+
+
+def mode(linker="py"):
+    """Theano's own nodes are not what is tested: without C they need no compilation."""
+    return theano.Mode(linker=linker, optimizer="fast_run")
+
+
+def function(inputs, outputs, linker="py", **kwargs):
+    return theano.function(inputs, outputs, mode=mode(linker), **kwargs)
+
+
+def close(result, expected, dtype):
+    assert result.dtype == dtype and result.shape == expected.shape
+    scale = np.max(np.abs(expected), initial=0)
+    assert (np.abs(result - expected) <= TOLERANCE[dtype] * scale).all()
+
+
+@pytest.fixture(params=DTYPES)
+def problem(request):
+    """Symbolic x, y, gamma, amplitude, weights; their values; the dtype."""
+    dtype = request.param
+    values = oracle.problem(N, M, D, dtype)[:4]
+    values.append(np.random.RandomState(3).uniform(-1, 1, (M, P)).astype(dtype))
+    matrix, vector = T.TensorType(dtype, (False, False)), T.TensorType(dtype, (False,))
+    kinds = (matrix, matrix, vector, vector, matrix)
+    names = ("x", "y", "gamma", "amplitude", "weights")
+    return [kind(name) for kind, name in zip(kinds, names)], values, dtype
+
+
+def ops_of(compiled):
+    return [node.op for node in compiled.maker.fgraph.toposort()]
+
+
+def count_copies(compiled):
+    ops = ops_of(compiled)
+    return tuple(
+        sum(isinstance(op, kind) for op in ops)
+        for kind in (cuda_type.DeviceFromHost, cuda_type.HostFromDevice)
+    )
+
+
+class Transfers:
+    """What a call copies: (copies to the device, bytes, copies to the host, bytes)."""
+
+    def __init__(self, emulator_counters=None):
+        self.emulator = emulator_counters
+
+    def of(self, call):
+        counts = cuda_runtime.device().counts
+        before = dict(counts)
+        if self.emulator:
+            self.emulator.read()
+        call()
+        names = ("to_device", "to_device_bytes", "to_host", "to_host_bytes")
+        found = tuple(counts[n] - before[n] for n in names)
+        if self.emulator:  # the driver has seen the same, and nothing else
+            seen = self.emulator.read()
+            assert found == tuple(seen[n] for n in names)
+        return found
+
+
+@pytest.fixture
+def transfers(request):
+    emulated = os.environ.get("CUDA_EMULATOR") == "1"
+    return Transfers(request.getfixturevalue("emulator") if emulated else None)
+
+
+def test_kernel_and_its_gradients(device, problem):
+    variables, values, dtype = problem
+    x, y, gamma, amplitude = variables[:4]
+    G = T.TensorType(dtype, (False, False))("G")
+    grad_output = oracle.problem(N, M, D, dtype)[4]
+    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    f = function(variables[:4] + [G], [K] + T.grad((K * G).sum(), variables[:4]))
+    results = f(*values[:4], grad_output)
+    oracle.assert_accurate(results[0], *values[:4])
+    exact = oracle.gradients(*values[:4], grad_output)
+    for result, expected in zip(results[1:], exact):
+        close(result, expected, dtype)
+
+
+def test_symmetric_kernel_and_its_gradients(device, problem):
+    _, values, dtype = problem
+    x, s, a = T.TensorType(dtype, (False, False))("x"), T.scalar(dtype=dtype), T.scalar(dtype=dtype)
+    K = cuda_ops.rbf_kernel_cuda(x, None, s, a, symmetric=True)
+    reference = RBFKernel(symmetric=True)(x, s, a)
+    f = function([x, s, a], [K] + T.grad(T.sqr(K).sum(), [x, s, a]))
+    g = function([x, s, a], [reference] + T.grad(T.sqr(reference).sum(), [x, s, a]))
+    arguments = values[0], values[2][0], values[3][0]
+    for result, expected in zip(f(*arguments), g(*arguments)):
+        close(result, expected, dtype)
+
+
+def test_product_and_its_gradients(device, problem):
+    variables, values, dtype = problem
+    x, y, gamma, _, weights = variables
+    inputs, arguments = [x, y, gamma, weights], [values[i] for i in (0, 1, 2, 4)]
+    outputs = []
+    for product in (cuda_ops.rbf_dot_cuda(*inputs), RBFDot()(*inputs)):
+        outputs += [product] + T.grad(T.sqr(product).sum(), inputs)
+    results = function(inputs, outputs)(*arguments)
+    for result, expected in zip(results[:5], results[5:]):
+        close(result, expected, dtype)
+
+
+def test_second_derivatives_and_the_forward_rule(device, problem):
+    variables, values, dtype = problem
+    x, y, gamma, amplitude, weights = variables
+    kernel = [x, y, gamma, amplitude], cuda_ops.rbf_kernel_cuda, RBFKernel()
+    product = [x, y, gamma, weights], cuda_ops.rbf_dot_cuda, RBFDot()
+    for inputs, on_device, host_op in (kernel, product):
+        arguments = [values[variables.index(v)] for v in inputs]
+        outputs = []
+        for build in (on_device, host_op):
+            first = T.grad(T.sqr(build(*inputs)).sum(), [x, gamma])
+            outputs += T.grad(T.sqr(first[0]).sum() + T.sqr(first[1]).sum(), inputs)
+            outputs.append(T.Rop(build(*inputs), [x], [T.ones_like(x)]))
+        results = function(inputs, outputs)(*arguments)
+        half = len(results) // 2
+        for result, expected in zip(results[:half], results[half:]):
+            close(result, expected, dtype)
+
+
+def test_only_wanted_gradients_are_computed(device, problem):
+    (x, y, gamma, amplitude, weights), values, dtype = problem
+    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    P_ = cuda_ops.rbf_dot_cuda(x, y, gamma, weights)
+    f = function([x, y, gamma, amplitude, weights], T.grad(K.sum() + P_.sum(), [weights, gamma]))
+    wrt = [op.host_op.wrt for op in ops_of(f) if hasattr(getattr(op, "host_op", None), "wrt")]
+    assert sorted(wrt) == [("gamma",), ("gamma", "weights")]
+
+
+def test_shapes_are_inferred_without_computing(device, problem):
+    (x, y, gamma, amplitude, weights), values, _ = problem
+    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    product = cuda_ops.rbf_dot_cuda(x, y, gamma, weights)
+    f = function([x, y, gamma, amplitude, weights], [K.shape, product.shape])
+    assert not any(isinstance(op, cuda_ops.CudaOp) for op in ops_of(f))
+    assert [list(s) for s in f(*values)] == [[N, M], [N, P]]
+
+
+def test_shapes_that_do_not_fit_and_types(device, problem):
+    (x, y, gamma, amplitude, weights), values, dtype = problem
+    f = function([x, y, gamma, amplitude], cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude))
+    with pytest.raises(ValueError, match=r"\(70, 5\).*\(33, 4\)"):
+        f(values[0], values[1][:, 1:], values[2], values[3])
+    with pytest.raises(TypeError, match="x must"):
+        cuda_ops.rbf_kernel_cuda(gamma, y, gamma, amplitude)
+    with pytest.raises(TypeError, match="float16"):
+        cuda_ops.rbf_kernel_cuda(T.TensorType("float16", (False, False))(), y, gamma, amplitude)
+
+
+def test_integer_and_mixed_inputs_are_cast_as_on_the_host(device):
+    x, y = T.imatrix(), T.fmatrix()
+    outputs = [cuda_ops.rbf_kernel_cuda(x, y, 0.5, 1), RBFKernel()(x, y, 0.5, 1)]
+    assert outputs[0].type == outputs[1].type
+    a = np.arange(6, dtype=np.int32).reshape(3, 2)
+    results = function([x, y], outputs)(a, np.ones((4, 2), np.float32))
+    close(results[0], results[1], str(results[1].dtype))
+
+
+# -- Copies ----------------------------------------------------------------------------------------
+
+
+def test_copies_from_host_inputs(problem, transfers):
+    variables, values, dtype = problem
+    x, y, gamma, amplitude = variables[:4]
+    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    f = function([x, y, gamma, amplitude], T.grad(T.sqr(K).sum(), [x, y]) + [K])
+    assert count_copies(f) == (5, 3)  # each input once, dK; K, dx, dy
+    f(*values[:4])
+    size = np.dtype(dtype).itemsize
+    points, parameters, pairs = (N + M) * D, 2 * M, N * M
+    assert transfers.of(lambda: f(*values[:4])) == (
+        5, (points + parameters + pairs) * size, 3, (points + pairs) * size,
+    )  # fmt: skip
+
+
+def test_constants_are_copied_once(problem, transfers):
+    (x, *_), values, dtype = problem
+    K = cuda_ops.rbf_kernel_cuda(x, values[1], values[2], values[3])
+    f = function([x], K)
+    first = f(values[0])
+    size = np.dtype(dtype).itemsize
+    assert transfers.of(lambda: f(values[0])) == (1, N * D * size, 1, N * M * size)
+    oracle.assert_accurate(first, *values[:4])
+    again = pickle.loads(pickle.dumps(f))
+    assert np.array_equal(again(values[0]), first)
+
+
+def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):
+    # W is trained against a target: K never leaves the device, nor do x and y.
+    (x, y, gamma, _, weights), values, dtype = problem
+    shared = [cuda_type.device_shared(v) for v in (values[0], values[1], values[2])]
+    product = cuda_ops.rbf_dot_cuda(*shared, weights)
+    f = function([weights], T.grad(T.sqr(product).sum(), weights))
+    size = np.dtype(dtype).itemsize
+    f(values[4])
+    # W up, P down, dP up, dW down
+    assert transfers.of(lambda: f(values[4])) == (
+        2, (M + N) * P * size, 2, (M + N) * P * size,
+    )  # fmt: skip
+    on_host = RBFDot()(*values[:3], weights)
+    g = function([weights], T.grad(T.sqr(on_host).sum(), weights))
+    close(f(values[4]), g(values[4]), dtype)
+
+
+def test_device_inputs_and_outputs_copy_nothing(problem, transfers):
+    _, values, dtype = problem
+    kinds = [cuda_type.DeviceType(dtype, (False,) * v.ndim) for v in values]
+    x, y, gamma, amplitude, weights = inputs = [kind() for kind in kinds]
+    K = cuda_type.as_device(cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude))
+    f = function([x, y, gamma, amplitude], K)
+    arrays = [kind.filter(v) for kind, v in zip(kinds, values)]
+    assert len(inputs) == 5 and count_copies(f) == (0, 0)
+    assert transfers.of(lambda: f(*arrays[:4])) == (0, 0, 0, 0)
+    with cuda_runtime.device() as device:
+        oracle.assert_accurate(device.to_host(f(*arrays[:4])), *values[:4])
+
+
+def test_host_nodes_move_to_where_their_arrays_are(problem):
+    _, values, dtype = problem
+    x = cuda_type.device_shared(values[0])
+    f = function([], RBFKernel()(x, *values[1:4]))
+    kernels = [op for op in ops_of(f) if isinstance(op, (RBFKernel, cuda_ops.CudaOp))]
+    assert kernels == [cuda_ops.CudaOp(RBFKernel())]
+    oracle.assert_accurate(f(), *values[:4])
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm", "c|py"])
+def test_linkers(linker):
+    if not theano.config.cxx:
+        pytest.skip("Theano found no C++ compiler")
+    values = oracle.problem(N, M, D, "float32")[:4]
+    x = T.fmatrix()
+    f = function([x], cuda_ops.rbf_kernel_cuda(x, *values[1:]), linker)
+    for _ in range(2):
+        oracle.assert_accurate(f(values[0]), *values)
+
+
+# -- Shared variables ------------------------------------------------------------------------------
+
+
+def test_shared_variables(problem):
+    _, values, dtype = problem
+    shared = cuda_type.device_shared(values[0], name="points")
+    assert shared.name == "points" and np.array_equal(shared.get_value(), values[0])
+    shared.set_value(values[0] + 1)
+    assert np.array_equal(shared.get_value(), values[0] + 1)
+    doubled = function([], 2 * shared)()
+    assert np.array_equal(doubled, 2 * (values[0] + 1))
+    with pytest.raises(TypeError):
+        shared.set_value(values[2])
+    with pytest.raises(TypeError, match="float32 or float64"):
+        cuda_type.device_shared(np.arange(3))
+
+
+def test_training_on_the_device(problem):
+    _, values, dtype = problem
+    rate = np.asarray(0.01, dtype)
+    results = []
+    for make in (cuda_type.device_shared, theano.shared):
+        y, weights = make(values[1]), make(values[4])
+        build = cuda_ops.rbf_dot_cuda if make is cuda_type.device_shared else RBFDot()
+        cost = T.sqr(build(values[0], y, values[2], weights) - 1).sum()
+        steps = [(v, v - rate * T.grad(cost, v)) for v in (y, weights)]
+        train = function([], cost, updates=steps)
+        costs = [float(train()) for _ in range(5)]
+        assert costs[-1] < costs[0]
+        results.append((costs, y.get_value(), weights.get_value()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=100 * TOLERANCE[dtype])
+    for a, b in zip(results[0][1:], results[1][1:]):
+        np.testing.assert_allclose(a, b, rtol=0, atol=100 * TOLERANCE[dtype] * np.abs(b).max())
+
+
+class Foreign:
+    """An array of another library: all that is known of it is __cuda_array_interface__."""
+
+    def __init__(self, array, shape=None, strides=None):
+        self.array = array
+        self.__cuda_array_interface__ = dict(
+            shape=shape or array.shape,
+            typestr=np.dtype(array.dtype).str,
+            data=(int(array.gpudata), False),
+            strides=strides,
+            version=3,
+        )
+
+
+def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, transfers):
+    _, values, dtype = problem
+    kind = cuda_type.DeviceType(dtype, (False, False))
+    x = kind("x")
+    f = function([x], cuda_ops.rbf_kernel_cuda(x, *values[1:4]))
+    f(values[0])
+    size = np.dtype(dtype).itemsize
+    array = device.to_device(values[0])
+    results = []
+    copied = transfers.of(lambda: results.append(f(Foreign(array))))
+    assert copied == (0, 0, 1, N * M * size)
+    oracle.assert_accurate(results[0], *values[:4])
+    # Transposed: copied on the device, into C order.
+    turned = device.to_device(np.ascontiguousarray(values[0].T))
+    strided = Foreign(turned, shape=(N, D), strides=(size, N * size))
+    assert transfers.of(lambda: results.append(f(strided))) == (0, 0, 1, N * M * size)
+    assert np.array_equal(results[0], results[1])
+    with pytest.raises(TypeError, match="DeviceType"):
+        f(Foreign(array, shape=(N * D,)))
+
+
+# -- Which device ----------------------------------------------------------------------------------
+
+
+def test_resolve_device(monkeypatch):
+    monkeypatch.delenv("RBF_OP_DEVICE", raising=False)
+    assert cuda_ops.resolve_device() == "cpu"
+    for name in ("cpu", "cuda", "auto"):
+        assert cuda_ops.resolve_device(name) == name
+        monkeypatch.setenv("RBF_OP_DEVICE", name)
+        assert cuda_ops.resolve_device() == name
+        assert cuda_ops.resolve_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="device must be one of 'cpu', 'cuda', 'auto'.*'gpu'"):
+        cuda_ops.resolve_device("gpu")
+    monkeypatch.setenv("RBF_OP_DEVICE", "CUDA")
+    with pytest.raises(ValueError, match="RBF_OP_DEVICE must be one of"):
+        cuda_ops.resolve_device()
+
+
+def test_auto_leaves_small_products_on_the_cpu(problem, monkeypatch):
+    variables, values, dtype = problem
+    inputs = [variables[i] for i in (0, 1, 2, 4)]
+    arguments = [values[i] for i in (0, 1, 2, 4)]
+    launched = []
+    compute = cuda_launch.product
+    monkeypatch.setattr(
+        cuda_launch, "product", lambda *a, **k: launched.append(1) or compute(*a, **k)
+    )
+    results = []
+    for pairs in (N * M, N * M + 1):
+        monkeypatch.setattr(cuda_ops, "AUTO_PAIRS", pairs)
+        f = function(inputs, cuda_ops.rbf_dot_auto(*inputs), linker="vm")
+        results.append(f(*arguments))
+        assert sum(launched) == 1
+    close(results[0], results[1], dtype)

@@ -210,7 +210,7 @@ WIDTHS = {
     "distance over sigma, squared": lambda d2, s, v, w, r: T.exp(-0.5 * (T.sqrt(d2) / s) ** 2),
     "1 / exp": lambda d2, s, v, w, r: 1 / T.exp(s * d2),
     "e to the power": lambda d2, s, v, w, r: np.e ** (-s * d2),
-    "2 to the power": lambda d2, s, v, w, r: 2.0 ** (-s * d2),
+    "2 to the power": lambda d2, s, v, w, r: T.pow(T.constant(2, dtype=d2.dtype), -s * d2),
     "power of exp": lambda d2, s, v, w, r: T.exp(-d2) ** s,
     "squared exp": lambda d2, s, v, w, r: T.sqr(T.exp(-s * d2)),
     "root of exp": lambda d2, s, v, w, r: T.sqrt(T.exp(-s * d2)),
@@ -251,6 +251,26 @@ KERNELS = {
     "ARD, over l^2": lambda x, c, s, v, w, r: T.exp(
         -0.5 * T.sum(T.sqr(difference(x, c)) / T.sqr(v), axis=2)
     ),
+    "root times root": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sqrt(expanded(x, c)) * T.sqrt(expanded(x, c))
+    ),
+    "scaled root times itself": lambda x, c, s, v, w, r: scaled_root(x, c, s),
+    "sums over two axes": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * T.sum(
+            (x[:, None, :, None] * v[:2] - c[None, :, :, None] * v[:2]) ** 2, axis=[2, 3]
+        )
+    ),
+    "batched dot": lambda x, c, s, v, w, r: T.exp(-s * batched_dot(x, c)),
+    "layers shared by rows and columns": lambda x, c, s, v, w, r: T.exp(
+        -s * squared(T.tanh(T.dot(x, T.outer(v, v))), T.tanh(T.dot(c, T.outer(v, v))))
+    ),
+    "implicit variables of a scan": lambda x, c, s, v, w, r: theano.map(
+        lambda row: s * T.exp(-T.sum(((c - row) / v) ** 2, axis=1)), x
+    )[0],
+    "map over centres": lambda x, c, s, v, w, r: theano.map(
+        lambda centre, gamma: T.exp(-gamma * T.sum((x - centre) ** 2, axis=1)), [c, w]
+    )[0].T,
     "full matrix before": lambda x, c, s, v, w, r: T.exp(
         -expanded(T.dot(x, T.outer(v, v)), T.dot(c, T.outer(v, v)))
     ),
@@ -308,6 +328,18 @@ KERNELS = {
 }
 
 
+def batched_dot(x, c):
+    pairs = difference(x, c)
+    d = x.shape[1]
+    products = T.batched_dot(pairs.reshape((-1, 1, d)), pairs.reshape((-1, d, 1)))
+    return products.reshape((x.shape[0], c.shape[0]))
+
+
+def scaled_root(x, c, s):
+    root = T.sqrt(T.maximum(expanded(x, c), 0)) / s
+    return T.exp(-0.5 * root * root)
+
+
 def gram_kernel(x, s):
     gram = T.dot(x, x.T)
     norms = T.diag(gram)
@@ -347,6 +379,7 @@ NEAR_MISSES = {
             - 2 * T.dot(x, x.T)
         )
     ),
+    "grows with a width": lambda x, c, s, v, w, r: T.exp(s * squared(x, c)),
     "grows": lambda x, c, s, v, w, r: T.exp(0.1 * squared(x, c)),
     "weights of any sign": lambda x, c, s, v, w, r: T.exp(
         -T.sum((v - 1) * difference(x, c) ** 2, axis=2)

@@ -50,7 +50,7 @@ LINEAR, SCALE, WHOLE, LOGARITHM = "linear", "scale", "whole", "logarithm"
 Logarithm = namedtuple("Logarithm", "exponent amplitude")
 
 
-_DEEPEST = 150
+_DEEPEST = 100
 
 
 class Unreadable(Exception):
@@ -367,6 +367,14 @@ class Reader:
         gated = None if isinstance(op, scalar_ops.TrueDiv) else self._gate(operands, mode, frame)
         if gated is not None:
             return gated
+        if not isinstance(op, scalar_ops.TrueDiv) and len(operands) > 1:
+            # r * r, where r is a root, is what is under the root.
+            factors = self._factors(operands, frame)
+            counts = {}
+            for v, i in factors:
+                counts.setdefault(self.values.key(v), [v, i, 0])[2] += 1
+            if len(counts) < len(factors):
+                return self._product_of_powers(list(counts.values()), mode, frame)
         dependences = [self.dependence(v, i, frame) for v, i in operands]
         if mode is WHOLE:
             modes = [WHOLE] * len(operands)
@@ -388,6 +396,32 @@ class Reader:
             else:
                 factor = self.read(v, i, its_mode, frame)
             result = multiply(result, factor)
+        return result
+
+    def _factors(self, operands, frame):
+        """The operands of a product, those of products among them in their place."""
+        factors = []
+        for v, i in operands:
+            node = v.owner
+            if node is None or not _is_elemwise(node, scalar_ops.Mul) or len(factors) > 20:
+                factors.append((v, i))
+                continue
+            self.note_opened(v, i, frame)
+            inner = [(u, tuple(() if b else a for b, a in zip(u.broadcastable, i))) for u in node.inputs]
+            factors.extend(self._factors(inner, frame))
+        return factors
+
+    def _product_of_powers(self, bases, mode, frame):
+        """The product of variable[index]**power for each (variable, index, power) of bases."""
+        mixing = [self.mixes(v, i, frame) for v, i, _ in bases]
+        result = number(1)
+        for (v, i, power), mixes in zip(bases, mixing):
+            alone = mixes and sum(mixing) == 1
+            if self._under_sum(i) or mixes and not alone:
+                its_mode = WHOLE
+            else:
+                its_mode = mode if alone else SCALE
+            result = multiply(result, self.power(v, i, Fraction(power), its_mode, frame))
         return result
 
     def _under_sum(self, index):
@@ -529,18 +563,12 @@ class Reader:
                 ):
                     if self._gate(operands, WHOLE, frame) is None:
                         self.note_opened(variable, index, frame)
-                        mixing = [self.mixes(v, i, frame) for v, i in operands]
-                        result = number(1)
-                        for position, (v, i) in enumerate(operands):
-                            divides = position == 1 and isinstance(op, scalar_ops.TrueDiv)
-                            alone = mixing[position] and sum(mixing) == 1
-                            if self._under_sum(i) or mixing[position] and not alone:
-                                its_mode = WHOLE
-                            else:
-                                its_mode = mode if alone else SCALE
-                            factor = self.power(v, i, -power if divides else power, its_mode, frame)
-                            result = multiply(result, factor)
-                        return result
+                        divides = isinstance(op, scalar_ops.TrueDiv)
+                        bases = [
+                            (v, i, -power if divides and position == 1 else power)
+                            for position, (v, i) in enumerate(operands)
+                        ]
+                        return self._product_of_powers(bases, mode, frame)
                 elif isinstance(op, scalar_ops.Neg) and whole:
                     self.note_opened(variable, index, frame)
                     base = self.power(*operands[0], power, mode, frame)

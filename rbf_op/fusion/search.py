@@ -209,8 +209,9 @@ def find_kernels(outputs, kept=()):
         try:
             kernel = read_kernel(graph, root)
             _check_users(graph, root, kernel)
-        except (NoMatch, Unreadable, TooManyTerms) as error:
-            reason = str(error) or "its exponent is too large to read"
+        except (NoMatch, Unreadable, TooManyTerms, RecursionError) as error:
+            expected = isinstance(error, (NoMatch, Unreadable))
+            reason = str(error) if expected else "its exponent is too large to read"
             report.append(Candidate(root, False, reason, *[None] * 4, False, False))
             continue
         superfluous.update(kernel.opened)
@@ -222,7 +223,8 @@ def find_kernels(outputs, kept=()):
 def _is_root(variable):
     node = variable.owner
     return (
-        sum(not b for b in variable.broadcastable) == 2
+        isinstance(variable.type, T.TensorType)
+        and sum(not b for b in variable.broadcastable) == 2
         and variable.dtype in ("float32", "float64")
         and not isinstance(node.op, (T.DimShuffle, T.Alloc))
         and not (
@@ -308,8 +310,8 @@ def build(graph, root, reader, read, index):
     _check_rest(rest, row, column)
     _check_rest(inner_rest, row, column)
     gamma_coefficient, gamma, sides = _common_width(distances, reader)
-    if gamma_coefficient < 0 and product_nonnegative(gamma, reader.is_nonnegative):
-        raise NoMatch("it grows with the distance")
+    if gamma_coefficient < 0:
+        raise NoMatch("it grows with the distance, unless its width is negative")
 
     parameters = product_symbols(gamma) | product_symbols(amplitude)
     for polynomial in (rest, inner_rest):

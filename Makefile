@@ -20,14 +20,18 @@ endif
 RUN := $(VENV)/bin/python
 # Written last: an environment without it is not complete.
 STAMP := $(VENV)/complete-$(VERSION)
+# The other Theanos that the nodes are for, each in an environment of its own.
+THEANO_PYMC := 1.0.15 1.1.2
+PYMC_STAMPS := $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test bench lint format c-test clean
+.PHONY: help demo test pymc-test bench lint format c-test clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      the question's layer, five ways, then a network on real data"
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
+	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make bench     the benchmarks"
 	@echo "make c-test    the C kernels by themselves, under sanitizers"
 	@echo "make lint      check style; make format mends it"
@@ -39,6 +43,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+pymc-test: $(PYMC_STAMPS)
+	@for theano in $(THEANO_PYMC); do \
+		echo "Theano-PyMC $$theano"; \
+		$(VENV)-pymc-$$theano/bin/python -m pytest -q tests/test_theanos.py tests/test_theano_api.py \
+			|| exit 1; done
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
@@ -81,4 +91,13 @@ $(STAMP): setup.py pyproject.toml
 		then $(PYTHON) -m venv $(VENV); else $(PYTHON) -m venv --clear $(VENV); fi
 	@$(RUN) -m pip install --disable-pip-version-check -e '.[test,bench,dev]' >$(VENV)/pip.log 2>&1 \
 		|| { cat $(VENV)/pip.log; echo "pip could not set up $(VENV): see above."; exit 1; }
+	@touch $@
+
+# Made from the main environment's interpreter, which has passed the checks above. The package is
+# not installed into it, since it would ask for Theano; it is found in the working directory.
+$(VENV)-pymc-%/complete-$(VERSION): $(STAMP)
+	@echo "Setting up $(@D)."
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check Theano-PyMC==$* 'numpy<2' pytest \
+		>$(@D)/pip.log 2>&1 || { cat $(@D)/pip.log; exit 1; }
 	@touch $@

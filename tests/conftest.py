@@ -4,6 +4,7 @@ Imported by pytest before any test, so before theano. May import the standard li
 """
 
 import os
+import sys
 import tempfile
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
-    # Theano's own name of it tells interpreters apart, not releases of NumPy, whose headers are
-    # compiled in. g++ gets it unquoted, so not below a path that has a blank.
+    # Theano's own name of it tells interpreters apart; not releases of NumPy, whose headers are
+    # compiled in, and not the Theanos, which would throw away each other's modules.
+    # g++ gets it unquoted, so not below a path that has a blank.
     parent = tempfile.gettempdir() if " " in ROOT else ROOT
-    compiledir = os.path.join(parent, ".theano", "numpy-" + np.__version__)
+    environment = "%s-numpy-%s" % (os.path.basename(sys.prefix), np.__version__)
+    compiledir = os.path.join(parent, ".theano", environment)
     os.environ["THEANO_FLAGS"] = ",".join(
         [flag for flag in [os.environ.get("THEANO_FLAGS")] if flag]
         + ["base_compiledir=" + compiledir]

@@ -1,0 +1,122 @@
+"""The nodes under whichever Theano is installed: Theano 1.0.5, Theano-PyMC 1.0.15 or 1.1.2.
+
+`make test` runs this with the first, `make pymc-test` with the others. May import rbf_op, then
+Theano's public names; nothing of theano.gof or theano.graph.
+"""
+
+import numpy as np
+import pytest
+
+import rbf_op
+
+import theano  # isort: skip  (rbf_op comes first)
+import theano.tensor as T  # isort: skip
+
+GAMMA = 0.3
+
+
+@pytest.fixture
+def points():
+    random = np.random.RandomState(0)
+    return random.randn(5, 3), random.randn(4, 3)
+
+
+@pytest.fixture
+def numpy_path_forbidden(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the NumPy path was taken")
+
+    for op in (rbf_op.RBFKernel, rbf_op.RBFKernelGrad):
+        monkeypatch.setattr(op, "perform", refuse)
+
+
+def kernel(a, b):
+    return np.exp(-GAMMA * ((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2))
+
+
+def gradient(a, b):
+    """Of the sum of kernel(a, b), by a and by b."""
+    pull = -2 * GAMMA * kernel(a, b)[:, :, None] * (a[:, None, :] - b[None, :, :])
+    return pull.sum(axis=1), -pull.sum(axis=0)
+
+
+@pytest.mark.parametrize("linker", ["c", "cvm", "vm", "py"])
+def test_value_and_gradient(points, linker):
+    x, y = T.dmatrices("x", "y")
+    K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
+    function = theano.function(
+        [x, y], [K] + T.grad(K.sum(), [x, y]), mode=theano.Mode(linker=linker)
+    )
+    for got, expected in zip(function(*points), (kernel(*points),) + gradient(*points)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_c_code_runs(points, numpy_path_forbidden):
+    x, y = T.dmatrices("x", "y")
+    K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
+    function = theano.function([x, y], [K] + T.grad(K.sum(), [x, y]))
+    np.testing.assert_allclose(function(*points)[0], kernel(*points), rtol=1e-13)
+
+
+def test_only_the_gradient_asked_for_is_computed(points):
+    x, y = T.dmatrices("x", "y")
+    dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)
+    function = theano.function([x, y], dx)
+    (node,) = [
+        node
+        for node in function.maker.fgraph.toposort()
+        if isinstance(node.op, rbf_op.RBFKernelGrad)
+    ]
+    assert len(node.outputs) == 1
+    np.testing.assert_allclose(function(*points), gradient(*points)[0], rtol=1e-12, atol=1e-14)
+
+
+def test_the_shape_is_known_without_the_node(points):
+    x, y = T.dmatrices("x", "y")
+    function = theano.function([x, y], rbf_op.rbf_kernel(x, y, gamma=GAMMA).shape)
+    ops = [node.op for node in function.maker.fgraph.toposort()]
+    assert not any(isinstance(op, rbf_op.RBFKernel) for op in ops)
+    assert tuple(function(*points)) == (5, 4)
+
+
+def test_second_order(points):
+    x, y = T.dmatrices("x", "y")
+    v = T.dmatrix("v")
+    dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)
+    both_ways = theano.function([x, y, v], [T.grad((dx * v).sum(), x), T.Rop(dx, x, v)])
+    a, b = points
+    direction, step = np.random.RandomState(1).randn(*a.shape), 1e-5
+    ahead, behind = (gradient(a + s * direction, b)[0] for s in (step, -step))
+    expected = (ahead - behind) / (2 * step)
+    for product in both_ways(a, b, direction):
+        np.testing.assert_allclose(product, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_inside_scan(points):
+    x, y = T.dmatrices("x", "y")
+    start = T.dmatrix("start")
+
+    def step(state, x, y):
+        return state + rbf_op.rbf_kernel(state, y, gamma=GAMMA).dot(y) - 0.1 * x
+
+    states, _ = theano.scan(step, outputs_info=start, non_sequences=[x, y], n_steps=3)
+    function = theano.function([start, x, y], [states[-1], T.grad(states[-1].sum(), start)])
+    a, b = points
+
+    def run(state):
+        for _ in range(3):
+            state = state + kernel(state, b).dot(b) - 0.1 * a
+        return state
+
+    value, slope = function(a, a, b)
+    np.testing.assert_allclose(value, run(a), rtol=1e-11)
+    direction, h = np.random.RandomState(2).randn(*a.shape), 1e-6
+    numeric = (run(a + h * direction) - run(a - h * direction)).sum() / (2 * h)
+    np.testing.assert_allclose((slope * direction).sum(), numeric, rtol=1e-6)
+
+
+def test_debug_mode(points):
+    x, y = T.dmatrices("x", "y")
+    K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
+    function = theano.function([x, y], [K] + T.grad(K.sum(), [x, y]), mode="DebugMode")
+    np.testing.assert_allclose(function(*points)[0], kernel(*points), rtol=1e-13)

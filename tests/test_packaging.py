@@ -124,3 +124,4 @@ def test_installed_wheel_compiles_its_c_code(wheel, tmp_path):
     about = {}
     exec((ROOT / "rbf_op" / "_version.py").read_text(), about)
     assert printed.split()[-1] == about["__version__"]
+    assert about["__version__"] in run(venv / "bin" / "rbf-op", "--version", env=environment)

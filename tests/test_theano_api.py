@@ -3,9 +3,9 @@
 May import rbf_op, then Theano.
 """
 
-from rbf_op.theano_api import FunctionGraph, TopoOptimizer, clients, local_optimizer
+import theano.tensor as T
 
-import theano.tensor as T  # isort: skip  (rbf_op comes first)
+from rbf_op.theano_api import FunctionGraph, TopoOptimizer, clients, local_optimizer
 
 
 def test_rewrites_get_the_node_and_its_graph():

@@ -6,11 +6,10 @@ Theano's public names; nothing of theano.gof or theano.graph.
 
 import numpy as np
 import pytest
+import theano
+import theano.tensor as T
 
 import rbf_op
-
-import theano  # isort: skip  (rbf_op comes first)
-import theano.tensor as T  # isort: skip
 
 GAMMA = 0.3
 

@@ -6,6 +6,7 @@ NumPy and sources; PyCUDA inside functions only.
 """
 
 import atexit
+import ctypes
 import os
 import re
 import shutil
@@ -116,7 +117,9 @@ class Device:
             # the process where there is none: on a thread that drops an array outside `with`. So
             # it holds a byte always, in a size that no array has.
             self._pool.allocate(1).free()
-        atexit.register(self._close)
+        # Never freed: the end of the process frees it all, in whatever order; PyCUDA would complain
+        # of what other threads, or a forked child's parent, had loaded and allocated.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def __enter__(self):
         if threading.current_thread() is not threading.main_thread():
@@ -131,12 +134,12 @@ class Device:
         if threading.current_thread() is not threading.main_thread():
             self.context.pop()
 
-    def _close(self):
-        self._functions.clear()
-        self._ones.clear()
-        if self._on_main_thread and not _forked_from_user_of_cuda:
+    def _leave_main_thread(self):
+        if self._on_main_thread and threading.current_thread() is threading.main_thread():
             self.context.pop()
             self._on_main_thread = False
+            return True
+        return False
 
     # -- Memory ------------------------------------------------------------------------------------
 
@@ -288,6 +291,25 @@ def _address(array):
     return 0 if array is None or array.size == 0 else int(array.gpudata)
 
 
+# PyCUDA ends a process that exits with a context on its stack: so it is taken off at exit, and in
+# a process that forks, since its child could not take it off any more.
+
+
+@atexit.register
+def _leave():
+    return _device is not None and _device._leave_main_thread()
+
+
+def _before_fork():
+    global _left_to_fork
+    _left_to_fork = _leave()
+
+
+def _after_fork_in_parent():
+    if _left_to_fork:
+        _device.__enter__()
+
+
 def _after_fork_in_child():
     global _device, _lock, _forked_from_user_of_cuda
     _lock = threading.RLock()
@@ -296,5 +318,10 @@ def _after_fork_in_child():
         _device = None
 
 
+_left_to_fork = False
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -365,6 +365,8 @@ CUresult cuCtxPushCurrent(CUcontext context) {
     return CUDA_SUCCESS;
 }
 CUresult cuCtxPopCurrent(CUcontext *context) {
+    if (initialised_in != getpid())
+        return CUDA_ERROR_NOT_INITIALIZED;
     if (contexts.empty())
         return CUDA_ERROR_INVALID_CONTEXT;
     if (context)

@@ -1,0 +1,200 @@
+"""The device in processes and threads: nothing on import, forks, exits, and what may be missing.
+
+Each case is a script in a process of its own, since it is about starts and ends of processes.
+May import the standard library and pytest.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.gpu
+emulated = pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+USE = """
+import numpy as np
+from rbf_op import cuda_launch, cuda_runtime
+
+def use(rows=5):
+    with cuda_runtime.device() as device:
+        x, one = device.to_device(np.ones((rows, 2), "float32")), device.one("float32")
+        return x, device.to_host(cuda_launch.forward(device, x, x, one, one))
+"""
+
+
+def run(script, **environment):
+    """What the script printed; it must end well and leave nothing on stderr."""
+    env = {**os.environ, **environment}
+    env["PYTHONPATH"] = os.pathsep.join([ROOT, env.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def test_importing_touches_nothing():
+    assert run(
+        """
+        import sys
+        import rbf_op
+        from rbf_op import cuda_launch, cuda_ops, cuda_runtime, cuda_type
+        print("pycuda" in sys.modules)
+        """
+    ) == "False\n"  # fmt: skip
+
+
+def test_arrays_may_outlive_everything():
+    assert run(USE + "keep, K = use()\nprint((K == 1).all())") == "True\n"
+
+
+def test_threads_use_the_device_and_drop_arrays():
+    script = """
+    import threading
+    kept = []
+    def work():
+        kept.append(use(32))  # 256 bytes, as much as any other size
+    for n in range(3):
+        thread = threading.Thread(target=work); thread.start(); thread.join()
+    print(len(kept))
+    thread = threading.Thread(target=kept.clear); thread.start(); thread.join()
+    kept.append(use(32))      # on the main thread
+    thread = threading.Thread(target=kept.clear); thread.start(); thread.join()
+    print((use()[1] == 1).all())
+    """
+    assert run(USE + textwrap.dedent(script)) == "3\nTrue\n"
+
+
+def test_several_threads_at_once():
+    script = """
+    import threading
+    results = []
+    def work():
+        for _ in range(20):
+            results.append((use(100)[1] == 1).all())
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    print(len(results), all(results))
+    """
+    assert run(USE + textwrap.dedent(script)) == "80 True\n"
+
+
+def test_child_of_a_process_that_used_cuda():
+    script = """
+    import os, sys
+    keep = use()
+    child = os.fork()
+    if child == 0:
+        try:
+            use()
+        except cuda_runtime.CUDAUnavailable as error:
+            print(error, flush=True)
+        keep = None
+        sys.exit(7)
+    print(os.WEXITSTATUS(os.waitpid(child, 0)[1]), (use()[1] == 1).all())
+    """
+    error, parent = run(USE + textwrap.dedent(script)).splitlines()
+    assert "forked" in error and "spawn" in error
+    assert parent == "7 True"
+
+
+def test_child_of_a_process_that_did_not():
+    script = """
+    import os, sys
+    child = os.fork()
+    if child == 0:
+        print((use()[1] == 1).all(), flush=True)
+        sys.exit(7)
+    print(os.WEXITSTATUS(os.waitpid(child, 0)[1]), (use()[1] == 1).all())
+    """
+    assert run(USE + textwrap.dedent(script)) == "True\n7 True\n"
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    # nvcc is asked for its version only; a wrapper refuses everything else.
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exec %s --version\n'
+        'echo "compiled again: $@" >&2; exit 1\n' % shutil.which("nvcc")
+    )
+    nvcc.chmod(0o755)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    script = USE + "print((use()[1] == 1).all())"
+    assert run(script, PYCUDA_CACHE_DIR=str(cache)) == "True\n"
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    assert run(script, PYCUDA_CACHE_DIR=str(cache), PATH=path) == "True\n"
+    cache2 = tmp_path / "empty"
+    cache2.mkdir()
+    with pytest.raises(AssertionError, match="compiled again"):
+        run(script, PYCUDA_CACHE_DIR=str(cache2), PATH=path)
+
+
+@emulated
+def test_the_primary_context_is_retained_once():
+    script = """
+    import ctypes
+    use(); use()
+    values = (ctypes.c_long * 7)()
+    ctypes.CDLL("libcuda.so.1").cuda_emulator_counters(values, 0)
+    print(values[6])
+    """
+    assert run(USE + textwrap.dedent(script)) == "1\n"
+
+
+# -- What may be missing ---------------------------------------------------------------------------
+
+WHY = """
+from rbf_op import cuda_ops, cuda_runtime
+print(cuda_ops.resolve_device("auto"))
+try:
+    cuda_ops.resolve_device("cuda")
+except cuda_runtime.CUDAUnavailable as error:
+    print(error)
+"""
+
+
+def missing(before="", **environment):
+    auto, message = run(textwrap.dedent(before) + WHY, **environment).splitlines()
+    assert auto == "cpu" and message.endswith("(device is 'cuda'.)")
+    return message
+
+
+def test_no_pycuda():
+    message = missing("import sys; sys.modules['pycuda'] = None\n")
+    assert "PyCUDA cannot be imported" in message and "pip install" in message
+
+
+@emulated
+def test_no_driver():
+    assert "NVIDIA driver is missing" in missing(LD_LIBRARY_PATH="")
+
+
+@emulated
+def test_no_device():
+    assert "no CUDA-capable device" in missing(CUDA_EMULATOR_NO_DEVICE="1")
+
+
+def test_no_nvcc():
+    message = missing("import shutil; shutil.which = lambda *a, **k: None\n")
+    assert "nvcc is missing" in message and "CUDA_ROOT" in message
+
+
+def test_the_setting_is_named():
+    script = """
+    import sys; sys.modules['pycuda'] = None
+    from rbf_op import cuda_ops, cuda_runtime
+    try:
+        cuda_ops.resolve_device()
+    except cuda_runtime.CUDAUnavailable as error:
+        print(error)
+    """
+    assert "(RBF_OP_DEVICE is 'cuda'.)" in run(script, RBF_OP_DEVICE="cuda")

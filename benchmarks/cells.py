@@ -36,9 +36,9 @@ class Cell(namedtuple("Cell", "task n m d dtype symmetric p")):
 
     @property
     def size(self):
-        """Like "4000 x 4000 x 10", with what else tells it from others."""
-        text = "%d x %d x %d" % (self.n, self.m, self.d)
-        return text + (", p=%d" % self.p if self.p else "") + (", y=x" if self.symmetric else "")
+        """Like "4000x4000x10", with what else tells it from others."""
+        text = "%dx%dx%d" % (self.n, self.m, self.d)
+        return text + (" p=%d" % self.p if self.p else "") + (" y=x" if self.symmetric else "")
 
     def as_sums(self):
         """The same work for a library that only knows sums over j."""
@@ -92,9 +92,8 @@ def threads(quick=False):
     ]
 
 
-def product(quick=False):
+def product(quick=False, sizes=(10000,)):
     """The matrix-free product: n = m, float32."""
-    sizes = (10000,) if quick else (10000, 30000, 100000)
     depths = (3, 10) if quick else (3, 10, 100)
     return [
         cell(task, n, n, d, p=p)
@@ -105,10 +104,19 @@ def product(quick=False):
     ]
 
 
+def product_large(quick=False):
+    """The same where most contenders need minutes."""
+    return product(quick, sizes=(30000,) if quick else (30000, 100000))
+
+
 GROUPS = {
     "grid": grid,
     "growth-n": growth_n,
     "growth-d": growth_d,
     "threads": threads,
     "product": product,
+    "product-large": product_large,
 }
+
+# Those that are measured if none are named.
+USUAL = tuple(name for name in GROUPS if name != "product-large")

@@ -19,10 +19,10 @@ SMALL_ENTRIES = 1e5
 def floor(cell, ceilings):
     """The Floor of a cell; None without ceilings, or where calling costs more than computing.
 
-    "arithmetic", "exp" and "memory" (K written to pages already mapped, or G read) make the floor;
+    "fma", "exp" and "memory" (K written to pages already mapped, or G read) make the floor;
     parts also has "pages", the first touch of the pages of a new K.
     """
-    if ceilings is None or cell.n * cell.m < SMALL_ENTRIES:
+    if ceilings is None or not applies(cell):
         return None
     entries = cell.n * (cell.m + 1) / 2 if cell.symmetric else cell.n * cell.m
     instructions = _DISTANCE * cell.d + cell.p
@@ -31,7 +31,7 @@ def floor(cell, ceilings):
     if cell.task == "product gradient":
         instructions += cell.p
     parts = {
-        "arithmetic": instructions * entries / ceilings["fma"][cell.dtype],
+        "fma": instructions * entries / ceilings["fma"][cell.dtype],
         "exp": entries / ceilings["exponential"][cell.dtype],
     }
     size = matrix_bytes(cell)
@@ -44,6 +44,11 @@ def floor(cell, ceilings):
     if cell.task == "kernel":
         parts["pages"] = size / max(rates["pages"], rates["huge_pages"])
     return Floor(seconds, bound, parts)
+
+
+def applies(cell):
+    """Whether computing, and not calling, is what the cell's time consists of."""
+    return cell.n * cell.m >= SMALL_ENTRIES
 
 
 def matrix_bytes(cell):

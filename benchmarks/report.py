@@ -23,7 +23,8 @@ LARGE = 2000
 class Results:
     """The records of a run, and what follows from them.
 
-    run: {"machine": {...}, "ceilings": {...} or None, "groups": {name: [record, ...]}}.
+    run: {"machine": {...}, "threads": number, "ceilings": {...} or None, "groups": {name:
+    [record, ...]}}; the ceilings are those of that number of threads.
     """
 
     def __init__(self, run):
@@ -31,7 +32,9 @@ class Results:
         ceilings = run["ceilings"]
         self.groups = {}
         for group, records in run["groups"].items():
-            self.groups[group] = [Entry(record, ceilings) for record in records]
+            self.groups[group] = [
+                Entry(r, ceilings if r["threads"] == run["threads"] else None) for r in records
+            ]
 
     def sections(self, group):
         """(task, dtype, cells, entries) of every task and dtype of a group, in order."""
@@ -104,13 +107,13 @@ def comparison(cells, entries):
                 "%.1f" % (peer.least / own.least) if own and peer else "-",
                 milliseconds(floor.seconds) if floor else "-",
                 floor.bound if floor else "-",
-                "%.0f %%" % (100 * floor.seconds / own.least) if floor else "-",
+                "%.0f%%" % (100 * floor.seconds / own.least) if floor else "-",
             )
         )
     return rows
 
 
-COMPARISON = ("n x m x d", "rbf_op", "peer", "best peer", "ratio", "floor", "bound by", "share")
+COMPARISON = ("n, m, d", "rbf_op", "peer", "best peer", "ratio", "floor", "bound", "share")
 
 
 def mean_ratio(cells, entries):
@@ -124,7 +127,7 @@ def mean_ratio(cells, entries):
 
 
 def detail(cells, entries):
-    """Rows of all contenders: label, then least milliseconds of each cell (or why there is none)."""
+    """Rows of all contenders: label, then least milliseconds of each cell (or why not)."""
     rows = []
     for key in dict.fromkeys(e.key for e in entries):
         of_key = {e.cell: e for e in entries if e.key == key}
@@ -143,21 +146,21 @@ def detail(cells, entries):
 
 
 def reasons(entries):
-    """Lines that say who is missing, wrong or failed, and why; each once."""
+    """Lines that say who is missing, wrong, failed or too slow, and why; each once."""
     found = {}
     for entry in entries:
-        if entry.status != "ok":
+        if entry.status == "missing":
+            found.setdefault("%s: missing. %s" % (entry.label, entry.record["reason"]), [])
+        elif entry.status == "too slow":
+            found.setdefault("%s: too slow" % entry.label, []).append(entry.cell)
+        elif entry.status != "ok":
             line = "%s: %s, %s" % (entry.label, entry.status, entry.record["reason"])
             found.setdefault(line, []).append(entry.cell)
-    lines = []
-    for line, cells in found.items():
-        everywhere = line.split(": ", 1)[1].startswith("missing")
-        lines.append(line if everywhere else "%s (%s)" % (line, _sizes(cells)))
-    return lines
+    return [line + (" (%s)" % _sizes(cells) if cells else "") for line, cells in found.items()]
 
 
 def _sizes(cells):
-    return "; ".join(dict.fromkeys("%s %s" % (c.size, c.dtype) for c in cells))
+    return "; ".join("%s %s %s" % (c.task, c.size, c.dtype) for c in cells)
 
 
 def own_ratios(results):
@@ -172,7 +175,11 @@ def own_ratios(results):
                 forward = results.find("grid", cell._replace(task="kernel"))
                 if forward and cell[1:4] != SMALLEST:
                     rows.append(
-                        ("gradient / K, %s" % dtype, cell.size, "%.2f" % (own.least / forward.least))
+                        (
+                            "gradient / K, %s" % dtype,
+                            cell.size,
+                            "%.2f" % (own.least / forward.least),
+                        )
                     )
             if cell.symmetric:
                 full = results.find("grid", cell._replace(symmetric=False))
@@ -194,6 +201,8 @@ def own_ratios(results):
     return rows
 
 
+GROUPS_WITH_PEERS = ("grid", "product", "product-large")
+
 TITLES = {
     "kernel": "K",
     "gradient": "sum(K * G) and its gradients for x, y, gamma",
@@ -206,7 +215,7 @@ def show(results, console=None):
     """All tables on the terminal, at most 80 columns wide."""
     console = console or Console(highlight=False)
     width = min(80, console.width)
-    for group in ("grid", "product"):
+    for group in GROUPS_WITH_PEERS:
         for task, dtype, cells, entries in results.sections(group):
             title = "%s, %s, milliseconds" % (TITLES[task], dtype)
             for part in _parts(cells, 7):
@@ -221,7 +230,7 @@ def show(results, console=None):
     if rows:
         table = _table("rbf_op against itself", width)
         table.add_column("")
-        table.add_column("n x m x d")
+        table.add_column("n, m, d")
         table.add_column("", justify="right")
         for row in rows:
             table.add_row(*row)
@@ -243,11 +252,12 @@ def _table(title, width):
 
 def _show_detail(console, width, title, cells, entries):
     table = _table(title, width)
-    table.add_column("n\nm\nd", no_wrap=True)
+    lines = 4 if any(cell.p or cell.symmetric for cell in cells) else 3
+    table.add_column("\n".join(["n", "m", "d", ""][:lines]), no_wrap=True)
     for cell in cells:
         last = "p=%d" % cell.p if cell.p else "y=x" if cell.symmetric else ""
-        head = "%d\n%d\n%d%s" % (cell.n, cell.m, cell.d, "\n" + last if last else "")
-        table.add_column(head, justify="right", no_wrap=True)
+        heads = [str(cell.n), str(cell.m), str(cell.d), last][:lines]
+        table.add_column("\n".join(heads), justify="right", no_wrap=True)
     for row in detail(cells, [e for e in entries if e.cell in cells]):
         table.add_row(*row, style="bold" if row[0] == "rbf_op" else None)
     console.print(table)
@@ -256,7 +266,7 @@ def _show_detail(console, width, title, cells, entries):
 def _show_comparison(console, width, cells, entries):
     table = _table(None, width)
     for name in COMPARISON:
-        left = name in ("n x m x d", "best peer", "bound by")
+        left = name in ("n, m, d", "best peer", "bound")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left)
     for row in comparison(cells, entries):
         table.add_row(*row)
@@ -268,20 +278,24 @@ def _show_comparison(console, width, cells, entries):
 
 def write_json(run, path):
     with open(path, "w") as file:
-        json.dump(run, file, indent=1)
-        file.write("\n")
+        json.dump(run, file)
 
 
-def read_json(path):
-    with open(path) as file:
-        run = json.load(file)
-    return run
+def read_json(paths):
+    """The run in a file, with the groups of the other files added."""
+    runs = []
+    for path in paths:
+        with open(path) as file:
+            runs.append(json.load(file))
+    for run in runs[1:]:
+        runs[0]["groups"].update(run["groups"])
+    return runs[0]
 
 
 COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")
 COLUMNS += ("status", "reason", "least_s", "median_s", "measurements", "error", "tolerance")
 COLUMNS += ("peak_bytes", "ratio_to_rbf_op", "floor_s", "bound_by", "share_of_floor")
-COLUMNS += ("arithmetic_s", "exp_s", "memory_s", "pages_s", "version")
+COLUMNS += ("fma_s", "exp_s", "memory_s", "pages_s", "version")
 
 
 def write_csv(results, path):

@@ -19,12 +19,13 @@ class Unavailable(Exception):
     """There is no compiler, or it does not compile the programs; the text says which."""
 
 
-def measure(threads, sizes):
+def measure(threads, sizes, earlier=None):
     """Rates of this machine with that many threads.
 
     {"fma": {dtype: lanes of a multiply-add per second}, "exponential": {dtype: values per
     second}, "memory": {size: {"stores", "streams", "loads", "pages", "huge_pages": bytes per
-    second}}} for every size, in bytes, of an array. Raises Unavailable.
+    second}}} for every size, in bytes, of an array; each the larger of now and
+    `earlier`, which measure() gave for the same arguments. Raises Unavailable.
     """
     rates = {"fma": {}, "exponential": {}, "memory": {}}
     with tempfile.TemporaryDirectory(prefix="rbf_op-ceilings-") as folder:
@@ -35,7 +36,14 @@ def measure(threads, sizes):
         program = _compile("memory", folder)
         for size in sorted(set(sizes)):
             rates["memory"][size] = _run([program, str(size)], threads)
-    return rates
+    return _larger(rates, earlier) if earlier else rates
+
+
+def _larger(rates, other):
+    """The larger of two rates, or of those with the same names in two dicts."""
+    if isinstance(rates, dict):
+        return {name: _larger(rate, other[name]) for name, rate in rates.items()}
+    return max(rates, other)
 
 
 def _compile(name, folder, definitions=()):

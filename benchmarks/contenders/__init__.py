@@ -22,6 +22,7 @@ def _contender(
     return Contender(key, label, module, variant, environment, role, tasks, groups, sums)
 
 
+_PRODUCT = ("product", "product-large")
 _GROWTH = ("grid", "growth-n", "growth-d")
 
 ALL = (
@@ -57,7 +58,7 @@ ALL = (
         "rbf_op_dot",
         role="ours",
         tasks=PRODUCT,
-        groups=("product",),
+        groups=_PRODUCT,
     ),
     _contender(
         "formed-rbf_op",
@@ -65,23 +66,21 @@ ALL = (
         "rbf_op_formed",
         role="ours too",
         tasks=PRODUCT,
-        groups=("product",),
+        groups=_PRODUCT,
     ),
-    _contender(
-        "blocks-numpy", "NumPy, row blocks", "numpy_blocks", tasks=PRODUCT, groups=("product",)
-    ),
+    _contender("blocks-numpy", "NumPy, row blocks", "numpy_blocks", tasks=PRODUCT, groups=_PRODUCT),
     _contender(
         "blocks-torch",
         "PyTorch, row blocks",
         "torch_blocks",
         "torch",
         tasks=PRODUCT,
-        groups=("product",),
+        groups=_PRODUCT,
     ),
     _contender(
-        "blocks-jax", "JAX, row blocks", "jax_blocks", "jax", tasks=PRODUCT, groups=("product",)
+        "blocks-jax", "JAX, row blocks", "jax_blocks", "jax", tasks=PRODUCT, groups=_PRODUCT
     ),
-    _contender("dot-keops", "KeOps", "keops_sum", "keops", tasks=PRODUCT, groups=("product",)),
+    _contender("dot-keops", "KeOps", "keops_sum", "keops", tasks=PRODUCT, groups=_PRODUCT),
 )
 
 BY_KEY = {contender.key: contender for contender in ALL}

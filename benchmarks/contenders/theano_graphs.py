@@ -4,6 +4,8 @@ And an empty function, whose time is that of calling into Theano at all. The pac
 first only for what lets Theano run on this Python and NumPy.
 """
 
+import functools
+
 import rbf_op  # noqa: F401
 
 # isort: split
@@ -34,12 +36,15 @@ def by_map(x, y, gamma):
 KERNELS = {"expansion": expansion, "broadcast": broadcast, "map": by_map}
 
 
-def variables(cell, data):
-    """Theano's inputs of the cell and their values: x[, y], gamma[, G]."""
-    names = [n for n in ("x", "y", "gamma", "G") if data.get(n) is not None]
-    types = {0: T.scalar, 2: T.matrix}
-    inputs = {n: types[data[n].ndim](n, dtype=cell.dtype) for n in names}
-    return inputs, [data[n] for n in names]
+def variables(cell):
+    """Theano's inputs of a task: x[, y], gamma[, G], by name."""
+    inputs = {"x": T.matrix("x", dtype=cell.dtype)}
+    if not cell.symmetric:
+        inputs["y"] = T.matrix("y", dtype=cell.dtype)
+    inputs["gamma"] = T.scalar("gamma", dtype=cell.dtype)
+    if cell.task == "gradient":
+        inputs["G"] = T.matrix("G", dtype=cell.dtype)
+    return inputs
 
 
 def results(cell, inputs, kernel):
@@ -51,12 +56,23 @@ def results(cell, inputs, kernel):
     return [value] + T.grad(value, wrt)
 
 
-def prepare(variant, cell, data, threads):
-    inputs, values = variables(cell, data)
+def without_sizes(cell):
+    """What of a cell a Theano function depends on."""
+    return cell._replace(n=0, m=0, d=0)
+
+
+@functools.lru_cache(maxsize=None)
+def compiled(variant, cell):
+    inputs = variables(cell)
     if variant == "empty":
-        function = theano.function(list(inputs.values()), [], on_unused_input="ignore")
-        return lambda: function(*values)
-    y = inputs.get("y", inputs["x"])
-    kernel = KERNELS[variant](inputs["x"], y, inputs["gamma"])
-    function = theano.function(list(inputs.values()), results(cell, inputs, kernel))
+        outputs = []
+    else:
+        y = inputs.get("y", inputs["x"])
+        outputs = results(cell, inputs, KERNELS[variant](inputs["x"], y, inputs["gamma"]))
+    return theano.function(list(inputs.values()), outputs, on_unused_input="ignore")
+
+
+def prepare(variant, cell, data, threads):
+    function = compiled(variant, without_sizes(cell))
+    values = [data[name] for name in variables(cell)]
     return lambda: function(*values)

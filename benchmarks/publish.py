@@ -1,0 +1,106 @@
+"""Puts the numbers and figures of a run into docs/: tables between markers, PNG files.
+
+May import report, figures, environments; the standard library.
+"""
+
+import os
+import re
+
+from benchmarks import environments, figures, report
+
+PAGE = os.path.join(environments.ROOT, "docs", "performance.md")
+_NOT_MEASURED = "Not measured in this run.\n"
+FIGURES = os.path.join(environments.ROOT, "docs", "figures")
+
+
+def publish(results):
+    """Rewrite what stands between `<!-- measured: NAME -->` and `<!-- end -->` in the page."""
+    os.makedirs(FIGURES, exist_ok=True)
+    drawn = figures.draw(results, FIGURES)
+    with open(PAGE, encoding="utf-8") as file:
+        text = file.read()
+    blocks = {
+        "machine": _machine(results),
+        "ceilings": _ceilings(results),
+        "comparison": _comparisons(results, "grid"),
+        "contenders": _details(results, "grid"),
+        "itself": _markdown(("", "n, m, d", ""), report.own_ratios(results)),
+        "product": "".join(
+            _comparisons(results, group) + _details(results, group)
+            for group in ("product", "product-large")
+            if group in results.groups
+        )
+        or _NOT_MEASURED,
+        "figures": "".join(
+            "![%s](figures/%s)\n" % (os.path.basename(path)[:-4], os.path.basename(path))
+            for path in drawn
+        ),
+    }
+    for name, block in blocks.items():
+        pattern = r"(<!-- measured: %s -->\n).*?(<!-- end -->)" % name
+        text, found = re.subn(
+            pattern, lambda m, b=block: m.group(1) + b + m.group(2), text, flags=re.S
+        )
+        if not found:
+            raise ValueError("%s has no place for %r." % (PAGE, name))
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _markdown(names, rows):
+    if not rows:
+        return _NOT_MEASURED
+    lines = ["| %s |" % " | ".join(names), "|%s" % ("---|" * len(names))]
+    return "\n".join(lines + ["| %s |" % " | ".join(row) for row in rows]) + "\n"
+
+
+def _machine(results):
+    return _markdown(("", ""), list(results.run["machine"].items()))
+
+
+def _ceilings(results):
+    ceilings = results.run["ceilings"]
+    if ceilings is None:
+        return _NOT_MEASURED
+    rows = []
+    for dtype in ceilings["fma"]:
+        rows.append(
+            (
+                dtype,
+                "%.1f" % (1e-9 * ceilings["fma"][dtype]),
+                "%.2f" % (1e-9 * ceilings["exponential"][dtype]),
+            )
+        )
+    text = _markdown(("", "multiply-adds, 1e9 / s", "exponentials, 1e9 / s"), rows) + "\n"
+    names = ("stores", "streams", "loads", "pages", "huge_pages")
+    rows = []
+    for size, rates in ceilings["memory"].items():
+        row = ["%.1f MB" % (int(size) / 1e6)]
+        rows.append(row + ["%.1f" % (1e-9 * rates[name]) for name in names])
+    return text + _markdown(
+        ("array, GB / s", "stores", "streaming stores", "loads", "new pages", "new huge pages"),
+        rows,
+    )
+
+
+def _comparisons(results, group):
+    text = ""
+    for task, dtype, cells, entries in results.sections(group):
+        text += "\n**%s, %s** (milliseconds)\n\n" % (report.TITLES[task], dtype)
+        text += _markdown(report.COMPARISON, report.comparison(cells, entries))
+        mean = report.mean_ratio(cells, entries)
+        if mean:
+            text += "\nGeometric mean of the ratios from n = %d up: %.1f.\n" % (report.LARGE, mean)
+    return text or _NOT_MEASURED
+
+
+def _details(results, group):
+    text = ""
+    for task, dtype, cells, entries in results.sections(group):
+        text += "\n**%s, %s** (milliseconds)\n\n" % (report.TITLES[task], dtype)
+        names = [""] + [cell.size for cell in cells]
+        text += _markdown(names, report.detail(cells, entries))
+    notes = report.reasons(results.groups.get(group, []))
+    return text + "".join(
+        "\n- " * (i == 0) + "- " * (i > 0) + n + "\n" for i, n in enumerate(notes)
+    )

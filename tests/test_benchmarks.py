@@ -1,0 +1,213 @@
+"""The benchmarks' own test: tiny cells, contenders that are right, and ones that are not.
+
+No figure of time is asserted. Imports benchmarks, which is beside the package in a checkout.
+"""
+
+import csv
+import os
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from benchmarks import cells, problem, report, runner  # noqa: E402
+from benchmarks.contenders import ALL, BY_KEY, Contender  # noqa: E402
+
+SETTINGS = runner.Settings(rounds=2, seconds=0.01, limit=20)
+
+FAULTY = """
+import os, time
+import numpy as np
+from benchmarks.contenders import numpy_expansion
+
+def version():
+    return "faulty"
+
+def prepare(variant, cell, data, threads):
+    call = numpy_expansion.prepare("", cell, data, threads)
+    if variant == "fails":
+        raise RuntimeError("out of order")
+
+    def faulty():
+        results = [np.array(result) for result in call()]
+        if variant == "one-entry":
+            results[0][cell.n // 2, cell.m // 3] += 0.1
+        elif variant == "not-a-number":
+            results[0][0, 0] = np.nan
+        elif variant == "dtype":
+            results[0] = results[0].astype("float16")
+        elif variant == "shape":
+            results[0] = results[0].T
+        elif variant == "sign":
+            results[1] = -results[1]
+        elif variant == "dies":
+            os._exit(3)
+        elif variant == "hangs":
+            time.sleep(60)
+        return results
+
+    return faulty
+"""
+
+
+def faulty(variant, task="kernel"):
+    module = "outside.faulty_contender"
+    key = "faulty-" + variant
+    return Contender(key, variant, module, variant, None, "peer", (task,), ("grid",), False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "faulty_contender.py").write_text(FAULTY)
+    return str(tmp_path)
+
+
+def measure(found, contenders, folder=None, settings=SETTINGS, missing=None):
+    path = [folder] if folder else []
+    return runner.measure(found, [(c, 1) for c in contenders], settings, missing, path)
+
+
+def check_all_right(records):
+    for record in records:
+        assert record["status"] == "ok", record
+        assert record["seconds"] and min(record["seconds"]) > 0
+        assert record["error"] <= record["tolerance"]
+
+
+def test_contenders_are_right_and_timed():
+    found = [cells.cell(task, 50, 43, 7, dtype="float64") for task in ("kernel", "gradient")]
+    keys = ("rbf_op", "numpy", "theano-expansion")
+    records = measure(found, [BY_KEY[key] for key in keys])
+    assert len(records) == len(found) * len(keys)
+    check_all_right(records)
+
+
+def test_numpy_is_right_in_every_task():
+    found = []
+    for dtype in cells.DTYPES:
+        for symmetric in (False, True):
+            for task in ("kernel", "gradient", "product", "product gradient"):
+                p = 2 if task.startswith("product") else 0
+                found.append(cells.cell(task, 60, 60, 4, dtype, symmetric, p))
+    records = measure(found, [BY_KEY["numpy"], BY_KEY["blocks-numpy"]])
+    assert len(records) == len(found)
+    check_all_right(records)
+
+
+def test_matrix_free_product_is_right():
+    found = [cells.cell("product", 60, 45, 4, dtype="float64", p=2)]
+    check_all_right(measure(found, [BY_KEY["dot-rbf_op"]]))
+
+
+@pytest.mark.parametrize(
+    "variant, status, reason",
+    [
+        ("right", "ok", None),
+        ("one-entry", "wrong", "K is off by"),
+        ("not-a-number", "wrong", "K is off by inf"),
+        ("dtype", "failed", "K has dtype float16 instead of float32"),
+        ("shape", "failed", "K has shape (31, 200)"),
+        ("fails", "failed", "out of order"),
+        ("dies", "failed", "its process died (exit 3)"),
+    ],
+)
+def test_faults_are_reported(folder, variant, status, reason):
+    # More rows than are compared entry by entry: the sums must find the wrong one.
+    found = [cells.cell("kernel", 200, 31, 3)]
+    (record,) = measure(found, [faulty(variant)], folder)
+    assert record["status"] == status
+    assert status == "ok" or reason in record["reason"]
+    assert (status == "ok") == bool(record.get("seconds"))
+
+
+def test_wrong_gradient_is_reported(folder):
+    contender = faulty("sign", "gradient")
+    record = measure([cells.cell("gradient", 30, 20, 3)], [contender], folder)[0]
+    assert record["status"] == "wrong" and "dx is off by 2" in record["reason"]
+
+
+def test_hanging_contender_is_given_up_and_others_go_on(folder):
+    settings = SETTINGS._replace(limit=-4.0)  # one second, with what is granted on top
+    found = [cells.cell("kernel", 30, 20, 3)]
+    records = measure(found, [faulty("hangs")], folder, settings)
+    assert records[0]["status"] == "too slow"
+
+
+def test_missing_contenders_are_named():
+    contender = BY_KEY["numpy"]
+    records = measure([cells.cell("kernel", 9, 8, 2)], [contender], missing={"numpy": "no wheel"})
+    assert records[0]["status"] == "missing"
+    absent = contender._replace(key="absent", module="no_such.module")
+    records += measure([cells.cell("kernel", 9, 8, 2)], [absent])
+    assert records[1]["status"] == "missing"
+    run = {"machine": {}, "threads": 1, "ceilings": None, "groups": {"grid": records}}
+    lines = report.reasons(report.Results(run).groups["grid"])
+    assert any("missing. no wheel" in line for line in lines)
+    assert any("no_such" in line for line in lines)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("task", cells.TASKS)
+def test_sampled_reference_agrees_with_the_whole(monkeypatch, task, symmetric):
+    p = 0 if task in ("kernel", "gradient") else 2
+    cell = cells.cell(task, 90, 90 if symmetric else 70, 3, symmetric=symmetric, p=p)
+    whole = problem.reference(cell)
+    monkeypatch.setattr(problem, "EXACT_ENTRIES", 0)
+    sampled = problem.reference(cell)
+    compared = 0
+    for name in set(whole) & set(sampled):
+        if not name.endswith("_index"):
+            index = None if name + "_index" in whole else sampled.get(name + "_index")
+            expected = whole[name] if index is None else whole[name][index]
+            np.testing.assert_allclose(sampled[name], expected, rtol=1e-12, atol=1e-12)
+            compared += 1
+    assert compared
+
+
+def test_every_contender_names_a_module_and_every_task_somebody():
+    folder = os.path.join(ROOT, "benchmarks", "contenders")
+    for contender in ALL:
+        assert os.path.exists(os.path.join(folder, contender.module + ".py"))
+    assert len(BY_KEY) == len(ALL)
+
+
+def test_command_line_writes_what_it_measured(tmp_path, monkeypatch):
+    from benchmarks.__main__ import main
+
+    sizes = (cells.SMALLEST, (400, 300, 3))
+    tiny = [cells.cell("kernel", *size, dtype="float64") for size in sizes]
+    monkeypatch.setitem(cells.GROUPS, "grid", lambda quick: tiny)
+    arguments = ["--cells", "grid", "--contenders", "rbf_op,numpy,theano-empty", "--threads", "1"]
+    arguments += ["--rounds", "1", "--seconds", "0.01", "--output", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "NumPy, expansion" in done.output
+    assert max(len(line) for line in done.output.splitlines()) <= 80
+    with open(str(tmp_path / "results.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["key"], row["n"]) for row in rows if row["status"] == "ok"} == {
+        ("rbf_op", "5"),
+        ("numpy", "5"),
+        ("theano-empty", "5"),
+        ("rbf_op", "400"),
+        ("numpy", "400"),
+    }
+    large = [row for row in rows if row["n"] == "400"]
+    assert all(float(row["floor_s"]) > 0 for row in large)
+    again = CliRunner().invoke(main, ["--from", str(tmp_path / "results.json")])
+    title = "K, float64"
+    assert title in again.output
+    assert again.output[again.output.index(title) :].strip() in done.output
+    assert (tmp_path / "performance-speedup.png").exists()
+
+
+def test_command_line_refuses_unknown_names():
+    from benchmarks.__main__ import main
+
+    done = CliRunner().invoke(main, ["--contenders", "cupy"])
+    assert done.exit_code == 2 and "no cupy" in done.output

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CHECKED_ROWS = 16
+CHECKED_BYTES = 1 << 31  # of float64 on the host, when rows of a result are checked
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}  # of the largest entry
 PULL = 0.35  # of the device's memory that one array may take
 
@@ -139,25 +139,24 @@ class Problem:
             x=uniform(n, d), y=uniform(n, d), w=uniform(n, p), q=uniform(n, p),
             gamma=np.asarray(1.5 / d, dtype),
         )  # fmt: skip
+        self.checked = max(1, min(16, CHECKED_BYTES // (8 * n * d)))
         self.on_device = {name: device.to_device(v) for name, v in self.host.items()}
 
     def rows_of_k(self):
         """The first rows of K in float64, and their distances' differences."""
         x, y = (self.host[name].astype(np.float64) for name in "xy")
-        difference = x[:CHECKED_ROWS, None, :] - y[None]
+        difference = x[: self.checked, None, :] - y[None]
         return np.exp(-float(self.host["gamma"]) * (difference**2).sum(-1)), difference
 
     def check(self, name, result, expected):
-        error = np.abs(result.astype(np.float64) - expected).max() / np.abs(expected).max()
+        """End the program unless the first rows of a device array are as expected."""
+        rows = self.device.to_host(result[: self.checked])
+        error = np.abs(rows.astype(np.float64) - expected).max() / np.abs(expected).max()
         if not error <= TOLERANCE[self.dtype]:
             raise SystemExit(
                 "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing was timed."
                 % (name, self.n, self.d, self.p, self.dtype, error)
             )
-
-
-def first_rows(device, array):
-    return device.to_host(array[: min(CHECKED_ROWS, array.shape[0])])
 
 
 def kernel_rows(launch, problem, clock, limit):
@@ -171,7 +170,7 @@ def kernel_rows(launch, problem, clock, limit):
         return launch.forward(*arguments, out=out)
 
     K, difference = problem.rows_of_k()
-    problem.check("K", first_rows(device, forward()), K)
+    problem.check("K", forward(), K)
     pairs = n * n
     yield "K kept", clock(forward), floor(limit, pairs, 2 * d, 1, out.nbytes)
     yield (
@@ -184,7 +183,7 @@ def kernel_rows(launch, problem, clock, limit):
         return launch.gradient(*arguments, grad_output=out, wanted=wanted)
 
     dx = -2 * float(problem.host["gamma"]) * np.einsum("ij,ijk->ik", K * K, difference)
-    problem.check("dx", first_rows(device, gradient()["x"]), dx)
+    problem.check("dx", gradient()["x"], dx)
     yield "gradient of K", clock(gradient), floor(limit, pairs, 8 * d, 2, 2 * out.nbytes)
 
 
@@ -204,10 +203,10 @@ def product_rows(launch, problem, clock, limit):
 
     K, difference = problem.rows_of_k()
     w, q = problem.host["w"].astype(np.float64), problem.host["q"].astype(np.float64)
-    problem.check("product", first_rows(device, product()), K.dot(w))
-    weight = K * q[:CHECKED_ROWS].dot(w.T)
+    problem.check("product", product(), K.dot(w))
+    weight = K * q[: problem.checked].dot(w.T)
     dx = -2 * float(problem.host["gamma"]) * np.einsum("ij,ijk->ik", weight, difference)
-    problem.check("dx of product", first_rows(device, gradient()["x"]), dx)
+    problem.check("dx of product", gradient()["x"], dx)
     pairs = n * n
     yield "product", clock(product), floor(limit, pairs, 2 * d + p, 1, 0)
     yield "gradient of product", clock(gradient), floor(limit, pairs, 10 * d + 3 * p, 3, 0)
@@ -217,7 +216,7 @@ def product_rows(launch, problem, clock, limit):
 
 
 def torch_rows(problem, clock, with_k):
-    """(what, contender, seconds) of PyTorch on the same device; nothing where it is not installed."""
+    """(what, contender, seconds) of PyTorch on the same device; nothing where there is none."""
     try:
         import torch
     except ImportError:
@@ -257,7 +256,7 @@ def torch_rows(problem, clock, with_k):
 
 
 def cupy_rows(problem, clock, with_k):
-    """(what, contender, seconds) of CuPy on the same device; nothing where it is not installed."""
+    """(what, contender, seconds) of CuPy on the same device; nothing where there is none."""
     try:
         import cupy
     except ImportError:

@@ -10,10 +10,14 @@ import os
 
 import pytest
 
-from rbf_op import cuda_runtime
+from rbf_op import cuda_runtime, sources
 
 EMULATED = os.environ.get("CUDA_EMULATOR") == "1"
 REASON = cuda_runtime.why_unavailable()
+
+
+if "CUDA_SOURCES" in os.environ:  # cuda_emulator/mutations.py: a copy of cuda/ with a fault in it
+    sources.source_directory = lambda name: os.environ["CUDA_SOURCES"]
 
 
 def pytest_configure(config):

@@ -5,7 +5,11 @@
  * rows of the block pass over it. Every entry is computed by one tile in one order, so the bits do
  * not depend on the number of threads. Included once a precision by instantiate.h.
  */
-enum { RBF_NAME(PANEL_CACHE_BYTES) = 1 << 18, RBF_NAME(MIRROR_BLOCK) = 128 };
+enum {
+    RBF_NAME(PANEL_CACHE_BYTES) = 1 << 18,
+    RBF_NAME(MIRROR_BLOCK) = 256,
+    RBF_NAME(MIRROR_DEPTH_BYTES) = 384
+};
 
 typedef struct {
     rbf_matrix x, y;
@@ -95,6 +99,17 @@ RBF_FUNCTION void RBF_NAME(mirror_block)(REAL *output, int64_t n, int64_t first_
         const int64_t column_end = rbf_minimum(column + LANES, last_column);
         for (row = first_row; row < last_row; row += LANES) {
             const int64_t row_end = rbf_minimum(row + LANES, last_row);
+            if (row + LANES == row_end && column + LANES == column_end) {
+                VECTOR square[RBF_NAME(LANES)];
+                RBF_UNROLL
+                for (i = 0; i < LANES; ++i)
+                    square[i] = RBF_NAME(load_unaligned)(output + (row + i) * n + column);
+                RBF_NAME(transpose)(square);
+                RBF_UNROLL
+                for (i = 0; i < LANES; ++i)
+                    RBF_NAME(store_unaligned)(output + (column + i) * n + row, square[i]);
+                continue;
+            }
             for (j = column; j < column_end; ++j)
                 for (i = row; i < row_end; ++i)
                     output[j * n + i] = output[i * n + j];
@@ -154,7 +169,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     rbf_storage storage;
     const int64_t depth = x.columns;
     const double operations = (double)x.rows * (double)y.rows * (2.0 * (double)depth + 16) / LANES;
-    const int threads = rbf_thread_count(symmetric ? operations / 2 : operations);
+    const int threads = rbf_thread_count(operations);
     int pass;
     if (x.rows == 0 || y.rows == 0)
         return RBF_OK;
@@ -163,7 +178,9 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.amplitude = amplitude;
     job.output = (REAL *)output;
-    job.symmetric = symmetric;
+    /* A mirrored copy costs more than computing where there is little to compute. The bits are the
+     * same: (x[i] - x[j])^2 and (x[j] - x[i])^2 are, and are added in the same order. */
+    job.symmetric = symmetric && depth * (int64_t)sizeof(REAL) >= RBF_NAME(MIRROR_DEPTH_BYTES);
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_maximum(
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));

@@ -73,15 +73,37 @@ RBF_INLINE void RBF_NAME(gather_gradient)(const RBF_NAME(gradient_job) * job, in
             for (j = 0; j < columns; ++j)
                 tile[i][j] = *(const REAL *)(source + j * g.column_stride);
     }
-    if (job->symmetric) {
+    if (!job->symmetric)
+        return;
+    if (rows == RBF_TILE_ROWS && columns == COLUMNS && RBF_TILE_ROWS <= LANES &&
+        g.column_stride == (int64_t)sizeof(REAL)) {
+        VECTOR square[RBF_NAME(LANES)];
+        int v, c, r;
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            RBF_UNROLL
+            for (c = 0; c < LANES; ++c) {
+                square[c] = (VECTOR){0};
+                memcpy(&square[c],
+                       g.data + (column + v * LANES + c) * g.row_stride + row * g.column_stride,
+                       RBF_TILE_ROWS * sizeof(REAL));
+            }
+            RBF_NAME(transpose)(square);
+            RBF_UNROLL
+            for (r = 0; r < rbf_minimum(RBF_TILE_ROWS, LANES); ++r)
+                RBF_NAME(store_unaligned)
+            (&tile[r][v * LANES], RBF_NAME(load_unaligned)(&tile[r][v * LANES]) + square[r]);
+        }
+    } else {
         for (j = 0; j < columns; ++j) {
             const char *source = g.data + (column + j) * g.row_stride + row * g.column_stride;
             for (i = 0; i < rows; ++i)
-                tile[i][j] = row + i < column + j
-                                 ? tile[i][j] + *(const REAL *)(source + i * g.column_stride)
-                                 : 0;
+                tile[i][j] += *(const REAL *)(source + i * g.column_stride);
         }
     }
+    if (row + RBF_TILE_ROWS > column)
+        for (i = 0; i < rows; ++i)
+            for (j = 0; j < columns && column + j <= row + i; ++j)
+                tile[i][j] = 0;
 }
 
 /* G = H W^T of one tile. */

@@ -108,3 +108,36 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
         RBF_NAME(add_tile)(tile, run);
     }
 }
+
+/* Transposes a square of LANES vectors in registers: pairs of blocks of 1, 2, 4, ... lanes change
+ * places. */
+RBF_INLINE void RBF_NAME(transpose)(VECTOR square[LANES]) {
+#if defined(__GNUC__) && !defined(__clang__)
+    int size, i, k;
+    RBF_UNROLL
+    for (size = 1; size < LANES; size *= 2) {
+        INTEGER_VECTOR upper = {0}, lower = {0};
+        RBF_UNROLL
+        for (k = 0; k < LANES; ++k) {
+            upper[k] = k & size ? LANES + k - size : k;
+            lower[k] = k & size ? LANES + k : k + size;
+        }
+        RBF_UNROLL
+        for (i = 0; i < LANES; ++i) {
+            if (!(i & size)) {
+                const VECTOR a = square[i], b = square[i + size];
+                square[i] = __builtin_shuffle(a, b, upper);
+                square[i + size] = __builtin_shuffle(a, b, lower);
+            }
+        }
+    }
+#else
+    int i, k;
+    for (i = 0; i < LANES; ++i)
+        for (k = 0; k < i; ++k) {
+            const REAL value = square[i][k];
+            square[i][k] = square[k][i];
+            square[k][i] = value;
+        }
+#endif
+}

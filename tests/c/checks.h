@@ -413,6 +413,7 @@ static void CHECK(check_all)(void) {
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
         CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);
         CHECK(check_problem)(277, 277, 33, layout, 1, 1);
+        CHECK(check_problem)(277, 277, 97, layout, 1, 1); /* mirrored */
         CHECK(check_product)(301, 213, 17, 3, layout, layout % 2);
         CHECK(check_product)(9, 1501, 5, 40, layout, layout % 2);
         CHECK(check_product)(403, 203, 3, 1, layout, layout % 2);

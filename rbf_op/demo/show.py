@@ -20,7 +20,7 @@ FLOAT32_TOLERANCE, FLOAT64_TOLERANCE = 3e-5, 1e-13
 
 #: batch, dims, hidden of the realistic layer; rounds; batch and hidden for the nested loops.
 SIZES = {
-    False: dict(size=(2000, 100, 500), rounds=3, nested=(20, 5)),
+    False: dict(size=(2000, 100, 500), rounds=3, nested=(10, 5)),
     True: dict(size=(500, 50, 100), rounds=2, nested=(10, 5)),
 }
 
@@ -148,7 +148,7 @@ def show_digits(console, failures):
     """Part 3: one network on the node and one on plain Theano, from the same start."""
     console.print("[bold]3. An RBF network learns to read[/bold]  (scikit-learn's digits, float32)")
     console.print(
-        "   %d centres, a width for each, and output weights: all trained by gradient descent."
+        "   %d centres, their widths and output weights: all learned by gradient descent."
         % digits.CENTRES
     )
     data = digits.load()

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from rbf_op import cli, usage
+from rbf_op import RBFKernel, cli, usage
 from rbf_op.demo import digits, layer_timing, question, show
 
 click_testing = pytest.importorskip("click.testing")
@@ -75,6 +75,16 @@ def test_every_way_is_checked_and_timed(rows):
 def test_nested_loops_are_timed_at_a_small_size():
     row = layer_timing.measure_nested_loops(3, 4, 2)
     assert row["forward"]["seconds"] > 0 and row["error"] < 1e-4
+
+
+@pytest.mark.parametrize("way", question.WAYS)
+def test_only_our_way_holds_our_node(way):
+    import rbf_op.fusion  # noqa: F401 (its rewrite replaces the plain ways, unless told not to)
+
+    contender = layer_timing.Contender(way, 3, 4, 2, "float64", with_gradient=False)
+    nodes = contender.functions["forward"].maker.fgraph.apply_nodes
+    fused = [node for node in nodes if isinstance(node.op, RBFKernel)]
+    assert len(fused) == (way == "rbf_kernel")
 
 
 @pytest.mark.parametrize("output", range(4))

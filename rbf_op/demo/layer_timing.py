@@ -17,7 +17,7 @@ import theano
 import theano.tensor as T
 
 from rbf_op import reference
-from rbf_op.demo.question import WAYS
+from rbf_op.demo.question import WAYS, as_written
 from rbf_op.usage import BusyCores, PeakMemory
 
 GRADIENT = "forward + gradient"
@@ -61,10 +61,12 @@ class Contender:
         S = T.vector("S", dtype=dtype)
         start = time.perf_counter()
         output = WAYS[way](x, W, S, batch, hidden)
-        self.functions = {"forward": theano.function([x, W, S], [output])}
+        self.functions = {"forward": theano.function([x, W, S], [output], mode=as_written())}
         if with_gradient:
             gradients = theano.grad((output * G).sum(), [x, W, S])
-            self.functions[GRADIENT] = theano.function([x, W, S, G], [output] + gradients)
+            self.functions[GRADIENT] = theano.function(
+                [x, W, S, G], [output] + gradients, mode=as_written()
+            )
         self.compile_seconds = time.perf_counter() - start
         self.data = draw(batch, dims, hidden, dtype)
 

@@ -217,7 +217,7 @@ def find_kernels(outputs, kept=()):
         superfluous.update(kernel.opened)
         replacements.append((root, kernel.result))
         report.append(kernel.candidate)
-    return replacements, _without_parts(report, graph)
+    return replacements, _without_products(report)
 
 
 def _is_root(variable):
@@ -234,18 +234,17 @@ def _is_root(variable):
     )
 
 
-def _without_parts(report, graph):
-    """The report without products that were left alone only because their kernel was fused."""
-    fused = {candidate.variable for candidate in report if candidate.fused}
-    kept = Report()
-    for candidate in report:
-        if not candidate.fused and _contains_factor(candidate.variable, fused):
-            continue
-        kept.append(candidate)
-    return kept
+def _without_products(report):
+    """The report without products left alone of which a factor is a candidate: that says it all."""
+    candidates = {candidate.variable for candidate in report}
+    return Report(
+        candidate
+        for candidate in report
+        if candidate.fused or not _contains_factor(candidate.variable, candidates)
+    )
 
 
-def _contains_factor(variable, fused):
+def _contains_factor(variable, candidates):
     """Whether one of the factors of a product (of products) is in a set."""
     stack = [variable]
     while stack:
@@ -257,7 +256,7 @@ def _contains_factor(variable, fused):
         ):
             continue
         for v in node.inputs:
-            if v in fused:
+            if v in candidates:
                 return True
             stack.append(v)
     return False

@@ -160,7 +160,9 @@ class Writer:
         if variable.dtype != self.dtype:
             if isinstance(variable, Constant):
                 return T.constant(variable.data, dtype=self.dtype)
-            variable = T.cast(variable, self.dtype)
+            # Theano gives a cast's input a gradient of the wider dtype, but the result of a copy
+            # one of its own.
+            variable = T.cast(T.tensor_copy(variable), self.dtype)
         return variable
 
 

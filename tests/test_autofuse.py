@@ -1,0 +1,240 @@
+"""autofuse: gradients are fused while it is on, and Theano is as it was when it is off again.
+
+Touches rbf_op, Theano and spellings.py.
+"""
+
+import threading
+
+import numpy as np
+import pytest
+
+from rbf_op import autofuse  # isort: skip  (mends Theano before its import)
+
+import spellings
+import theano
+import theano.tensor as T
+
+from rbf_op.fusion.search import nodes_of
+from rbf_op.ops import RBFKernel, RBFKernelGrad
+
+MODE = theano.Mode(linker="py", optimizer=None)
+# In a list, since enable replaces the functions wherever a module has them under a name.
+ORIGINALS = [theano.gradient.grad, theano.gradient.Rop, theano.gradient.jacobian]
+
+
+@pytest.fixture(autouse=True)
+def off_afterwards():
+    yield
+    autofuse.disable()
+    assert_undone()
+
+
+def assert_undone():
+    assert theano.gradient.grad is ORIGINALS[0] is theano.grad is T.grad
+    assert theano.gradient.Rop is ORIGINALS[1] is T.Rop
+    assert theano.gradient.jacobian is ORIGINALS[2] is T.jacobian
+
+
+def graph(clip=True):
+    x, c, s = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s")
+    distance = spellings.expanded(x, c)
+    if clip:
+        distance = T.clip(distance, 0, np.inf)
+    kernel = T.exp(-s * distance)
+    return x, c, s, distance, kernel
+
+
+def count(outputs, op=RBFKernelGrad):
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return sum(isinstance(node.op, op) for node in nodes_of(outputs))
+
+
+def values(inputs, outputs):
+    rng = np.random.RandomState(0)
+    given = [rng.randn(5, 3), rng.randn(4, 3), 0.7][: len(inputs)]
+    return theano.function(inputs, outputs, mode=MODE)(*given)
+
+
+def test_off_by_default():
+    x, c, s, _, kernel = graph()
+    assert not autofuse.is_enabled()
+    assert_undone()
+    assert count(theano.grad(kernel.sum(), x)) == 0
+
+
+def test_enable_and_disable():
+    x, c, s, _, kernel = graph()
+    cost = T.sqr(kernel).sum()
+    plain = theano.grad(cost, [x, c, s])
+    autofuse.enable()
+    autofuse.enable()
+    for take in (theano.grad, T.grad, theano.gradient.grad):
+        fused = take(cost, [x, c, s])
+        assert isinstance(fused, list) and count(fused) == 1
+    for a, b in zip(values([x, c, s], plain), values([x, c, s], fused)):
+        np.testing.assert_allclose(b, a, atol=1e-12)
+    autofuse.disable()
+    autofuse.disable()
+    assert_undone()
+    assert count(theano.grad(cost, x)) == 0
+
+
+def test_contexts_nest_and_leave_enable_in_force():
+    x, _, _, _, kernel = graph()
+    with autofuse.enabled():
+        with autofuse.enabled():
+            pass
+        assert autofuse.is_enabled()
+        assert count(T.grad(kernel.sum(), x)) == 1
+    assert_undone()
+    autofuse.enable()
+    with autofuse.enabled():
+        pass
+    assert count(T.grad(kernel.sum(), x)) == 1
+
+
+def test_a_context_ends_with_an_error():
+    with pytest.raises(KeyError):
+        with autofuse.enabled():
+            raise KeyError()
+    assert_undone()
+
+
+def test_a_context_is_for_its_thread():
+    x, _, _, _, kernel = graph()
+    inside, looked = threading.Event(), threading.Event()
+    counts = {}
+
+    def other():
+        inside.wait(30)
+        counts["other"] = count(theano.grad(kernel.sum(), x))
+        looked.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with autofuse.enabled():
+        inside.set()
+        assert looked.wait(60)
+        counts["own"] = count(theano.grad(kernel.sum(), x))
+    thread.join()
+    assert counts == {"own": 1, "other": 0}
+
+
+def test_many_threads_at_once():
+    errors = []
+
+    def work():
+        try:
+            for _ in range(5):
+                x, _, _, _, kernel = graph()
+                with autofuse.enabled():
+                    assert count(theano.grad(kernel.sum(), x)) == 1
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert_undone()
+
+
+def test_with_respect_to_parts_of_the_kernel():
+    x, c, s, distance, kernel = graph()
+    cost = T.sqr(kernel).sum()
+    plain = theano.grad(cost, distance), theano.grad(cost, kernel)
+    with autofuse.enabled():
+        within = theano.grad(cost, distance)
+        above = theano.grad(cost, kernel)
+        both = theano.grad(cost, [x, distance])
+    assert count(within, RBFKernel) == 0 and count(both, RBFKernel) == 0
+    assert count(above, RBFKernel) == 1
+    for a, b in zip(plain, (within, above)):
+        np.testing.assert_allclose(
+            *[values([x, c, s], g) for g in (a, b)], atol=1e-12
+        )
+
+
+def test_with_respect_to_what_is_computed_from_a_kernel():
+    x, c, s, _, kernel = graph()
+    hidden = T.dot(kernel, c)
+    cost = T.sqr(hidden).sum()
+    plain = theano.grad(cost, hidden)
+    with autofuse.enabled():
+        fused = theano.grad(cost, hidden)
+    assert count(fused, RBFKernel) == 1
+    np.testing.assert_allclose(*[values([x, c, s], g) for g in (plain, fused)], atol=1e-12)
+
+
+def test_known_gradients_and_constants():
+    x, c, s, _, kernel = graph()
+    weights = T.ones_like(kernel) * 3
+    for arguments in (
+        dict(cost=None, known_grads={kernel: weights}),
+        dict(cost=kernel.sum(), consider_constant=[c]),
+    ):
+        plain = theano.grad(wrt=[x, c], disconnected_inputs="ignore", **arguments)
+        with autofuse.enabled():
+            fused = theano.grad(wrt=[x, c], disconnected_inputs="ignore", **arguments)
+        assert count(fused) == 1
+        for a, b in zip(*[values([x, c, s], g) for g in (plain, fused)]):
+            np.testing.assert_allclose(b, a, atol=1e-12)
+
+
+def test_the_relatives_of_grad():
+    x, c, s, _, kernel = graph(clip=False)  # clip's own Rop is NaN
+    takes = [
+        lambda: theano.gradient.Rop(kernel, x, T.ones_like(x)),
+        lambda: theano.gradient.Lop(kernel, x, T.ones_like(kernel)),
+        lambda: theano.gradient.jacobian(kernel.sum(axis=0), x),
+        lambda: theano.gradient.subgraph_grad([s], [c], cost=kernel.sum())[0][0],
+    ]
+    for take in takes:
+        plain = take()
+        with autofuse.enabled():
+            fused = take()
+        assert count(plain, RBFKernel) == 0
+        assert count(fused, (RBFKernel, RBFKernelGrad)) >= 1
+        np.testing.assert_allclose(*[values([x, c, s], g) for g in (plain, fused)], atol=1e-10)
+
+
+def test_hessians():
+    v, s = T.dvector("v"), T.dscalar("s")
+    kernel = T.exp(-s * spellings.expanded(v.dimshuffle(0, "x"), T.sqr(v).dimshuffle(0, "x")))
+    plain = theano.gradient.hessian(T.sqr(kernel).sum(), v)
+    with autofuse.enabled():
+        fused = theano.gradient.hessian(T.sqr(kernel).sum(), v)
+    given = np.array([0.3, -0.5, 1.0]), 0.7
+    results = [theano.function([v, s], h, mode=MODE)(*given) for h in (plain, fused)]
+    np.testing.assert_allclose(*results, atol=1e-10)
+
+
+def test_theanos_own_errors_and_graphs_without_kernels():
+    x = T.dmatrix("x")
+    autofuse.enable()
+    with pytest.raises(TypeError, match="cost must be a scalar"):
+        theano.grad(x, x)
+    with pytest.raises(TypeError):
+        theano.grad()
+    assert count(theano.grad(T.sqr(x).sum(), x), RBFKernel) == 0
+
+
+def test_functions_that_were_imported_by_name():
+    from theano.gradient import grad
+
+    namespace = {"grad": grad}
+    module = type(theano)("module_of_a_user")
+    module.__dict__.update(namespace)
+    import sys
+
+    sys.modules["module_of_a_user"] = module
+    try:
+        x, _, _, _, kernel = graph()
+        autofuse.enable()
+        assert count(module.grad(kernel.sum(), x)) == 1
+        autofuse.disable()
+        assert module.grad is ORIGINALS[0]
+    finally:
+        del sys.modules["module_of_a_user"]

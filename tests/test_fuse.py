@@ -1,0 +1,422 @@
+"""fuse puts the node where a kernel is, and the values and gradients stay what they were.
+
+Every spelling of spellings.py, in both dtypes: one fused node, equal values and gradients, the same
+type, idempotent; every near miss is left alone. Touches rbf_op, Theano and spellings.py.
+"""
+
+import numpy as np
+import pytest
+
+from rbf_op.fusion import fuse, fuse_report  # isort: skip  (mends Theano before its import)
+
+import spellings
+import theano
+import theano.tensor as T
+
+from rbf_op.fusion.search import nodes_of
+from rbf_op.ops import RBFKernel, RBFKernelGrad
+
+N, M, D = 5, 4, 3
+TOLERANCE = {"float32": 5e-4, "float64": 1e-9}
+MODE = theano.Mode(linker="py", optimizer=None)
+
+
+def variables(dtype):
+    x, c = T.matrix("x", dtype), T.matrix("c", dtype)
+    s = T.scalar("s", dtype)
+    return [x, c, s] + [T.vector(name, dtype) for name in "vwr"]
+
+
+def values(dtype, seed=3):
+    rng = np.random.RandomState(seed)
+    shapes = [(N, D), (M, D), (), (D,), (M,), (N,)]
+    positive = [False, False, True, True, True, True]
+    return [
+        np.asarray(rng.rand(*shape) + 0.5 if above else rng.randn(*shape), dtype)
+        for shape, above in zip(shapes, positive)
+    ]
+
+
+def fused_nodes(output, op=RBFKernel):
+    return [node for node in nodes_of([output]) if isinstance(node.op, op)]
+
+
+def value_and_gradients(inputs, output):
+    # Every entry counts differently, and the derivative depends on the value.
+    weights = T.cast(T.arange(output.size).reshape(output.shape) % 7 + 1, output.dtype) / 7
+    cost = (weights * (output + T.sqr(output))).sum()
+    return [output] + theano.grad(cost, inputs, disconnected_inputs="ignore")
+
+
+def assert_equal(inputs, output, fused, given, dtype):
+    assert fused.type == output.type
+    outputs = value_and_gradients(inputs, output) + value_and_gradients(inputs, fused)
+    results = theano.function(inputs, outputs, mode=MODE, on_unused_input="ignore")(*given)
+    half = len(results) // 2
+    expected, got = results[:half], results[half:]
+    assert got[0].dtype == expected[0].dtype
+    for name, a, b in zip(["value"] + inputs, expected, got):
+        assert a.shape == b.shape, name
+        atol = TOLERANCE[dtype] * max(1, np.abs(a).max())
+        np.testing.assert_allclose(b, a, rtol=0, atol=atol, err_msg=str(name))
+    # Theano may give a gradient a wider dtype than its variable's where dtypes are mixed.
+    for variable, a, b in zip(inputs, expected[1:], got[1:]):
+        assert b.dtype in (variable.dtype, a.dtype)
+
+
+def check_fused(build, dtype):
+    inputs = variables(dtype)
+    output = build(*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == 1, str(report)
+    assert len(fused_nodes(fused)) == 1
+    assert fuse(fused) is fused
+    assert_equal(inputs, output, fused, values(dtype), dtype)
+    return report.fused[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("distance", spellings.DISTANCES, ids=lambda f: f.__name__)
+def test_every_spelling_of_the_distance(distance, dtype):
+    check_fused(lambda x, c, s, v, w, r: T.exp(-s * distance(x, c)), dtype)
+
+
+@pytest.mark.parametrize(
+    "dtype, distance", [("float32", spellings.squared), ("float64", spellings.expanded)]
+)
+@pytest.mark.parametrize("width", sorted(spellings.WIDTHS))
+def test_every_place_of_width_and_amplitude(width, dtype, distance):
+    def build(x, c, *parameters):
+        return spellings.WIDTHS[width](distance(x, c), *parameters)
+
+    check_fused(build, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", sorted(spellings.KERNELS))
+def test_every_scale_of_the_features(kernel, dtype):
+    check_fused(spellings.KERNELS[kernel], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loop", spellings.UNROLLED, ids=lambda f: f.__name__)
+def test_loops_unrolled_in_the_graph(loop, dtype):
+    check_fused(lambda x, c, s, v, w, r: T.cast(loop(x, c, N, M, w), dtype), dtype)
+
+
+@pytest.mark.parametrize("near_miss", sorted(spellings.NEAR_MISSES))
+def test_near_misses_are_left_alone(near_miss):
+    output = spellings.NEAR_MISSES[near_miss](*variables("float64"))
+    fused, report = fuse(output, report=True)
+    assert fused is output, str(report)
+    assert not report.fused
+    assert all(candidate.reason for candidate in report)
+
+
+@pytest.mark.parametrize("near_miss", spellings.UNROLLED_NEAR_MISSES, ids=lambda f: f.__name__)
+def test_loops_that_are_almost_a_kernel(near_miss):
+    x, c, _, _, w, _ = variables("float64")
+    output = near_miss(x, c, N, M, w)
+    fused, report = fuse(output, report=True)
+    given = values("float64")
+    arguments = given[0], given[1], given[4]
+    expected = theano.function([x, c, w], output, mode=MODE, on_unused_input="ignore")(*arguments)
+    got = theano.function([x, c, w], fused, mode=MODE, on_unused_input="ignore")(*arguments)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+    # Rows out of order are the kernel of the rows in that order only if they are taken so.
+    assert fused is output, str(report)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parameters_are_read(transposed):
+    x, c, s, v, w, r = variables("float64")
+    width = r[:, None] if transposed else w
+    output = 3 * T.exp(-width * spellings.expanded(x, c))
+    (candidate,) = fuse_report(output)
+    assert candidate.fused and candidate.transposed is transposed
+    assert (candidate.x, candidate.y) == ((c, x) if transposed else (x, c))
+    assert candidate.gamma is (r if transposed else w)
+    assert theano.function([], candidate.amplitude, mode=MODE)() == 3
+    assert "gamma" in str(candidate)
+
+
+def test_same_points_make_a_symmetric_node():
+    x, _, s, _, _, _ = variables("float64")
+    (candidate,) = fuse_report(spellings.KERNELS["same points"](x, None, s, None, None, None))
+    assert candidate.symmetric and candidate.y is None
+    output = fuse(T.exp(-s * spellings.expanded(x, x)))
+    assert fused_nodes(output)[0].op.symmetric
+    points = values("float64")[0] + 1e6
+    kernel = theano.function([x, s], output, mode=MODE)(points, 0.5)
+    assert (kernel == kernel.T).all() and (np.diag(kernel) == 1).all()
+
+
+def test_second_derivatives():
+    inputs = variables("float64")
+    x, c, s, v, w, r = inputs
+    output = w * T.exp(-s * spellings.expanded(x / v, c / v))
+    results = []
+    for expression in (output, fuse(output)):
+        gradients = theano.grad(T.sqr(expression).sum(), [x, c, s, v, w])
+        weighted = sum((T.sin(1 + g) * g).sum() for g in gradients)
+        second = theano.grad(weighted, [x, c, s, v, w])
+        results.append(
+            theano.function(inputs, second, mode=MODE, on_unused_input="ignore")(
+                *values("float64")
+            )
+        )
+    for a, b in zip(*results):
+        np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-9)
+
+
+def test_coincident_points_where_the_original_is_nan():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-s * spellings.difference(x, x).norm(2, axis=2) ** 2)
+    gradients = [
+        theano.function([x, s], theano.grad(o.sum(), x), mode=MODE)(np.ones((3, 2)), 0.5)
+        for o in (output, fuse(output))
+    ]
+    assert np.isnan(gradients[0]).all()
+    assert (gradients[1] == 0).all()
+
+
+def test_far_from_the_origin_where_the_original_cancels():
+    x, c, s, _, _, _ = variables("float32")
+    output = T.exp(-s * spellings.expanded(x, c))
+    points = [v.astype("float64") for v in values("float32")[:2]]
+    points = [(p * 64).round() / 64 + 4096 for p in points]
+    expected = np.exp(-0.5 * ((points[0][:, None] - points[1][None]) ** 2).sum(2))
+    errors = [
+        np.abs(
+            theano.function([x, c, s], o, mode=MODE)(
+                *[p.astype("float32") for p in points], np.float32(0.5)
+            )
+            - expected
+        ).max()
+        for o in (output, fuse(output))
+    ]
+    assert errors[1] < 1e-6 < 0.1 < errors[0]
+
+
+def test_mixed_dtypes_keep_theirs():
+    x, c = T.fmatrix("x"), T.dmatrix("c")
+    i = T.lmatrix("i")
+    for a, b in [(x, c), (c, x), (x, i), (i, c)]:
+        output = T.exp(-0.5 * spellings.squared(a, b))
+        fused = fuse(output)
+        assert fused.type == output.type and len(fused_nodes(fused)) == 1
+        given = [(4 * p).round().astype(u.dtype) for p, u in zip(values("float64"), (a, b))]
+        results = [theano.function([a, b], o, mode=MODE)(*given) for o in (output, fused)]
+        np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+def test_shared_variables_and_names():
+    x = T.matrix("x")
+    centres = theano.shared(values("float64")[1], "centres")
+    output = T.exp(-spellings.squared(x, centres))
+    output.name = "layer"
+    fused = fuse(output)
+    assert fused.name == "layer"
+    assert theano.function([x], fused, mode=MODE)(values("float64")[0]).shape == (N, M)
+
+
+# -- graphs ------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_kernel_is_the_same_object():
+    x = T.matrix("x")
+    outputs = [T.nnet.softmax(x), T.exp(x), x, T.dot(x, x.T)]
+    fused = fuse(outputs)
+    assert isinstance(fused, list) and all(a is b for a, b in zip(outputs, fused))
+    assert fuse(x) is x
+    assert fuse(tuple(outputs)) == tuple(outputs)
+
+
+def test_only_what_depends_on_a_kernel_is_rebuilt():
+    x, c, s, _, _, _ = variables("float64")
+    kernel = T.exp(-s * spellings.squared(x, c))
+    outputs = [T.dot(kernel, c), T.tanh(x)]
+    fused = fuse(outputs)
+    assert fused[0] is not outputs[0] and fused[1] is outputs[1]
+
+
+def test_kernels_of_kernels():
+    x, c, s, v, w, r = inputs = variables("float64")
+    first = T.exp(-s * spellings.expanded(x, c))
+    output = T.exp(-0.5 * spellings.squared(first, T.sqr(first[:3])))
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == 2 and len(fused_nodes(fused)) == 2
+    assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
+def test_two_kernels_of_one_distance_are_left_alone():
+    x, c, s, _, _, _ = variables("float64")
+    distance = spellings.expanded(x, c)
+    output = T.exp(-distance) + T.exp(-s * distance)
+    fused, report = fuse(output, report=True)
+    assert fused is output and len(report.left_alone) == 2
+    assert all("elsewhere" in candidate.reason for candidate in report)
+
+
+def test_equal_distances_written_twice_count_as_one():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-spellings.expanded(x, c)) + T.exp(-s * spellings.expanded(x, c))
+    assert fuse(output) is output
+    same_twice = T.exp(-spellings.expanded(x, c)) + T.exp(-spellings.expanded(x, c))
+    assert len(fuse_report(same_twice).fused) == 2
+
+
+def test_the_median_heuristic_keeps_its_distance():
+    x = T.matrix("x")
+    distance = spellings.squared(x, x)
+    width = T.sort(distance.flatten())[distance.size // 2]
+    output = T.exp(-distance / width)
+    assert fuse(output) is output
+
+
+def test_a_distance_that_is_another_result_is_left_alone():
+    x, c, s, _, _, _ = variables("float64")
+    distance = spellings.squared(x, c)
+    outputs = [T.exp(-s * distance), distance]
+    assert fuse(outputs) == outputs
+    assert fuse(outputs[0]) is not outputs[0]
+    # Its shape is no reason: that costs nothing.
+    outputs = [T.exp(-s * distance), distance.shape]
+    assert fuse(outputs)[0] is not outputs[0]
+
+
+def test_a_product_whose_kernel_is_used_alone_too():
+    x, c, s, _, w, _ = inputs = variables("float64")
+    kernel = T.exp(-s * spellings.squared(x, c))
+    output = kernel * w + kernel
+    fused, report = fuse(output, report=True)
+    assert len(fused_nodes(fused)) == 1 and len(report) == 1
+    assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
+def test_kernels_among_factors_of_pairs():
+    x, c, s, v, w, r = inputs = variables("float64")
+    kernel = w * T.exp(-s * spellings.squared(x, c))
+    output = kernel * T.dot(x, c.T) / (1 + kernel.sum(axis=1, keepdims=True))
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
+def test_gradients_are_fused_too():
+    x, c, s, _, _, _ = variables("float64")
+    cost = T.sqr(fuse(T.exp(-s * spellings.expanded(x, c)))).sum()
+    (gradient,) = theano.grad(cost, [x])
+    assert len(fused_nodes(gradient, RBFKernelGrad)) == 1
+
+
+def test_rows_out_of_order_by_indices():
+    x, c, _, _, _, _ = variables("float64")
+    order = T.lvector("order")
+    output = theano.map(
+        lambda i, x_, c_: T.exp(-T.sum((x_[i] - c_) ** 2, axis=1)), order, [x, c]
+    )[0]
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    given = values("float64")[:2] + [np.array([3, 0, 0, 4, -1])]
+    results = [theano.function([x, c, order], o, mode=MODE)(*given) for o in (output, fused)]
+    np.testing.assert_allclose(*results, atol=1e-12)
+
+
+def test_loops_over_more_rows_than_there_are_still_fail():
+    x, c, _, _, w, _ = variables("float64")
+    fused = fuse(spellings.stacked_rows(x, c, N + 1, M, w))
+    assert len(fused_nodes(fused)) == 1
+    with pytest.raises(IndexError):
+        theano.function([x, c], fused, mode=MODE)(*values("float64")[:2])
+
+
+def test_loops_over_the_first_rows_only():
+    x, c, _, _, w, _ = variables("float64")
+    output = spellings.filled_cells(x, c, N - 2, M - 1, w)
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    given = [values("float64")[k] for k in (0, 1, 4)]
+    results = [theano.function([x, c, w], o, mode=MODE)(*given) for o in (output, fused)]
+    np.testing.assert_allclose(*results, atol=1e-12)
+
+
+def test_empty_inputs():
+    x, c, s, _, _, _ = variables("float64")
+    fused = theano.function([x, c, s], fuse(T.exp(-s * spellings.squared(x, c))), mode=MODE)
+    assert fused(np.zeros((0, 3)), np.zeros((4, 3)), 1).shape == (0, 4)
+    assert (fused(np.zeros((2, 0)), np.zeros((4, 0)), 1) == 1).all()
+
+
+def test_a_chain_too_deep_to_read():
+    x, c, s, _, _, _ = variables("float64")
+    deep = x
+    for _ in range(3000):
+        deep = T.tanh(deep) + x
+    output = T.exp(-s * spellings.squared(deep, c))
+    fuse(output)
+
+
+def test_errors_name_the_argument():
+    with pytest.raises(TypeError, match="outputs must be a Theano variable"):
+        fuse(np.ones((2, 2)))
+    with pytest.raises(TypeError, match="outputs must be"):
+        fuse([T.matrix(), 3])
+
+
+def test_report_fits_the_terminal():
+    x, c, s, v, w, r = variables("float64")
+    report = fuse_report(
+        [
+            w * T.exp(-s * spellings.expanded(x / v, c / v)),
+            spellings.NEAR_MISSES["Matern"](x, c, s, v, w, r),
+        ]
+    )
+    text = str(report)
+    assert text.startswith("1 of 2 candidates")
+    assert max(map(len, text.splitlines())) <= 79
+
+
+# -- the registered rewrite --------------------------------------------------------------------------
+
+
+def compiled(inputs, outputs, *excluded):
+    mode = theano.Mode(linker="py", optimizer="fast_run").excluding(*excluded)
+    return theano.function(inputs, outputs, mode=mode)
+
+
+def node_count(function):
+    return sum(isinstance(n.op, RBFKernel) for n in function.maker.fgraph.apply_nodes)
+
+
+needs_compiler = pytest.mark.skipif(not theano.config.cxx, reason="the rewrite needs a compiler")
+
+
+@needs_compiler
+def test_forward_graphs_are_rewritten_when_compiled():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-s * spellings.expanded(x, c))
+    given = values("float64")[:3]
+    plain, rewritten = compiled([x, c, s], output, "rbf_fusion"), compiled([x, c, s], output)
+    assert (node_count(plain), node_count(rewritten)) == (0, 1)
+    np.testing.assert_allclose(rewritten(*given), plain(*given), atol=1e-12)
+
+
+@needs_compiler
+def test_a_distance_that_the_gradient_needs_is_not_computed_twice():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-s * T.clip(spellings.expanded(x, c), 0, np.inf))
+    gradient = theano.grad(output.sum(), x)
+    assert node_count(compiled([x, c, s], [output, gradient])) == 0
+
+
+@needs_compiler
+def test_nested_kernels_are_rewritten_when_compiled():
+    x, c, s, _, _, _ = variables("float64")
+    first = T.exp(-s * spellings.expanded(x, c))
+    output = T.exp(-0.5 * spellings.squared(first, first))
+    function = compiled([x, c, s], output)
+    assert node_count(function) == 2
+    given = values("float64")[:3]
+    plain = compiled([x, c, s], output, "rbf_fusion")
+    np.testing.assert_allclose(function(*given), plain(*given), atol=1e-12)

@@ -10,7 +10,11 @@ import os
 import theano.tensor as T
 from theano.ifelse import ifelse
 
-from rbf_op import cuda_launch, cuda_runtime
+from rbf_op import (
+    cuda_elementwise,  # noqa: F401 (registers its rewrite)
+    cuda_launch,
+    cuda_runtime,
+)
 from rbf_op.cuda_type import DeviceType, HostFromDevice, as_device, host_from_device
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 from rbf_op.theano_api import Apply, Op, clients, local_optimizer, register_canonicalize

@@ -234,11 +234,19 @@ class Device:
         and integers, which the kernels take as 64-bit numbers.
         """
         block = (256, 1, 1) if kernel[0] == "arrays.cu" else (16, 16, 1)
-        packed = [
-            np.int64(a) if isinstance(a, (int, np.integer)) else np.uintp(_address(a))
-            for a in arguments
-        ]
-        self._function(*kernel)(*packed, block=block, grid=grid)
+        self._function(*kernel)(*map(_packed, arguments), block=block, grid=grid)
+
+    def launch_text(self, text, name, arguments):
+        """Compile source that is not in cuda/ and start a kernel of it.
+
+        arguments: as for launch, but the first is the number of elements that the kernel loops
+        over, and NumPy's floating numbers are passed as they are.
+        """
+        key = (text, name)
+        if key not in self._functions:
+            self._functions[key] = self._compiled(text, []).get_function(name)
+        grid = (grid_for(arguments[0]), 1)
+        self._functions[key](*map(_packed, arguments), block=(256, 1, 1), grid=grid)
 
     def _function(self, file, name, dtype, columns):
         key = (file, name, dtype, columns)
@@ -252,14 +260,15 @@ class Device:
         macros += [] if columns is None else ["-DCOLUMNS=%d" % columns]
         key = (file,) + tuple(macros)
         if key not in self._functions:
-            from pycuda.compiler import SourceModule
-
-            # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options
-            # (the architecture is one) and nvcc's version.
-            self._functions[key] = SourceModule(
-                source(file), nvcc=find_nvcc(), options=OPTIONS + macros, no_extern_c=True
-            )
+            self._functions[key] = self._compiled(source(file), macros)
         return self._functions[key]
+
+    def _compiled(self, text, macros):
+        from pycuda.compiler import SourceModule
+
+        # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options (the
+        # architecture is one) and nvcc's version.
+        return SourceModule(text, nvcc=find_nvcc(), options=OPTIONS + macros, no_extern_c=True)
 
 
 def source(file):
@@ -287,8 +296,14 @@ def grid_for(size):
     return min(-(-size // 256), 1 << 16)
 
 
-def _address(array):
-    return 0 if array is None or array.size == 0 else int(array.gpudata)
+def _packed(argument):
+    """A kernel's argument as a NumPy scalar of the size the kernel expects."""
+    if isinstance(argument, (int, np.integer)):
+        return np.int64(argument)
+    if isinstance(argument, np.floating):
+        return argument
+    empty = argument is None or argument.size == 0
+    return np.uintp(0 if empty else int(argument.gpudata))
 
 
 # PyCUDA ends a process that exits with a context on its stack: so it is taken off at exit, and in

@@ -18,7 +18,7 @@ DTYPES = ["float32", "float64"]
 # n, m and d all different. The last has several slabs for both sweeps.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
-    (300, 520, 5),
+    (300, 520, 5), (200, 256, 2),
 ]  # fmt: skip
 
 

@@ -190,14 +190,18 @@ def test_copies_from_host_inputs(problem, transfers):
     variables, values, dtype = problem
     x, y, gamma, amplitude = variables[:4]
     K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
-    f = function([x, y, gamma, amplitude], T.grad(T.sqr(K).sum(), [x, y]) + [K])
-    assert count_copies(f) == (5, 3)  # each input once, dK; K, dx, dy
-    f(*values[:4])
     size = np.dtype(dtype).itemsize
     points, parameters, pairs = (N + M) * D, 2 * M, N * M
-    assert transfers.of(lambda: f(*values[:4])) == (
-        5, (points + parameters + pairs) * size, 3, (points + pairs) * size,
-    )  # fmt: skip
+    # dK = 2 K is computed on the device, dK = 2 K w w^T on the host.
+    for cost, copies_of_dK in ((T.sqr(K).sum(), 0), (T.sqr(T.dot(K, values[4])).sum(), 1)):
+        f = function([x, y, gamma, amplitude], T.grad(cost, [x, y]) + [K])
+        f(*values[:4])
+        if copies_of_dK == 0:
+            assert count_copies(f) == (4, 3)
+        assert transfers.of(lambda f=f: f(*values[:4])) == (
+            4 + copies_of_dK, (points + parameters + copies_of_dK * pairs) * size,
+            3, (points + pairs) * size,
+        )  # fmt: skip
 
 
 def test_constants_are_copied_once(problem, transfers):
@@ -220,10 +224,8 @@ def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):
     f = function([weights], T.grad(T.sqr(product).sum(), weights))
     size = np.dtype(dtype).itemsize
     f(values[4])
-    # W up, P down, dP up, dW down
-    assert transfers.of(lambda: f(values[4])) == (
-        2, (M + N) * P * size, 2, (M + N) * P * size,
-    )  # fmt: skip
+    # W up, dW down; P and dP = 2 P stay.
+    assert transfers.of(lambda: f(values[4])) == (1, M * P * size, 1, M * P * size)
     on_host = RBFDot()(*values[:3], weights)
     g = function([weights], T.grad(T.sqr(on_host).sum(), weights))
     close(f(values[4]), g(values[4]), dtype)
@@ -295,6 +297,74 @@ def test_training_on_the_device(problem):
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=100 * TOLERANCE[dtype])
     for a, b in zip(results[0][1:], results[1][1:]):
         np.testing.assert_allclose(a, b, rtol=0, atol=100 * TOLERANCE[dtype] * np.abs(b).max())
+
+
+def test_a_training_step_copies_only_what_the_host_computes(problem, transfers):
+    _, values, dtype = problem
+    points, y, gamma, weights = (
+        cuda_type.device_shared(values[i]) for i in (0, 1, 2, 4)
+    )  # fmt: skip
+    rate = theano.shared(np.asarray(0.01, dtype))
+    product = cuda_ops.rbf_dot_cuda(points, y, gamma, weights)
+    cost = T.sqr(product - 1).sum()
+    momentum = cuda_type.device_shared(0 * values[4])
+    step = T.cast(0.5, dtype) * momentum - rate * T.grad(cost, weights)
+    updates = [
+        (y, y - rate * T.grad(cost, y)), (momentum, step), (weights, weights + step),
+    ]  # fmt: skip
+    train = function([], cost, updates=updates)
+    before = [v.get_value() for v in (y, weights)]
+    train()
+    bytes_of_p = N * P * np.dtype(dtype).itemsize
+    # P to the host, where the cost is summed; dP = 2 (P - 1) is computed on the device.
+    assert transfers.of(train) == (0, 0, 1, bytes_of_p)
+    assert all((v.get_value() != b).any() for v, b in zip((y, weights), before))
+
+    host = [theano.shared(b) for b in before]
+    product = RBFDot()(values[0], host[0], values[2], host[1])
+    cost = T.sqr(product - 1).sum()
+    gradients = function([], T.grad(cost, host))
+    host_momentum = np.zeros_like(values[4])
+    for _ in range(2):
+        dy, dweights = gradients()
+        host_momentum = dtype_of(0.5, dtype) * host_momentum - dtype_of(0.01, dtype) * dweights
+        host[0].set_value(host[0].get_value() - dtype_of(0.01, dtype) * dy)
+        host[1].set_value(host[1].get_value() + host_momentum)
+    for device_value, host_value in zip((y, weights), host):
+        expected = host_value.get_value()
+        error = np.abs(device_value.get_value() - expected).max()
+        assert error <= 100 * TOLERANCE[dtype] * np.abs(expected).max()
+
+
+def dtype_of(value, dtype):
+    return np.dtype(dtype).type(value)
+
+
+def test_expressions_that_stay_on_the_host(device):
+    # Arrays of two shapes, a reduction, an operation without plain C: right, by way of the host.
+    a = cuda_type.device_shared(np.arange(6, dtype=np.float32).reshape(2, 3))
+    row = cuda_type.device_shared(np.ones((1, 3), np.float32))
+    kind = cuda_type.DeviceType("float32", (False, False))
+    for expression, expected in (
+        (a + T.addbroadcast(T.as_tensor_variable(row), 0), a.get_value() + 1),
+        (a + a.sum(), a.get_value() + 15),
+        (T.gammaln(a + 1), [[0, 0, np.log(2)], np.log([6, 24, 120])]),
+    ):
+        f = function([], kind.filter_variable(expression))
+        result = device.to_host(f())
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_elementwise_shapes_must_be_equal(device):
+    kind = cuda_type.DeviceType("float32", (False, False))
+    a, b = kind(), kind()
+    f = function([a, b], cuda_type.as_device(2 * a - b))
+    assert [type(op).__name__ for op in ops_of(f)] == ["DeviceElementwise"]
+    ones = np.ones((2, 3), np.float32)
+    assert device.to_host(f(ones, 3 * ones)).tolist() == (-ones).tolist()
+    assert f(ones[:0], ones[:0]).shape == (0, 3)
+    with pytest.raises(ValueError, match=r"one shape, but got \(2, 3\) and \(1, 3\)"):
+        f(ones, ones[:1])
 
 
 class Foreign:

@@ -8,6 +8,9 @@ import numpy as np
 # Above so many entries of K, the sums over all of it are only checked at Cell.reduced().
 EXACT_ENTRIES = 2e7
 _SAMPLE = 64
+
+# Of an (n, m, d) array, which some spellings make: larger ones would push out everything else.
+BROADCAST_BYTES = 1.5e9
 _BLOCK_ENTRIES = 1 << 22
 
 # Largest error allowed, relative to the largest entry of the result: wide enough for the norm
@@ -44,6 +47,13 @@ def data(cell):
         found["W"] = random.random((cell.m, cell.p), dtype=np.float32)
         found["H"] = random.random((cell.n, cell.p), dtype=np.float32)
     return {k: v if v is None else np.asarray(v, dtype=cell.dtype) for k, v in found.items()}
+
+
+def refuse_broadcast(cell):
+    """Raise MemoryError if an (n, m, d) array, of which a contender makes several, is too large."""
+    needed = cell.n * cell.m * cell.d * cell.item_bytes
+    if needed > BROADCAST_BYTES:
+        raise MemoryError("its (n, m, d) arrays have %.1f GB each" % (needed / 1e9))
 
 
 def _sample(size):

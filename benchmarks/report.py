@@ -134,7 +134,7 @@ def detail(cells, entries):
         texts = []
         for cell in cells:
             entry = of_key.get(cell)
-            short = {"missing": "missing", "too slow": "slow"}
+            short = {"too slow": "slow", "too large": "large"}
             if entry is None:
                 texts.append("")
             elif entry.ok:
@@ -151,8 +151,8 @@ def reasons(entries):
     for entry in entries:
         if entry.status == "missing":
             found.setdefault("%s: missing. %s" % (entry.label, entry.record["reason"]), [])
-        elif entry.status == "too slow":
-            found.setdefault("%s: too slow" % entry.label, []).append(entry.cell)
+        elif entry.status in ("too slow", "too large"):
+            found.setdefault("%s: %s" % (entry.label, entry.status), []).append(entry.cell)
         elif entry.status != "ok":
             line = "%s: %s, %s" % (entry.label, entry.status, entry.record["reason"])
             found.setdefault(line, []).append(entry.cell)

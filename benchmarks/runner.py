@@ -145,7 +145,7 @@ def measure(cells, contenders, settings, missing=None, path=(), tell=lambda text
 
     A record has key, label, role, threads, cell, status, and with status "ok" seconds (all
     measurements), error, tolerance and peak_bytes. Other statuses: "missing", "failed",
-    "wrong", "too slow", with a reason.
+    "wrong", "too slow", "too large", with a reason.
     """
     missing = dict(missing or {})
     records = []
@@ -241,7 +241,8 @@ def _prepare(process, cell, files, settings, missing, earlier):
         if process.version is None:
             missing[contender.key] = str(failure)
             return refuse("missing", str(failure))
-        return refuse("failed", str(failure))
+        text = str(failure)
+        return refuse("too large" if text.startswith("MemoryError") else "failed", text)
     record["version"] = process.version
     return record
 

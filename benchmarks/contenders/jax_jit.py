@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import problem
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
 
@@ -34,6 +36,8 @@ def compiled(function, arguments, results_of):
 
 
 def prepare(variant, cell, data, threads):
+    if variant == "broadcast":
+        problem.refuse_broadcast(cell)
     kernel = by_broadcast if variant == "broadcast" else by_expansion
     points = [data["x"]] if cell.symmetric else [data["x"], data["y"]]
     arguments = points + [data["gamma"]]

@@ -12,6 +12,8 @@ import rbf_op  # noqa: F401
 import theano
 import theano.tensor as T
 
+from benchmarks import problem
+
 
 def version():
     return "Theano %s" % theano.__version__
@@ -73,6 +75,8 @@ def compiled(variant, cell):
 
 
 def prepare(variant, cell, data, threads):
+    if variant == "broadcast":
+        problem.refuse_broadcast(cell)
     function = compiled(variant, without_sizes(cell))
     values = [data[name] for name in variables(cell)]
     return lambda: function(*values)

@@ -17,18 +17,17 @@ SHARED_LIMIT = 48 << 10
 REGISTERS = 65536  # of a multiprocessor, on every architecture above
 THREADS = 256
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def _real_nvcc():
-    path = os.path.join(os.path.dirname(_HERE), "cuda_emulator", "run.py")
-    spec = importlib.util.spec_from_file_location("cuda_emulator_run", path)
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
-    return run.real_nvcc()
+def _imported(*path):
+    spec = importlib.util.spec_from_file_location(path[-1][:-3], os.path.join(ROOT, *path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-NVCC = _real_nvcc()
+NVCC = _imported("tests", "cuda_emulator", "run.py").real_nvcc()
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="NOT TESTED: there is no nvcc on PATH")
 
 
@@ -43,24 +42,31 @@ def modules():
     return found
 
 
-@needs_nvcc
-@pytest.mark.parametrize("file, dtype, columns", modules())
-def test_compiles_without_spills(tmp_path, file, dtype, columns):
-    source = tmp_path / file
-    source.write_text(cuda_runtime.source(file))
-    assert "#include" not in cuda_runtime.source(file)
-    command = [NVCC] + cuda_runtime.OPTIONS + ["-DREAL=" + cuda_runtime.DTYPES[dtype]]
-    command += [] if columns is None else ["-DCOLUMNS=%d" % columns]
-    for a in ARCHITECTURES:
+def compiled(folder, text, macros, architectures):
+    """What nvcc and ptxas say; no error, no warning."""
+    source = folder / "kernel.cu"
+    source.write_text(text)
+    command = [NVCC] + cuda_runtime.OPTIONS + macros
+    for a in architectures:
         command += ["-gencode", "arch=compute_%s,code=sm_%s" % (a, a)]
-    command += ["-Xptxas", "-v", "-fatbin", "-o", os.devnull, str(source)]
+    command += ["-Xptxas", "-v", "-fatbin", "-o", str(folder / "kernel.fatbin"), str(source)]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )
-    said = done.stdout
-    assert done.returncode == 0, said
-    assert "warning" not in said, said
-    kernels = len(re.findall(r'extern "C" __global__', source.read_text()))
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout, done.stdout
+    return done.stdout
+
+
+@needs_nvcc
+@pytest.mark.parametrize("file, dtype, columns", modules())
+def test_compiles_without_spills(tmp_path, file, dtype, columns):
+    text = cuda_runtime.source(file)
+    assert "#include" not in text
+    macros = ["-DREAL=" + cuda_runtime.DTYPES[dtype]]
+    macros += [] if columns is None else ["-DCOLUMNS=%d" % columns]
+    said = compiled(tmp_path, text, macros, ARCHITECTURES)
+    kernels = len(re.findall(r'extern "C" __global__', text))
     usage = re.findall(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill", said
     )
@@ -69,3 +75,26 @@ def test_compiles_without_spills(tmp_path, file, dtype, columns):
     registers = [int(r) for r in re.findall(r"Used (\d+) registers", said)]
     assert len(registers) == len(usage) and max(registers) * THREADS <= REGISTERS, said
     assert all(int(b) <= SHARED_LIMIT for b in re.findall(r"(\d+) bytes smem", said)), said
+
+
+@needs_nvcc
+@pytest.mark.parametrize("dtype", sorted(cuda_runtime.DTYPES))
+def test_compiles_elementwise_expressions(tmp_path, dtype):
+    from theano import scalar
+
+    from rbf_op import cuda_elementwise, cuda_type
+
+    kind = cuda_type.DeviceType(dtype, (False, False))
+    x, y = (scalar.get_scalar_type(dtype)() for _ in range(2))
+    result = scalar.sqrt(scalar.sqr(x)) * scalar.exp(-y) / scalar.maximum(x, y) - scalar.log(y)
+    op = cuda_elementwise.DeviceElementwise(scalar.Composite([x, y], [result]))
+    text = op.source(op(kind(), kind()).owner)
+    assert "exp" in text and "sqrt" in text
+    compiled(tmp_path, text, [], ["75", "120"])
+
+
+@needs_nvcc
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_compiles_the_benchmarks_limits(tmp_path, real):
+    source = _imported("benchmarks", "gpu.py").LIMITS_SOURCE
+    compiled(tmp_path, source.replace("REAL", real), [], ["75", "120"])

@@ -226,3 +226,16 @@ def test_what_is_missing_is_named(module):
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert module[-5:] in line and 'pip install "rbf_op[examples]"' in line
+
+
+def test_the_example_of_the_readme_runs():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    with open(os.path.join(root, "README.md"), encoding="utf-8") as readme:
+        example = readme.read().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(example, names)
+    x, W, S = question.draw(names["x"].dtype)
+    dW, dS = names["train"](x, W, S)
+    assert dW.shape == W.shape
+    exact = question.exact(x, W, S)
+    np.testing.assert_allclose(dS, 2 * exact.sum(axis=0) / S, rtol=1e-4)

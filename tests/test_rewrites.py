@@ -1,0 +1,265 @@
+"""The rewrite of products with a kernel matrix: the same numbers with it and without, and no K.
+
+Graphs run in NumPy here, where they compile at once; test_dot.py has the nodes' C code.
+"""
+
+import graphs
+import numpy as np
+import oracle
+import pytest
+import theano
+import theano.tensor as T
+from graphs import DTYPES
+
+from rbf_op import rbf_dot, rbf_kernel, rewrites
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+
+N, M, D, P = 6, 5, 3, 2
+SHAPES = {
+    "x": (N, D), "y": (M, D), "w": (M, P), "h": (N, P), "v": (M,), "u": (N,), "q": (P, N),
+    "gamma": (), "widths": (M,), "scale": (), "scales": (M,),
+}  # fmt: skip
+
+
+class Graph:
+    """Symbolic variables of SHAPES by name, and compiled functions of them."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.inputs, self.values = [], []
+        random = np.random.RandomState(3)
+        for name, shape in SHAPES.items():
+            variable = T.TensorType(dtype, (False,) * len(shape))(name)
+            setattr(self, name, variable)
+            self.inputs.append(variable)
+            self.values.append(random.uniform(0.3, 1.5, shape).astype(dtype))
+
+    def compile(self, outputs, mode):
+        return theano.function(self.inputs, outputs, mode=mode, on_unused_input="ignore")
+
+    def check(self, outputs):
+        """The nodes' Ops with the rewrite; values, dtypes and types equal those without it."""
+        mode = graphs.theano_mode("py")
+        with_it, without = (self.compile(outputs, m) for m in (mode, mode.excluding("rbf_dot")))
+        assert not any(
+            isinstance(n.op, (RBFDot, RBFDotGrad)) for n in without.maker.fgraph.toposort()
+        )
+        tolerance = 100 * np.finfo(self.dtype).eps
+        for new, old in zip(with_it.maker.outputs, without.maker.outputs):
+            assert new.variable.type == old.variable.type
+        for new, old in zip(with_it(*self.values), without(*self.values)):
+            assert new.dtype == old.dtype and new.shape == old.shape
+            assert np.max(np.abs(old)) > 1e-3
+            assert np.max(np.abs(new - old)) <= tolerance * np.max(np.abs(old))
+        return [
+            n.op
+            for n in with_it.maker.fgraph.toposort()
+            if isinstance(n.op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad))
+        ]
+
+
+@pytest.fixture(params=DTYPES)
+def g(request):
+    return Graph(request.param)
+
+
+def kernels(g):
+    """name -> (K, the variables it is made of): every kind of parameters, and y = x."""
+    return {
+        "gamma": (rbf_kernel(g.x, g.y, g.gamma), [g.x, g.y, g.gamma]),
+        "widths": (rbf_kernel(g.x, g.y, g.widths), [g.x, g.y, g.widths]),
+        "scale": (
+            rbf_kernel(g.x, g.y, g.gamma, amplitude=g.scale), [g.x, g.y, g.gamma, g.scale],
+        ),
+        "scales": (
+            rbf_kernel(g.x, g.y, g.gamma, amplitude=g.scales), [g.x, g.y, g.gamma, g.scales],
+        ),
+        "all": (
+            rbf_kernel(g.x, g.y, g.widths, amplitude=g.scales), [g.x, g.y, g.widths, g.scales],
+        ),
+        "symmetric": (rbf_kernel(g.x, gamma=g.gamma), [g.x, g.gamma]),
+        "symmetric scale": (
+            rbf_kernel(g.x, gamma=g.gamma, amplitude=g.scale), [g.x, g.gamma, g.scale],
+        ),
+        "lengthscale": (rbf_kernel(g.x, g.y, lengthscale=g.gamma), [g.x, g.y, g.gamma]),
+    }  # fmt: skip
+
+
+KERNELS = list(kernels(Graph("float64")))
+
+
+# name -> (product of K and the weights, the weights, for K (N, M) and for the symmetric K (N, N))
+PRODUCTS = {
+    "dot(K, W)": lambda g, k, square: (T.dot(k, g.h if square else g.w), g.h if square else g.w),
+    "dot(K, w)": lambda g, k, square: (T.dot(k, g.u if square else g.v), g.u if square else g.v),
+    "dot(W.T, K.T)": lambda g, k, square: (
+        T.dot((g.h if square else g.w).T, k.T), g.h if square else g.w,
+    ),
+    "dot(K.T, H)": lambda g, k, square: (T.dot(k.T, g.h), g.h),
+    "dot(K.T, u)": lambda g, k, square: (T.dot(k.T, g.u), g.u),
+    "dot(u, K)": lambda g, k, square: (T.dot(g.u, k), g.u),
+    "dot(Q, K)": lambda g, k, square: (T.dot(g.q, k), g.q),
+    "tensordot": lambda g, k, square: (
+        T.tensordot(k, g.h if square else g.w, axes=1), g.h if square else g.w,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_product(g, product, kernel):
+    """Every spelling of a product with K or its transpose becomes one node."""
+    k, _ = kernels(g)[kernel]
+    result, _ = PRODUCTS[product](g, k, kernel.startswith("symmetric"))
+    (op,) = g.check([result])
+    per_centre = kernel in ("widths", "all")
+    transposed = product in ("dot(K.T, H)", "dot(K.T, u)", "dot(u, K)", "dot(Q, K)")
+    assert type(op) is (RBFDotGrad if transposed and per_centre else RBFDot)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("product", [p for p in PRODUCTS if p != "tensordot"])
+def test_gradients(g, product, kernel):
+    """Cost and all gradients; the exponentials of a layer once forward and once backward."""
+    k, parameters = kernels(g)[kernel]
+    result, weights = PRODUCTS[product](g, k, kernel.startswith("symmetric"))
+    cost = T.sqr(result - 0.4).mean()
+    found = [type(op) for op in g.check([cost] + T.grad(cost, parameters + [weights]))]
+    assert not {RBFKernel, RBFKernelGrad} & set(found)
+    if product in ("dot(K, W)", "dot(K, w)", "dot(W.T, K.T)"):
+        assert found == [RBFDot, RBFDotGrad]
+
+
+@pytest.mark.parametrize("wrt", ["x", "y", "widths", "scales", "w"])
+def test_single_gradients(g, wrt):
+    k = rbf_kernel(g.x, g.y, g.widths, amplitude=g.scales)
+    cost = T.sqr(T.dot(k, g.w)).sum()
+    found = g.check([T.grad(cost, getattr(g, wrt))])
+    name = {"widths": "gamma", "scales": "weights", "w": "weights"}.get(wrt, wrt)
+    assert [type(op) for op in found] == [RBFDot, RBFDotGrad]
+    assert found[1].wrt == (name,)
+
+
+def test_gradient_whose_product_is_known(g):
+    """grad_output a product, K nowhere: no forward node is needed."""
+    k = rbf_kernel(g.x, g.y, g.gamma)
+    found = g.check(T.grad(None, [g.x, g.gamma], known_grads={k: T.dot(g.h, g.w.T)}))
+    assert found == [RBFDotGrad(("x", "gamma"))]
+
+
+def test_product_and_quadratic_form(g):
+    """u' K u, K symmetric: one product, whose gradient also gives that of u."""
+    k = rbf_kernel(g.x, gamma=g.gamma, amplitude=g.scale)
+    cost = T.dot(g.u, T.dot(k, g.u))
+    found = g.check([cost] + T.grad(cost, [g.x, g.gamma, g.scale, g.u]))
+    assert [type(op) for op in found] == [RBFDot, RBFDotGrad]
+
+
+def test_weights_made_of_the_product(g):
+    """K.T h where the gradient node with grad_output h has weights computed from K.T h itself."""
+    k = rbf_kernel(g.x, g.y, g.widths)
+    product = T.dot(k.T, g.h)
+    cost = T.sqr(T.tanh(product)).sum()
+    found = g.check([product] + T.grad(cost, [g.x, g.h]))
+    assert not {RBFKernel, RBFKernelGrad} & {type(op) for op in found}
+
+
+def test_gradients_taken_one_by_one(g):
+    """Gradient nodes of the same inputs become one, whatever each of them was wanted for."""
+    inputs = [g.x, g.y, g.widths, g.w]
+    outputs = [RBFDotGrad((name,))(*(inputs + [g.h])) for name in ("weights", "x", "gamma")]
+    mode = graphs.theano_mode("py")
+    f = g.compile(outputs, mode)
+    (node,) = [n for n in f.maker.fgraph.toposort() if isinstance(n.op, RBFDotGrad)]
+    assert node.op.wrt == ("x", "gamma", "weights")
+    without = g.compile(outputs, mode.excluding("rbf_dot"))
+    for new, old in zip(f(*g.values), without(*g.values)):
+        np.testing.assert_array_equal(new, old)
+
+
+# name -> results of which K must stay
+KEPT = {
+    "K is a result": lambda g, k: [T.dot(k, g.w), k],
+    "K.T is a result": lambda g, k: [T.dot(k, g.w), k.T],
+    "K is summed": lambda g, k: [T.dot(k, g.w) / k.sum(axis=1, keepdims=True)],
+    "K times K": lambda g, k: [T.dot(k, k.T)],
+    "several products": lambda g, k: [T.dot(k, g.w), T.dot(k, T.tanh(T.dot(k, g.w)[:M]))],
+    "product of another dtype": lambda g, k: [
+        T.dot(k, T.cast(g.w, "float64" if g.dtype == "float32" else "float32"))
+    ],
+    "product of integers": lambda g, k: [T.dot(k, T.cast(g.w * 10, "int8"))],
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_k_stays(g, name):
+    assert g.check(KEPT[name](g, rbf_kernel(g.x, g.y, g.gamma))) == [RBFKernel()]
+
+
+def test_gradient_stays_where_its_product_is_used(g):
+    """dot(H, W.T) is formed anyway: that it is a product saves nothing."""
+    k, outer = rbf_kernel(g.x, g.y, g.gamma), T.dot(g.h, g.w.T)
+    found = g.check([outer] + T.grad(None, [g.x], known_grads={k: outer}))
+    assert found == [RBFKernelGrad(wrt=("x",))]
+
+
+def test_a_product_that_depends_on_the_first(g):
+    """K.T (K w): both are products of the one K, without it."""
+    k = rbf_kernel(g.x, g.y, g.gamma, amplitude=g.scales)
+    assert g.check([T.dot(k.T, T.tanh(T.dot(k, g.v)))]) == [RBFDot(), RBFDot()]
+
+
+def test_threads_setting_is_kept():
+    g = Graph("float64")
+    k = RBFKernel(openmp=False)(g.x, g.y, g.gamma, 1.0)
+    cost = T.sqr(T.dot(k, g.w)).sum()
+    found = g.check([cost, T.grad(cost, g.x)])
+    assert [op.openmp for op in found] == [False, False]
+
+
+@pytest.mark.parametrize("shape", [(1, M, D, P), (N, 1, D, P), (N, M, 1, P), (N, M, D, 1)])
+def test_broadcastable_dimensions(shape):
+    """Types stay as they were, or the product does."""
+    n, m, d, p = shape
+    x, y, w, h = (
+        T.TensorType("float64", [size == 1 for size in sizes])()
+        for sizes in [(n, d), (m, d), (m, p), (n, p)]
+    )
+    gamma = T.TensorType("float64", (m == 1,))()
+    values = [oracle.problem(n, m, d)[i] for i in (0, 1, 2)]
+    values += [np.ones((m, p)) * 0.7, np.ones((n, p)) * 0.3]
+    cost = T.sqr(T.dot(RBFKernel()(x, y, gamma, 2.0), w) - h).sum()
+    inputs = [x, y, gamma, w, h]
+    outputs = [cost] + T.grad(cost, inputs)
+    mode = graphs.theano_mode("py")
+    results = [theano.function(inputs, outputs, mode=m) for m in (mode, mode.excluding("rbf_dot"))]
+    for new, old in zip(*(f(*values) for f in results)):
+        np.testing.assert_allclose(new, old, rtol=1e-12, atol=1e-14)
+
+
+def test_turned_off(g):
+    """By the flag's tag, and under FAST_COMPILE."""
+    product = T.dot(rbf_kernel(g.x, g.y, g.gamma), g.w)
+    modes = [graphs.theano_mode("FAST_COMPILE"), graphs.theano_mode("py").excluding("rbf_dot")]
+    for mode in modes:
+        found = [type(n.op) for n in g.compile([product], mode).maker.fgraph.toposort()]
+        assert RBFKernel in found and RBFDot not in found
+    rewrites.register()  # once more changes nothing
+    g.check([product])
+
+
+def test_inside_scan(g):
+    """The graph of a scan's step is rewritten as well."""
+
+    def final(product):
+        states, _ = theano.scan(lambda state: T.tanh(product(state)), outputs_info=[g.x], n_steps=2)
+        return states[-1]
+
+    by_rewrite = final(lambda state: T.dot(rbf_kernel(state, g.y, g.gamma), g.y))
+    f = g.compile([by_rewrite], graphs.theano_mode("py"))
+    (scan,) = [n.op for n in f.maker.fgraph.toposort() if hasattr(n.op, "fn")]
+    inside = [type(n.op) for n in scan.fn.maker.fgraph.toposort()]
+    assert RBFDot in inside and RBFKernel not in inside
+    by_hand = final(lambda state: rbf_dot(state, g.y, g.y, g.gamma))
+    (expected,) = g.compile([by_hand], graphs.theano_mode("py"))(*g.values)
+    np.testing.assert_array_equal(f(*g.values)[0], expected)

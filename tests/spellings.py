@@ -33,9 +33,7 @@ def norms_by_diagonal(x, c):
 
 
 def norms_by_ones(x, c):
-    return (
-        T.dot(x**2, T.ones_like(c.T)) + T.dot(T.ones_like(x), (c**2).T) - 2 * T.dot(x, c.T)
-    )
+    return T.dot(x**2, T.ones_like(c.T)) + T.dot(T.ones_like(x), (c**2).T) - 2 * T.dot(x, c.T)
 
 
 def repeated(x, c):
@@ -129,9 +127,7 @@ def euclidean_theano_clamp(x, c):
 
 
 def columnwise_sum(x, c):
-    return sum(
-        (x[:, k].dimshuffle(0, "x") - c[:, k].dimshuffle("x", 0)) ** 2 for k in range(3)
-    )
+    return sum((x[:, k].dimshuffle(0, "x") - c[:, k].dimshuffle("x", 0)) ** 2 for k in range(3))
 
 
 def dotted_ones(x, c):
@@ -245,9 +241,7 @@ KERNELS = {
     "ARD, exp weights": lambda x, c, s, v, w, r: T.exp(
         -T.sum(T.exp(v) * difference(x, c) ** 2, axis=2)
     ),
-    "ARD, dot with squares": lambda x, c, s, v, w, r: T.exp(
-        -T.dot(difference(x, c) ** 2, v**-2)
-    ),
+    "ARD, dot with squares": lambda x, c, s, v, w, r: T.exp(-T.dot(difference(x, c) ** 2, v**-2)),
     "ARD, over l^2": lambda x, c, s, v, w, r: T.exp(
         -0.5 * T.sum(T.sqr(difference(x, c)) / T.sqr(v), axis=2)
     ),
@@ -256,10 +250,7 @@ KERNELS = {
     ),
     "scaled root times itself": lambda x, c, s, v, w, r: scaled_root(x, c, s),
     "sums over two axes": lambda x, c, s, v, w, r: T.exp(
-        -s
-        * T.sum(
-            (x[:, None, :, None] * v[:2] - c[None, :, :, None] * v[:2]) ** 2, axis=[2, 3]
-        )
+        -s * T.sum((x[:, None, :, None] * v[:2] - c[None, :, :, None] * v[:2]) ** 2, axis=[2, 3])
     ),
     "batched dot": lambda x, c, s, v, w, r: T.exp(-s * batched_dot(x, c)),
     "layers shared by rows and columns": lambda x, c, s, v, w, r: T.exp(
@@ -268,9 +259,11 @@ KERNELS = {
     "implicit variables of a scan": lambda x, c, s, v, w, r: theano.map(
         lambda row: s * T.exp(-T.sum(((c - row) / v) ** 2, axis=1)), x
     )[0],
-    "map over centres": lambda x, c, s, v, w, r: theano.map(
-        lambda centre, gamma: T.exp(-gamma * T.sum((x - centre) ** 2, axis=1)), [c, w]
-    )[0].T,
+    "map over centres": lambda x, c, s, v, w, r: (
+        theano.map(lambda centre, gamma: T.exp(-gamma * T.sum((x - centre) ** 2, axis=1)), [c, w])[
+            0
+        ].T
+    ),
     "full matrix before": lambda x, c, s, v, w, r: T.exp(
         -expanded(T.dot(x, T.outer(v, v)), T.dot(c, T.outer(v, v)))
     ),
@@ -287,9 +280,11 @@ KERNELS = {
     "product over features": lambda x, c, s, v, w, r: T.prod(
         T.exp(-((difference(x, c) / v) ** 2)), axis=2
     ),
-    "product of exponentials": lambda x, c, s, v, w, r: T.exp(-s * (x**2).sum(1))[:, None]
-    * T.exp(-s * (c**2).sum(1))[None, :]
-    * T.exp(2 * s * T.dot(x, c.T)),
+    "product of exponentials": lambda x, c, s, v, w, r: (
+        T.exp(-s * (x**2).sum(1))[:, None]
+        * T.exp(-s * (c**2).sum(1))[None, :]
+        * T.exp(2 * s * T.dot(x, c.T))
+    ),
     "points on a line": lambda x, c, s, v, w, r: T.exp(
         -0.5 * (r[:, None] - w[None, :]) ** 2 / s**2
     ),
@@ -360,9 +355,7 @@ NEAR_MISSES = {
         -s * T.sum((x.dimshuffle(0, "x", 1) + c.dimshuffle("x", 0, 1)) ** 2, axis=2) * -1
     ),
     "no norms": lambda x, c, s, v, w, r: T.exp(2 * s * T.dot(x, c.T)),
-    "one norm": lambda x, c, s, v, w, r: T.exp(
-        s * (2 * T.dot(x, c.T) - (c**2).sum(1)[None, :])
-    ),
+    "one norm": lambda x, c, s, v, w, r: T.exp(s * (2 * T.dot(x, c.T) - (c**2).sum(1)[None, :])),
     "wrong coefficient": lambda x, c, s, v, w, r: T.exp(
         -((x**2).sum(1)[:, None] + (c**2).sum(1)[None, :] - T.dot(x, c.T))
     ),
@@ -373,11 +366,7 @@ NEAR_MISSES = {
         -((x**2).sum(1)[:, None] + (abs(c) ** 3).sum(1)[None, :] - 2 * T.dot(x, c.T))
     ),
     "norm of the wrong axis": lambda x, c, s, v, w, r: T.exp(
-        -(
-            (T.dot(x, x.T) ** 2).sum(0)[:, None]
-            + (x**2).sum(1)[None, :]
-            - 2 * T.dot(x, x.T)
-        )
+        -((T.dot(x, x.T) ** 2).sum(0)[:, None] + (x**2).sum(1)[None, :] - 2 * T.dot(x, x.T))
     ),
     "grows with a width": lambda x, c, s, v, w, r: T.exp(s * squared(x, c)),
     "grows": lambda x, c, s, v, w, r: T.exp(0.1 * squared(x, c)),
@@ -390,8 +379,9 @@ NEAR_MISSES = {
     ),
     "Cauchy": lambda x, c, s, v, w, r: 1 / (1 + s * squared(x, c)),
     "rational quadratic": lambda x, c, s, v, w, r: (1 + s * squared(x, c)) ** (-v[0]),
-    "Matern": lambda x, c, s, v, w, r: (1 + T.sqrt(3 * squared(x, c) + 1e-9))
-    * T.exp(-T.sqrt(3 * squared(x, c) + 1e-9)),
+    "Matern": lambda x, c, s, v, w, r: (
+        (1 + T.sqrt(3 * squared(x, c) + 1e-9)) * T.exp(-T.sqrt(3 * squared(x, c) + 1e-9))
+    ),
     "periodic": lambda x, c, s, v, w, r: T.exp(-s * (T.sin(difference(x, c)) ** 2).sum(axis=2)),
     "max over features": lambda x, c, s, v, w, r: T.exp(-T.max(difference(x, c) ** 2, axis=2)),
     "rows of a scan in turn": lambda x, c, s, v, w, r: theano.map(
@@ -443,9 +433,7 @@ def stacked_rows(x, c, n, m, amplitude):
 
 
 def stacked_cells(x, c, n, m, amplitude):
-    return T.stacklists(
-        [[T.exp(-T.sum((x[i] - c[j]) ** 2)) for j in range(m)] for i in range(n)]
-    )
+    return T.stacklists([[T.exp(-T.sum((x[i] - c[j]) ** 2)) for j in range(m)] for i in range(n)])
 
 
 def stacked_columns(x, c, n, m, amplitude):

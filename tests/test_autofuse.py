@@ -152,9 +152,7 @@ def test_with_respect_to_parts_of_the_kernel():
     assert count(within, RBFKernel) == 0 and count(both, RBFKernel) == 0
     assert count(above, RBFKernel) == 1
     for a, b in zip(plain, (within, above)):
-        np.testing.assert_allclose(
-            *[values([x, c, s], g) for g in (a, b)], atol=1e-12
-        )
+        np.testing.assert_allclose(*[values([x, c, s], g) for g in (a, b)], atol=1e-12)
 
 
 def test_with_respect_to_what_is_computed_from_a_kernel():

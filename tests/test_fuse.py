@@ -161,9 +161,7 @@ def test_second_derivatives():
         weighted = sum((T.sin(1 + g) * g).sum() for g in gradients)
         second = theano.grad(weighted, [x, c, s, v, w])
         results.append(
-            theano.function(inputs, second, mode=MODE, on_unused_input="ignore")(
-                *values("float64")
-            )
+            theano.function(inputs, second, mode=MODE, on_unused_input="ignore")(*values("float64"))
         )
     for a, b in zip(*results):
         np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-9)
@@ -220,7 +218,7 @@ def test_shared_variables_and_names():
     assert theano.function([x], fused, mode=MODE)(values("float64")[0]).shape == (N, M)
 
 
-# -- graphs ------------------------------------------------------------------------------------------
+# -- graphs ----------------------------------------------------------------------------------------
 
 
 def test_what_has_no_kernel_is_the_same_object():
@@ -313,9 +311,9 @@ def test_gradients_are_fused_too():
 def test_rows_out_of_order_by_indices():
     x, c, _, _, _, _ = variables("float64")
     order = T.lvector("order")
-    output = theano.map(
-        lambda i, x_, c_: T.exp(-T.sum((x_[i] - c_) ** 2, axis=1)), order, [x, c]
-    )[0]
+    output = theano.map(lambda i, x_, c_: T.exp(-T.sum((x_[i] - c_) ** 2, axis=1)), order, [x, c])[
+        0
+    ]
     fused = fuse(output)
     assert len(fused_nodes(fused)) == 1
     given = values("float64")[:2] + [np.array([3, 0, 0, 4, -1])]
@@ -377,7 +375,7 @@ def test_report_fits_the_terminal():
     assert max(map(len, text.splitlines())) <= 79
 
 
-# -- the registered rewrite --------------------------------------------------------------------------
+# -- the registered rewrite ------------------------------------------------------------------------
 
 
 def compiled(inputs, outputs, *excluded):

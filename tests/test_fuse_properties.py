@@ -51,7 +51,7 @@ def count(output):
     return sum(isinstance(node.op, RBFKernel) for node in nodes_of([output]))
 
 
-# -- equivalent forms --------------------------------------------------------------------------------
+# -- equivalent forms ------------------------------------------------------------------------------
 
 # What keeps a squared distance what it is.
 NEUTRAL = [
@@ -69,7 +69,7 @@ NEUTRAL = [
     lambda d2: d2.reshape((d2.shape[0], d2.shape[1])),
     lambda d2: (d2 + 1) - 1,
     lambda d2: 3 * d2 - 2 * d2,
-    lambda d2: -(-d2),
+    lambda d2: -1 * (-1 * d2),
     lambda d2: d2.dimshuffle(0, 1, "x").sum(axis=2),
 ]
 
@@ -135,16 +135,16 @@ def test_equivalent_forms_become_one_node(case):
     assert count(fused) == 1, str(report)
     assert fused.type == output.type
     assert fuse(fused) is fused
-    results = theano.function(
-        inputs, [output, fused], mode=MODE, on_unused_input="ignore"
-    )(*given_values)
+    results = theano.function(inputs, [output, fused], mode=MODE, on_unused_input="ignore")(
+        *given_values
+    )
     expected, got = results
     assert expected.shape == got.shape
     tolerance = 2e-4 if "32" in (dtype + output.dtype) else 1e-10
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * max(1, abs(expected).max()))
 
 
-# -- any exponent ------------------------------------------------------------------------------------
+# -- any exponent ----------------------------------------------------------------------------------
 
 
 @st.composite
@@ -215,9 +215,9 @@ def test_what_is_fused_stays_equal(case, seed):
     if fused is output:
         return
     assert fused.type == output.type
-    expected, got = theano.function(
-        inputs, [output, fused], mode=MODE, on_unused_input="ignore"
-    )(*values("float64", 4, 3, 2, seed))
+    expected, got = theano.function(inputs, [output, fused], mode=MODE, on_unused_input="ignore")(
+        *values("float64", 4, 3, 2, seed)
+    )
     finite = np.isfinite(expected)
     np.testing.assert_allclose(got[finite], expected[finite], rtol=1e-8, atol=1e-10)
 

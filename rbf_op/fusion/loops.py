@@ -26,7 +26,6 @@ def loop_outputs(node):
 
 def _read_scan(reader, variable, index, mode, frame):
     node = variable.owner
-    op = node.op
     inner = loop_outputs(node).get(variable)
     if inner is None or variable.broadcastable[0] or len(index[0]) != 1:
         return None

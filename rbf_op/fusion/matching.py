@@ -146,9 +146,7 @@ def _divide(cross, rows_term, columns_term, row, column, is_positive):
     )
     weight = product_of(columns_term.flat, power_of(columns, Fraction(-2)))
     coefficient = columns_term.coefficient
-    rows = product_of(
-        cross.flat, power_of(product_of(weight, columns), Fraction(-1))
-    )
+    rows = product_of(cross.flat, power_of(product_of(weight, columns), Fraction(-1)))
     rows_coefficient = cross.coefficient / (-2 * coefficient)
     if rows_coefficient < 0:
         raise NoMatch("rows and columns are added in it, not subtracted")

@@ -17,7 +17,7 @@ POSITION = 0.02
 
 
 class RBFFusion(GlobalOptimizer):
-    """Puts the fused node where a graph computes a Gaussian kernel and nothing else needs its parts.
+    """Puts the fused node where a graph computes a Gaussian kernel and nothing else needs parts.
 
     Where the gradient has been taken already, it uses the parts of many spellings; such a graph is
     left as it is, since nothing would be saved. fuse, called before theano.grad, does better.

@@ -31,12 +31,17 @@ from rbf_op.fusion.algebra import (
     of_factor,
     positions_of,
     power_of,
-    product_of,
     scale,
     single,
     sum_over,
 )
-from rbf_op.fusion.values import UnknownSize, all_entries, index_constant, scalar_constant, subtensor_indices
+from rbf_op.fusion.values import (
+    UnknownSize,
+    all_entries,
+    index_constant,
+    scalar_constant,
+    subtensor_indices,
+)
 from rbf_op.theano_api import Constant, clone
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
@@ -392,7 +397,9 @@ class Reader:
         result = number(1)
         for position, ((v, i), its_mode) in enumerate(zip(operands, modes)):
             if isinstance(op, scalar_ops.TrueDiv) and position == 1:
-                factor = self.power(v, i, Fraction(-1), SCALE if mode is not WHOLE else WHOLE, frame)
+                factor = self.power(
+                    v, i, Fraction(-1), SCALE if mode is not WHOLE else WHOLE, frame
+                )
             else:
                 factor = self.read(v, i, its_mode, frame)
             result = multiply(result, factor)
@@ -407,7 +414,9 @@ class Reader:
                 factors.append((v, i))
                 continue
             self.note_opened(v, i, frame)
-            inner = [(u, tuple(() if b else a for b, a in zip(u.broadcastable, i))) for u in node.inputs]
+            inner = [
+                (u, tuple(() if b else a for b, a in zip(u.broadcastable, i))) for u in node.inputs
+            ]
             factors.extend(self._factors(inner, frame))
         return factors
 
@@ -554,12 +563,12 @@ class Reader:
                     self.note_opened(variable, index, frame)
                     return self.power(*operands[0], power, mode, frame)
                 elif isinstance(op, scalar_ops.Identity) or (
-                    isinstance(op, scalar_ops.Cast) and _widens(node.inputs[0].dtype, variable.dtype)
+                    isinstance(op, scalar_ops.Cast)
+                    and _widens(node.inputs[0].dtype, variable.dtype)
                 ):
                     return self.power(*operands[0], power, mode, frame)
                 elif isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and (
-                    whole
-                    or all(self._never_negative(v, i, frame=frame) for v, i in operands)
+                    whole or all(self._never_negative(v, i, frame=frame) for v, i in operands)
                 ):
                     if self._gate(operands, WHOLE, frame) is None:
                         self.note_opened(variable, index, frame)

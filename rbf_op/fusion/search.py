@@ -59,9 +59,7 @@ def nodes_of(outputs):
         if node in done:
             stack.pop()
             continue
-        waiting = [
-            v.owner for v in node.inputs if v.owner is not None and v.owner not in done
-        ]
+        waiting = [v.owner for v in node.inputs if v.owner is not None and v.owner not in done]
         if waiting:
             stack.extend(waiting)
         else:
@@ -228,8 +226,7 @@ def _is_root(variable):
         and variable.dtype in ("float32", "float64")
         and not isinstance(node.op, (T.DimShuffle, T.Alloc))
         and not (
-            isinstance(node.op, T.Reshape)
-            and sum(not b for b in node.inputs[0].broadcastable) == 2
+            isinstance(node.op, T.Reshape) and sum(not b for b in node.inputs[0].broadcastable) == 2
         )
     )
 
@@ -302,9 +299,7 @@ def build(graph, root, reader, read, index):
     """The Kernel for an exponent and a factor that were read from root."""
     row, column = reader.roots
     inner, rest, limits = split_bounded(read.exponent)
-    distances, inner_rest = find_distances(
-        inner, row, column, reader.is_positive, reader.tolerance
-    )
+    distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
     ((amplitude, amplitude_coefficient),) = read.amplitude.items()
     _check_rest(rest, row, column)
     _check_rest(inner_rest, row, column)
@@ -346,7 +341,7 @@ def build(graph, root, reader, read, index):
     try:
         result = rbf_kernel(x, y, gamma=gamma, amplitude=inside)
     except (TypeError, ValueError) as error:
-        raise NoMatch(str(error))
+        raise NoMatch(str(error)) from error
     if limits is not None:
         result = _limit(writer, result, limits, row, column, reader)
         outside = _exponential(writer, rest, column)

@@ -176,9 +176,7 @@ class Sizes:
             return self.dimension(inputs[0], kept[axis])
         if isinstance(op, T.Dot):
             first, second = inputs
-            self.unite(
-                self.dimension(first, first.ndim - 1), self.dimension(second, 0)
-            )
+            self.unite(self.dimension(first, first.ndim - 1), self.dimension(second, 0))
             return (
                 self.dimension(first, 0)
                 if axis == 0 and first.ndim == 2
@@ -335,12 +333,10 @@ def index_constant(value):
     return int(constant) if constant is not None and constant == int(constant) else None
 
 
-
 def all_entries(node):
     """The index list of a Subtensor node with the axes that it leaves whole spelled out."""
     entries = list(subtensor_indices(node))
     return entries + [slice(None)] * (node.inputs[0].ndim - len(entries))
-
 
 
 class Signs:

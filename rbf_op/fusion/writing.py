@@ -36,7 +36,7 @@ class Writer:
         return T.constant(float(value), dtype=self.dtype)
 
     def product(self, coefficient, product, layout):
-        """coefficient * product with the axes of `layout`, each factor no larger than it need be."""
+        """coefficient * product with the axes of `layout`, each factor as small as can be."""
         layout = tuple(layout)
         if coefficient == 1 and len(product) == 1:
             ((factor, power),) = product
@@ -141,7 +141,7 @@ class Writer:
             elif isinstance(entry, Gathered):
                 positions = self.values.variables[entry.positions]
                 variable = T.take(variable, positions, axis=axis) if axis else variable[positions]
-        for axis, entries in enumerate(factor.index):
+        for entries in factor.index:
             if not entries:
                 symbols.append(None)
             elif not isinstance(entries[0], Fixed):

@@ -55,8 +55,14 @@ def why_unavailable():
         )
     try:
         driver.init()
-        if driver.Device.count() == 0:
+        count = driver.Device.count()
+        if count == 0:
             return "rbf_op: the NVIDIA driver finds no CUDA device. Is CUDA_VISIBLE_DEVICES set?"
+        if _device_number() not in map(str, range(count)):
+            return "rbf_op: CUDA_DEVICE is %r; the driver has devices 0 to %d." % (
+                _device_number(),
+                count - 1,
+            )
     except driver.Error as error:
         return (
             "rbf_op: the NVIDIA driver finds no usable CUDA device: %s. (In a forked process: the "
@@ -89,8 +95,12 @@ def device():
             reason = why_unavailable()
             if reason is not None:
                 raise CUDAUnavailable(reason)
-            _device = Device(int(os.environ.get("CUDA_DEVICE", "0")))
+            _device = Device(int(_device_number()))
     return _device
+
+
+def _device_number():
+    return os.environ.get("CUDA_DEVICE", "0")
 
 
 class Device:

@@ -194,15 +194,18 @@ def almost_distances(draw, inputs):
 def exponents(draw):
     inputs = x, c, s, v, w, r = variables("float64")
     coefficients = st.sampled_from([-2, -1, -1, -0.5, 1, 1, 2, s, -s, 1 / s])
-    total = draw(almost_distances(inputs)) if draw(st.booleans()) else 0
-    for _ in range(draw(st.integers(1 if isinstance(total, int) else 0, 3))):
-        total = total + draw(coefficients) * draw(terms(inputs))
-    if draw(st.booleans()):
-        total = draw(st.sampled_from(NEUTRAL[:5] + [T.tanh, T.sqr, lambda t: T.clip(t, 0.1, 2)]))(
-            total
-        )
-    total = draw(st.sampled_from([-1, -0.5, -s, 1])) * total
-    kernel = T.exp(T.clip(total, -50, 20)) if draw(st.booleans()) else T.exp(total)
+    if draw(st.integers(0, 2)):
+        total = -draw(almost_distances(inputs))
+        total = total + draw(st.sampled_from([0, 0, T.log(w), -r.dimshuffle(0, "x") ** 2, T.log(s)]))
+    else:
+        total = 0
+        for _ in range(draw(st.integers(1, 4))):
+            total = total + draw(coefficients) * draw(terms(inputs))
+    if not draw(st.integers(0, 2)):
+        limits = NEUTRAL[:5] + [T.tanh, T.sqr, lambda t: T.clip(t, 0.1, 2)]
+        total = draw(st.sampled_from(limits))(total)
+    total = draw(st.sampled_from([-1, -1, -0.5, -s, 1])) * total
+    kernel = T.exp(total if draw(st.integers(0, 2)) else T.clip(total, -2, 0.5))
     factor = draw(st.sampled_from([1, w, r.dimshuffle(0, "x"), s, T.outer(r, w)]))
     return inputs, kernel * factor
 

@@ -118,6 +118,24 @@ def test_child_of_a_process_that_did_not():
     assert run(USE + textwrap.dedent(script)) == "True\n7 True\n"
 
 
+def test_child_of_a_process_that_only_looked_for_a_device():
+    script = """
+    import os, sys
+    assert cuda_runtime.why_unavailable() is None  # this has initialised the driver
+    child = os.fork()
+    if child == 0:
+        try:
+            use()
+        except cuda_runtime.CUDAUnavailable as error:
+            print(error, flush=True)
+        sys.exit(7)
+    print(os.WEXITSTATUS(os.waitpid(child, 0)[1]), (use()[1] == 1).all())
+    """
+    error, parent = run(USE + textwrap.dedent(script)).splitlines()
+    assert "the parent must not have used CUDA" in error
+    assert parent == "7 True"
+
+
 def test_a_second_process_compiles_nothing(tmp_path):
     # nvcc is asked for its version only; a wrapper refuses everything else.
     nvcc = tmp_path / "nvcc"
@@ -181,6 +199,11 @@ def test_no_driver():
 @emulated
 def test_no_device():
     assert "no CUDA-capable device" in missing(CUDA_EMULATOR_NO_DEVICE="1")
+
+
+@pytest.mark.parametrize("number", ["99", "-1", "first"])
+def test_no_such_device(number):
+    assert "CUDA_DEVICE is %r; the driver has devices 0 to" % number in missing(CUDA_DEVICE=number)
 
 
 def test_no_nvcc():

@@ -182,9 +182,8 @@ def test_known_gradients_and_constants():
 
 
 def test_the_relatives_of_grad():
-    x, c, s, _, kernel = graph(clip=False)  # clip's own Rop is NaN
+    x, c, s, _, kernel = graph()
     takes = [
-        lambda: theano.gradient.Rop(kernel, x, T.ones_like(x)),
         lambda: theano.gradient.Lop(kernel, x, T.ones_like(kernel)),
         lambda: theano.gradient.jacobian(kernel.sum(axis=0), x),
         lambda: theano.gradient.subgraph_grad([s], [c], cost=kernel.sum())[0][0],
@@ -196,6 +195,18 @@ def test_the_relatives_of_grad():
         assert count(plain, RBFKernel) == 0
         assert count(fused, (RBFKernel, RBFKernelGrad)) >= 1
         np.testing.assert_allclose(*[values([x, c, s], g) for g in (plain, fused)], atol=1e-10)
+
+
+def test_the_forward_rule():
+    # Of x**2 with negative x Theano's own Rop is NaN: differences tell what is right.
+    x, c, s, _, kernel = graph(clip=False)
+    with autofuse.enabled():
+        fused = theano.gradient.Rop(kernel, x, T.ones_like(x))
+    assert count(fused, RBFKernel) >= 1
+    step = 1e-5
+    ahead, behind = (theano.clone(kernel, replace={x: x + h}) for h in (step, -step))
+    differences = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(*[values([x, c, s], g) for g in (differences, fused)], atol=1e-8)
 
 
 def test_hessians():

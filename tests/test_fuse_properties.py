@@ -196,7 +196,8 @@ def exponents(draw):
     coefficients = st.sampled_from([-2, -1, -1, -0.5, 1, 1, 2, s, -s, 1 / s])
     if draw(st.integers(0, 2)):
         total = -draw(almost_distances(inputs))
-        total = total + draw(st.sampled_from([0, 0, T.log(w), -r.dimshuffle(0, "x") ** 2, T.log(s)]))
+        extra = [0, 0, T.log(w), -(r.dimshuffle(0, "x") ** 2), T.log(s)]
+        total = total + draw(st.sampled_from(extra))
     else:
         total = 0
         for _ in range(draw(st.integers(1, 4))):

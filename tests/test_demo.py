@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -116,27 +117,30 @@ def test_peak_memory_sees_what_was_freed_again():
 
 
 def test_busy_cores_counts_threads_that_work():
-    data = bytes(1 << 20)
+    data, finished = bytes(1 << 20), threading.Event()
 
     def work():
-        for _ in range(40):
-            hashlib.sha256(data).digest()  # without the GIL
+        hashlib.sha256(data).digest()  # without the GIL
 
-    def cores(count):
-        threads = [threading.Thread(target=work) for _ in range(count)]
-        with usage.BusyCores() as busy:
-            for thread in threads:
-                thread.start()
-            # Threads that have ended leave no record: the last of them is this one.
+    def work_on():  # to the end: a thread that has ended leaves no record
+        while not finished.is_set():
             work()
-            busy.__exit__()
-            found = busy.cores
-            for thread in threads:
-                thread.join()
-        return found
 
-    assert cores(0) < 1.2
-    assert cores(1) > 1.2
+    def cores():
+        with usage.BusyCores() as busy:
+            start = time.perf_counter()
+            while time.perf_counter() < start + 0.5:
+                work()
+        return busy.cores
+
+    assert cores() < 1.1
+    thread = threading.Thread(target=work_on)
+    thread.start()
+    try:
+        assert cores() > 1.1
+    finally:
+        finished.set()
+        thread.join()
 
 
 # -- part 3: digits ------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_symmetric_layouts(layout, argument, dtype, mode):
 
 # -- through T.grad ----------------------------------------------------------------------------
 
-SIZES = dict(n=4, m=3, d=2)  # noqa: C408
+SIZES = {"n": 4, "m": 3, "d": 2}
 
 
 def _arrays(dtype):

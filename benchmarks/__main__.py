@@ -113,17 +113,18 @@ def _measure(console, groups, keys, quick, threads, settings):
     cells_with_floor = [c for found in wanted.values() for c in found if floors.applies(c)]
     sizes = {floors.matrix_bytes(c) for c in cells_with_floor} - {0}
     start = time.time()
-    with console.status("") as status:
+    with runner.Stage() as stage, console.status("") as status:
         status.update("ceilings of the machine")
         run["ceilings"] = _ceilings(console, threads, sizes)
         for group, found in wanted.items():
             entered = [c for c in chosen if group in c.groups]
             counts = _thread_counts(threads) if group == "threads" else [threads]
             run["groups"][group] = runner.measure(
+                stage,
                 found,
                 [(c, count) for c in entered for count in counts],
                 settings,
-                missing=missing,
+                missing,
                 tell=lambda text, group=group: status.update("%s %s" % (group, text)),
             )
             console.print("%-13s done after %4.0f s" % (group, time.time() - start))

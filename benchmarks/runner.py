@@ -26,6 +26,8 @@ PREPARE_SECONDS = 300
 # Over the limit, on a first call: its time is taken if it ends within these.
 _GRACE_SECONDS = 5
 
+_RELEASE_SECONDS = 60
+
 # From so many entries of K on, time is taken to grow with them.
 LARGE_ENTRIES = 1e6
 
@@ -110,6 +112,14 @@ class Process:
         self.end()
         return "its process died (%s)" % ("signal %d" % -code if code < 0 else "exit %d" % code)
 
+    def release(self):
+        """Have it free the memory of its cell."""
+        if self._process is not None:
+            try:
+                self.ask(_RELEASE_SECONDS, do="release")
+            except Failed:
+                self.end()
+
     def end(self):
         """Kill the process, if there is one; the next command starts another."""
         if self._process is not None:
@@ -137,37 +147,65 @@ def _environment(contender, threads, path):
     return variables
 
 
-def measure(cells, contenders, settings, missing=None, path=(), tell=lambda text: None):
+class Stage:
+    """The processes of all contenders that have been asked for, and the files they share.
+
+    A context manager, at whose end they all end. path: more folders to import contenders from.
+    """
+
+    def __init__(self, path=()):
+        self._path = path
+        self._processes = {}
+        self._expected = {}
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="rbf_op-benchmarks-")
+        return self
+
+    def __exit__(self, *exception):
+        for process in self._processes.values():
+            process.end()
+        self._folder.cleanup()
+
+    def process(self, contender, threads):
+        """The Process of a contender with so many threads."""
+        if (contender.key, threads) not in self._processes:
+            process = Process(contender, threads, self._folder.name, self._path)
+            self._processes[contender.key, threads] = process
+        return self._processes[contender.key, threads]
+
+    def expected(self, cell):
+        """Path of the file with the cell's results in float64."""
+        cell = cell._replace(dtype="float64")  # both precisions expect the same
+        if cell not in self._expected:
+            path = os.path.join(self._folder.name, "expected-%d.npz" % len(self._expected))
+            np.savez(path, **problem.reference(cell))
+            self._expected[cell] = path
+        return self._expected[cell]
+
+
+def measure(stage, cells, contenders, settings, missing=None, tell=lambda text: None):
     """Measure the cells; returns one record (a dict) for every contender and cell.
 
     contenders: pairs of a Contender and a number of threads; missing: key -> why its environment
-    is not there; path: more folders to import contenders from; tell: is told what is going on.
+    is not there, to which those that do not start are added; tell: is told what is going on.
 
     A record has key, label, role, threads, cell, status, and with status "ok" seconds (all
-    measurements), error, tolerance and peak_bytes. Other statuses: "missing", "failed",
-    "wrong", "too slow", "too large", with a reason.
+    measurements), error, tolerance and peak_bytes. Other statuses: "missing", "failed", "wrong",
+    "too slow", "too large", with a reason.
     """
-    missing = dict(missing or {})
+    missing = {} if missing is None else missing
     records = []
-    with tempfile.TemporaryDirectory(prefix="rbf_op-benchmarks-") as folder:
-        processes = [Process(c, threads, folder, path) for c, threads in contenders]
-        files = _Expected(folder)
-        try:
-            for number, cell in enumerate(cells):
-                tell("%d/%d  %s %s %s" % (number + 1, len(cells), cell.task, cell.size, cell.dtype))
-                entered = [p for p in processes if _takes_part(p.contender, cell)]
-                prepared = [
-                    _prepare(process, cell, files, settings, missing, records)
-                    for process in entered
-                ]
-                _time([(r, p) for r, p in zip(prepared, entered) if r["status"] == "ok"], settings)
-                for process in entered:
-                    if process.contender.key not in missing:
-                        _release(process)
-                records += prepared
-        finally:
-            for process in processes:
-                process.end()
+    for number, cell in enumerate(cells):
+        tell("%d/%d  %s %s %s" % (number + 1, len(cells), cell.task, cell.size, cell.dtype))
+        entered = [stage.process(*entry) for entry in contenders if _takes_part(entry[0], cell)]
+        prepared = [
+            _prepare(stage, process, cell, settings, missing, records) for process in entered
+        ]
+        _time([(r, p) for r, p in zip(prepared, entered) if r["status"] == "ok"], settings)
+        for process in entered:
+            process.release()
+        records += prepared
     return records
 
 
@@ -177,23 +215,7 @@ def _takes_part(contender, cell):
     return cell.task in contender.tasks
 
 
-class _Expected:
-    """Files of expected results, made when first asked for."""
-
-    def __init__(self, folder):
-        self._folder = folder
-        self._files = {}
-
-    def file(self, cell):
-        cell = cell._replace(dtype="float64")  # both precisions expect the same
-        if cell not in self._files:
-            path = os.path.join(self._folder, "expected-%d.npz" % len(self._files))
-            np.savez(path, **problem.reference(cell))
-            self._files[cell] = path
-        return self._files[cell]
-
-
-def _prepare(process, cell, files, settings, missing, earlier):
+def _prepare(stage, process, cell, settings, missing, earlier):
     """The record of a contender in a cell: compiled, checked, its first call timed."""
     contender = process.contender
     record = {
@@ -225,7 +247,7 @@ def _prepare(process, cell, files, settings, missing, earlier):
             if contender.role == "overhead":
                 record.update(first=1e-6, error=0.0, peak_bytes=0)
                 continue
-            expected = files.file(checked)
+            expected = stage.expected(checked)
             answer = process.ask(settings.limit + _GRACE_SECONDS, do="check", expected=expected)
             error = max(answer["errors"].values())
             record.update(first=answer["seconds"], error=max(error, record.get("error", 0.0)))
@@ -295,11 +317,3 @@ def _time_once(record, process, settings, round_number):
         record.update(status="failed", reason=str(failure))
         return
     record["seconds"] += answer["seconds"]
-
-
-def _release(process):
-    try:
-        if process._process is not None:
-            process.ask(60, do="release")
-    except Failed:
-        process.end()

@@ -68,8 +68,8 @@ def folder(tmp_path):
 
 
 def measure(found, contenders, folder=None, settings=SETTINGS, missing=None):
-    path = [folder] if folder else []
-    return runner.measure(found, [(c, 1) for c in contenders], settings, missing, path)
+    with runner.Stage([folder] if folder else []) as stage:
+        return runner.measure(stage, found, [(c, 1) for c in contenders], settings, missing)
 
 
 def check_all_right(records):

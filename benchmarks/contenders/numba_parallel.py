@@ -11,7 +11,7 @@ def version():
     return "numba %s" % numba.__version__
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=True, cache=True)
 def kernel(x, y, gamma):
     n, d = x.shape
     m = y.shape[0]
@@ -30,7 +30,7 @@ def kernel(x, y, gamma):
     return result
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=True, cache=True)
 def gradient(x, y, gamma, upstream, threads):
     n, d = x.shape
     m = y.shape[0]

@@ -15,10 +15,10 @@ NAMES = oracle.INPUT_NAMES
 DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
 # Below, at and above the tiles (64 and 128), the slices (8) and the sweep's chunks (4, 16, 32);
-# n, m and d all different. The last has several slabs for both sweeps.
+# n, m and d all different. The last two have several slabs in both sweeps.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
-    (300, 520, 5), (200, 256, 2),
+    (200, 256, 2), (520, 530, 3), (515, 521, 35),
 ]  # fmt: skip
 
 

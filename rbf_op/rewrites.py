@@ -8,7 +8,7 @@ it off; FAST_COMPILE leaves it out. Above ops.py; may import Theano by way of th
 import theano.tensor as T
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.theano_api import Constant, GlobalOptimizer, clients, optdb
+from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite
 
 NAME = "rbf_dot"
 
@@ -241,8 +241,7 @@ def _merge_gradients(fgraph):
 
 def register():
     """Register the rewrite, once."""
-    if NAME not in optdb.__position__:
-        optdb.register(NAME, RBFProducts(), POSITION, "fast_run")
+    register_rewrite(NAME, RBFProducts(), POSITION, "fast_run")
 
 
 register()

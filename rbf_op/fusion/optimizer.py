@@ -8,7 +8,7 @@ optimizer_excluding=rbf_fusion, turns it off. May import Theano by way of theano
 from theano import config
 
 from rbf_op.fusion.search import find_kernels
-from rbf_op.theano_api import GlobalOptimizer, optdb
+from rbf_op.theano_api import GlobalOptimizer, register_rewrite
 
 TAG = "rbf_fusion"
 
@@ -35,5 +35,4 @@ class RBFFusion(GlobalOptimizer):
 
 def register():
     """Register the rewrite, once."""
-    if TAG not in optdb.__position__:
-        optdb.register(TAG, RBFFusion(), POSITION, "fast_run")
+    register_rewrite(TAG, RBFFusion(), POSITION, "fast_run")

@@ -1,26 +1,36 @@
 /* K[i, j] = amplitude[j] exp(-gamma[j] |x[i] - y[j]|^2): the forward kernel.
  *
- * All panels of y are packed once; then tasks of (row block) x (column block) are handed out to
- * threads as they come free. A column block of panels stays in the second-level cache while the
- * rows of the block pass over it. Every entry is computed by one tile in one order, so the bits do
- * not depend on the number of threads. Included once a precision by instantiate.h.
+ * x and y are packed once; then tasks of (row block) x (column block) are handed out to threads as
+ * they come free. A column block of panels stays in the second-level cache while the rows of the
+ * block pass over it. Every entry is computed by one tile in one order, so the bits do not depend
+ * on the number of threads.
+ *
+ * A K larger than the caches is gathered in pieces of some rows that fit the first-level cache and
+ * streamed from there, past the caches. Symmetric: squares on and above the diagonal are computed,
+ * each written as it is and, transposed in place, below the diagonal: (x[i] - x[j])^2 has the bits
+ * of (x[j] - x[i])^2, so K is what the full computation gives. Included once a precision by
+ * instantiate.h.
  */
 enum {
-    RBF_NAME(PANEL_CACHE_BYTES) = 1 << 18,
-    RBF_NAME(MIRROR_BLOCK) = 256,
-    RBF_NAME(MIRROR_DEPTH_BYTES) = 384
+    RBF_NAME(PANEL_CACHE_BYTES) = RBF_PANEL_CACHE_BYTES,
+    RBF_NAME(STAGE_PANELS) = 16,     /* panels gathered before they are streamed */
+    RBF_NAME(SQUARE_PANELS) = 2,     /* of a square */
+    RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
+    RBF_NAME(SQUARES_PER_BLOCK) = 4, /* a task of the symmetric form is so many squares squared */
+    RBF_NAME(SYMMETRIC_DEPTH) = 4    /* below it a mirrored entry costs as much as a computed one */
 };
 
 typedef struct {
     rbf_matrix x, y;
     rbf_vector gamma, amplitude;
     REAL *output; /* (n, m), C order */
-    int symmetric;
-    int64_t panels, panels_per_block, rows_per_block;
+    int symmetric, streaming;
+    int64_t panels, panels_per_block, row_panels, row_panels_per_block;
+    REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
     REAL *packed_y;                        /* [panels][depth][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
-    REAL *packed_rows;                     /* [threads][depth][RBF_TILE_ROWS] */
-    int64_t packed_rows_size;
+    REAL *stage;                           /* [threads][stage_size] */
+    int64_t stage_size;
 } RBF_NAME(forward_job);
 
 /* One tile of K into `output`, of which rows x columns are wanted. */
@@ -73,55 +83,116 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
     }
 }
 
-/* Rows [first_row, last_row) against panels [first_panel, last_panel). */
-RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job, int64_t first_row,
-                                          int64_t last_row, int64_t first_panel, int64_t last_panel,
-                                          REAL *rows_packed) {
-    const int64_t depth = job->x.columns, m = job->y.rows;
-    int64_t row, panel;
-    for (row = first_row; row < last_row; row += RBF_TILE_ROWS) {
-        const int64_t rows = rbf_minimum(RBF_TILE_ROWS, last_row - row);
-        RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
-        for (panel = first_panel; panel < last_panel; ++panel)
-            RBF_NAME(forward_tile)
-        (depth, rows_packed, job->packed_y + panel * depth * COLUMNS, job->coefficients + panel,
-         job->output + row * m + panel * COLUMNS, m, rows,
-         rbf_minimum(COLUMNS, m - panel * COLUMNS));
+/* Rows of a stage to rows of the output. */
+RBF_INLINE void RBF_NAME(write_rows)(const REAL *stage, int64_t stage_stride, REAL *output,
+                                     int64_t output_stride, int64_t rows, int64_t columns,
+                                     int streaming) {
+    int64_t i;
+    for (i = 0; i < rows; ++i) {
+        REAL *to = output + i * output_stride;
+        const REAL *from = stage + i * stage_stride;
+        if (streaming)
+            rbf_stream((char *)to, (const char *)from, columns * (int64_t)sizeof(REAL));
+        else
+            memcpy(to, from, (size_t)columns * sizeof(REAL));
     }
 }
 
-/* Entries (i, j) of a block above the diagonal to (j, i) below it. */
-RBF_FUNCTION void RBF_NAME(mirror_block)(REAL *output, int64_t n, int64_t first_row,
-                                         int64_t last_row, int64_t first_column,
-                                         int64_t last_column) {
-    int64_t i, j, row, column;
-    for (column = first_column; column < last_column; column += LANES) {
-        const int64_t column_end = rbf_minimum(column + LANES, last_column);
-        for (row = first_row; row < last_row; row += LANES) {
-            const int64_t row_end = rbf_minimum(row + LANES, last_row);
-            if (row + LANES == row_end && column + LANES == column_end) {
-                VECTOR square[RBF_NAME(LANES)];
-                RBF_UNROLL
-                for (i = 0; i < LANES; ++i)
-                    square[i] = RBF_NAME(load_unaligned)(output + (row + i) * n + column);
-                RBF_NAME(transpose)(square);
-                RBF_UNROLL
-                for (i = 0; i < LANES; ++i)
-                    RBF_NAME(store_unaligned)(output + (column + i) * n + row, square[i]);
-                continue;
-            }
-            for (j = column; j < column_end; ++j)
-                for (i = row; i < row_end; ++i)
-                    output[j * n + i] = output[i * n + j];
+/* One tile, by the numbers of its row panel and its panel, into `output`. */
+RBF_INLINE void RBF_NAME(forward_panels)(const RBF_NAME(forward_job) * job, int64_t row_panel,
+                                         int64_t panel, REAL *output, int64_t output_stride) {
+    const int64_t depth = job->x.columns;
+    RBF_NAME(forward_tile)
+    (depth, job->packed_x + row_panel * depth * RBF_TILE_ROWS,
+     job->packed_y + panel * depth * COLUMNS, job->coefficients + panel, output, output_stride,
+     rbf_minimum(RBF_TILE_ROWS, job->x.rows - row_panel * RBF_TILE_ROWS),
+     rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS));
+}
+
+/* A range of row panels against a range of panels. */
+RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
+                                          int64_t first_row_panel, int64_t last_row_panel,
+                                          int64_t first_panel, int64_t last_panel, REAL *stage) {
+    const int64_t n = job->x.rows, m = job->y.rows, width = RBF_NAME(STAGE_PANELS) * COLUMNS;
+    int64_t row_panel, first, panel;
+    for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
+        const int64_t row = row_panel * RBF_TILE_ROWS;
+        if (!job->streaming) {
+            for (panel = first_panel; panel < last_panel; ++panel)
+                RBF_NAME(forward_panels)
+            (job, row_panel, panel, job->output + row * m + panel * COLUMNS, m);
+            continue;
+        }
+        for (first = first_panel; first < last_panel; first += RBF_NAME(STAGE_PANELS)) {
+            const int64_t last = rbf_minimum(last_panel, first + RBF_NAME(STAGE_PANELS));
+            for (panel = first; panel < last; ++panel)
+                RBF_NAME(forward_panels)
+            (job, row_panel, panel, stage + (panel - first) * COLUMNS, width);
+            RBF_NAME(write_rows)
+            (stage, width, job->output + row * m + first * COLUMNS, m,
+             rbf_minimum(RBF_TILE_ROWS, n - row), rbf_minimum(last * COLUMNS, m) - first * COLUMNS,
+             1);
         }
     }
+}
+
+/* A whole stage [SQUARE][SQUARE], in place. */
+RBF_INLINE void RBF_NAME(transpose_stage)(REAL *stage) {
+    const int64_t side = RBF_NAME(SQUARE);
+    int64_t i, j;
+    for (i = 0; i < side; i += LANES)
+        for (j = i; j < side; j += LANES) {
+            REAL *above = stage + i * side + j, *below = stage + j * side + i;
+            VECTOR upper[RBF_NAME(LANES)], lower[RBF_NAME(LANES)];
+            int r;
+            RBF_UNROLL
+            for (r = 0; r < LANES; ++r)
+                upper[r] = RBF_NAME(load)(above + r * side);
+            RBF_NAME(transpose)(upper);
+            if (i != j) {
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r)
+                    lower[r] = RBF_NAME(load)(below + r * side);
+                RBF_NAME(transpose)(lower);
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r)
+                    RBF_NAME(store)(above + r * side, lower[r]);
+            }
+            RBF_UNROLL
+            for (r = 0; r < LANES; ++r)
+                RBF_NAME(store)(below + r * side, upper[r]);
+        }
+}
+
+/* The square at (row, column), on or above the diagonal, and its mirror image. */
+RBF_FUNCTION void RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row,
+                                           int64_t column, REAL *stage) {
+    const int64_t n = job->x.rows, side = RBF_NAME(SQUARE);
+    const int64_t rows = rbf_minimum(side, n - row), columns = rbf_minimum(side, n - column);
+    int64_t i, panel;
+    for (i = 0; i < rows; i += RBF_TILE_ROWS)
+        for (panel = 0; panel * COLUMNS < columns; ++panel)
+            RBF_NAME(forward_panels)
+    (job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, stage + i * side + panel * COLUMNS,
+     side);
+    RBF_NAME(write_rows)
+    (stage, side, job->output + row * n + column, n, rows, columns, job->streaming);
+    if (row == column)
+        return;
+    RBF_NAME(transpose_stage)(stage);
+    RBF_NAME(write_rows)
+    (stage, side, job->output + column * n + row, n, columns, rows, job->streaming);
 }
 
 RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     const RBF_NAME(forward_job) *job = (const RBF_NAME(forward_job) *)argument;
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
-    REAL *rows_packed = job->packed_rows + rbf_thread_number() * job->packed_rows_size;
+    REAL *stage = job->stage + rbf_thread_number() * job->stage_size;
     int64_t panel, task;
+    RBF_OMP(for schedule(static) nowait)
+    for (panel = 0; panel < job->row_panels; ++panel)
+        RBF_NAME(pack_rows)
+    (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
         RBF_NAME(pack_rows)
@@ -130,34 +201,33 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }
     if (!job->symmetric) {
-        const int64_t row_blocks = rbf_ceiling_division(n, job->rows_per_block);
+        const int64_t row_blocks =
+            rbf_ceiling_division(job->row_panels, job->row_panels_per_block);
         const int64_t tasks = row_blocks * rbf_ceiling_division(job->panels, job->panels_per_block);
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < tasks; ++task) {
-            const int64_t row = task % row_blocks * job->rows_per_block;
+            const int64_t row = task % row_blocks * job->row_panels_per_block;
             const int64_t first = task / row_blocks * job->panels_per_block;
             RBF_NAME(forward_block)
-            (job, row, rbf_minimum(n, row + job->rows_per_block), first,
-             rbf_minimum(job->panels, first + job->panels_per_block), rows_packed);
+            (job, row, rbf_minimum(job->row_panels, row + job->row_panels_per_block), first,
+             rbf_minimum(job->panels, first + job->panels_per_block), stage);
         }
     } else {
-        /* Square blocks on and above the diagonal; those above are copied below it. */
-        const int64_t size = RBF_NAME(MIRROR_BLOCK);
+        const int64_t side = RBF_NAME(SQUARE), size = side * RBF_NAME(SQUARES_PER_BLOCK);
         const int64_t blocks = rbf_ceiling_division(n, size);
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < blocks * blocks; ++task) {
-            const int64_t row = task / blocks * size, column = task % blocks * size;
-            const int64_t row_end = rbf_minimum(n, row + size);
-            const int64_t column_end = rbf_minimum(n, column + size);
-            if (column < row)
-                continue;
-            RBF_NAME(forward_block)
-            (job, row, row_end, column / COLUMNS, rbf_ceiling_division(column_end, COLUMNS),
-             rows_packed);
-            if (column > row)
-                RBF_NAME(mirror_block)(job->output, n, row, row_end, column, column_end);
+            const int64_t first_row = task / blocks * size, first_column = task % blocks * size;
+            const int64_t last_row = rbf_minimum(n, first_row + size);
+            const int64_t last_column = rbf_minimum(n, first_column + size);
+            int64_t row, column;
+            for (row = first_row; row < last_row; row += side)
+                for (column = rbf_maximum(row, first_column); column < last_column; column += side)
+                    RBF_NAME(forward_square)(job, row, column, stage);
         }
     }
+    if (job->streaming)
+        rbf_stream_end();
 }
 
 /* output (n, m) in C order. With `symmetric`, y is x, and gamma and amplitude are scalars. Returns
@@ -178,21 +248,24 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.amplitude = amplitude;
     job.output = (REAL *)output;
-    /* A mirrored copy costs more than computing where there is little to compute. The bits are the
-     * same: (x[i] - x[j])^2 and (x[j] - x[i])^2 are, and are added in the same order. */
-    job.symmetric = symmetric && depth * (int64_t)sizeof(REAL) >= RBF_NAME(MIRROR_DEPTH_BYTES);
+    job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
+    job.streaming = rbf_streaming_pays((double)x.rows * (double)y.rows * sizeof(REAL));
+    job.row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_maximum(
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
-    job.rows_per_block = RBF_TILE_ROWS * rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-    job.packed_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
+    job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
+    job.stage_size = job.symmetric   ? RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
+                     : job.streaming ? RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS
+                                     : 0;
     for (pass = 0; pass < 2; ++pass) {
+        job.packed_x =
+            (REAL *)rbf_take(&space, job.row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
         job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
         job.coefficients =
             (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
-        job.packed_rows =
-            (REAL *)rbf_take(&space, job.packed_rows_size, (size_t)threads * sizeof(REAL));
+        job.stage = (REAL *)rbf_take(&space, job.stage_size, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }

@@ -6,23 +6,27 @@
  * precision by instantiate.h.
  */
 
-/* rows [first, first + width) of the matrix to packed[depth][width]. */
+/* Rows [first, first + width) of the matrix to packed[depth][width], a few columns at a time, so
+ * that what is written stays in the first-level cache until its lines are full. */
 RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, int64_t first,
                                     int width) {
-    const int64_t depth = from.columns;
-    int64_t k;
+    const int64_t depth = from.columns, strip = 16;
+    int64_t k0, k;
     int r;
-    for (r = 0; r < width; ++r) {
-        const int64_t row = rbf_minimum(first + r, from.rows - 1);
-        const char *source = from.data + row * from.row_stride;
-        REAL *target = packed + r;
-        if (from.column_stride == (int64_t)sizeof(REAL)) {
-            const REAL *values = (const REAL *)source;
-            for (k = 0; k < depth; ++k)
-                target[k * width] = values[k];
-        } else {
-            for (k = 0; k < depth; ++k)
-                target[k * width] = *(const REAL *)(source + k * from.column_stride);
+    for (k0 = 0; k0 < depth; k0 += strip) {
+        const int64_t end = rbf_minimum(depth, k0 + strip);
+        for (r = 0; r < width; ++r) {
+            const int64_t row = rbf_minimum(first + r, from.rows - 1);
+            const char *source = from.data + row * from.row_stride;
+            REAL *target = packed + r;
+            if (from.column_stride == (int64_t)sizeof(REAL)) {
+                const REAL *values = (const REAL *)source;
+                for (k = k0; k < end; ++k)
+                    target[k * width] = values[k];
+            } else {
+                for (k = k0; k < end; ++k)
+                    target[k * width] = *(const REAL *)(source + k * from.column_stride);
+            }
         }
     }
 }
@@ -51,8 +55,14 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
 RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                        const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    const REAL *row[RBF_TILE_VECTORS];
     int64_t k;
     int r, v;
+    RBF_UNROLL
+    for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+        row[v] = rows;
+        RBF_OWN_BROADCAST(row[v]);
+    }
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
@@ -68,7 +78,7 @@ RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT r
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
             for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const VECTOR difference = column[v] - rows[k * RBF_TILE_ROWS + r];
+                const VECTOR difference = column[v] - row[v][k * RBF_TILE_ROWS + r];
                 tile[r][v] += difference * difference;
             }
         }

@@ -29,6 +29,23 @@
 #endif
 #define RBF_TILE_VECTORS 2
 
+/* What of the second-level cache panels may fill: half of the least one of such processors. */
+#if defined(__AVX512F__)
+#define RBF_PANEL_CACHE_BYTES (1 << 19)
+#else
+#define RBF_PANEL_CACHE_BYTES (1 << 18)
+#endif
+
+/* Makes the compiler believe that the pointer's value is its own, so that numbers read through it
+ * become broadcast operands of the instructions that use them, instead of one register for several
+ * instructions: with AVX-512 a broadcast operand is free, on Zen 4 an instruction that only loads
+ * costs as much as a subtraction. Elsewhere there are no such operands. */
+#if defined(__AVX512F__)
+#define RBF_OWN_BROADCAST(pointer) __asm__("" : "+r"(pointer))
+#else
+#define RBF_OWN_BROADCAST(pointer) ((void)0)
+#endif
+
 /* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can.
  */
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
@@ -38,7 +55,7 @@
 #endif
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
-#define RBF_SUM_CHUNK 16
+#define RBF_SUM_CHUNK 32
 #define RBF_SUM_RUN 128
 
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
@@ -78,6 +95,52 @@ RBF_INLINE int64_t rbf_minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 
 RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+/* Whether an output of so many bytes is better written past the caches, which it would not fit. */
+#define RBF_STREAM_BYTES 24e6
+RBF_INLINE int rbf_streaming_pays(double bytes) { return bytes >= RBF_STREAM_BYTES; }
+
+#if defined(__SSE2__)
+typedef float rbf_line_part
+    __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias)); /* at any address */
+
+/* One vector past the caches, to an address that is a multiple of its size. */
+RBF_INLINE void rbf_stream_part(void *to, const void *from) {
+    const rbf_line_part value = *(const rbf_line_part *)from;
+#if defined(__clang__)
+    __builtin_nontemporal_store(value, (rbf_line_part *)to);
+#elif defined(__AVX512F__)
+    __builtin_ia32_movntps512((float *)to, value);
+#elif defined(__AVX__)
+    __builtin_ia32_movntps256((float *)to, value);
+#else
+    __builtin_ia32_movntps((float *)to, value);
+#endif
+}
+#endif
+
+/* Copies bytes, whole cache lines of the target past the caches where the target has that. */
+RBF_FUNCTION void rbf_stream(char *to, const char *from, int64_t bytes) {
+    int64_t i = 0;
+#if defined(__SSE2__)
+    int64_t v;
+    i = rbf_minimum(bytes, -(int64_t)(uintptr_t)to & (RBF_ALIGNMENT - 1));
+    memcpy(to, from, (size_t)i);
+    for (; i + RBF_ALIGNMENT <= bytes; i += RBF_ALIGNMENT) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_ALIGNMENT; v += RBF_VECTOR_BYTES)
+            rbf_stream_part(to + i + v, from + i + v);
+    }
+#endif
+    memcpy(to + i, from + i, (size_t)(bytes - i));
+}
+
+/* After the last one: other threads see what was streamed. */
+RBF_INLINE void rbf_stream_end(void) {
+#if defined(__SSE2__)
+    __builtin_ia32_sfence();
+#endif
+}
 
 /* One allocation that is cut into aligned pieces: first pass measures, second pass hands out. */
 typedef struct {

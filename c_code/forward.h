@@ -13,8 +13,8 @@
  */
 enum {
     RBF_NAME(PANEL_CACHE_BYTES) = RBF_PANEL_CACHE_BYTES,
-    RBF_NAME(STAGE_PANELS) = 16,     /* panels gathered before they are streamed */
-    RBF_NAME(SQUARE_PANELS) = 2,     /* of a square */
+    RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
+    RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
     RBF_NAME(SQUARES_PER_BLOCK) = 4, /* a task of the symmetric form is so many squares squared */
     RBF_NAME(SYMMETRIC_DEPTH) = 4    /* below it a mirrored entry costs as much as a computed one */
@@ -201,8 +201,7 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }
     if (!job->symmetric) {
-        const int64_t row_blocks =
-            rbf_ceiling_division(job->row_panels, job->row_panels_per_block);
+        const int64_t row_blocks = rbf_ceiling_division(job->row_panels, job->row_panels_per_block);
         const int64_t tasks = row_blocks * rbf_ceiling_division(job->panels, job->panels_per_block);
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < tasks; ++task) {

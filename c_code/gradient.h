@@ -4,21 +4,28 @@
  * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
  * logsum.h it is the same with exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a row.
  *
- * Nothing of size n * m is kept: D and E = exp(-gamma D) are computed again tile by tile, then with
- * the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j] E[i, j] (of RBF_TILE_ROWS rows and one
- * column block) the differences y[j] - x[i] are summed into both gradients in one pass.
+ * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
+ * are computed again, tile by tile, and the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j]
+ * E[i, j] stored. Then, for two columns k of x and y at a time, one sweep over the column block
+ * adds w * (y[j, k] - x[i, k]) to sums of dx that stay in registers and takes it from those of dy.
  *
- * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task owns
- * its rows of dx, and has its own partial sums of dy, dgamma and damplitude, which are added in the
- * order of the groups behind a barrier. Groups, blocks and waves depend on the shapes alone: the
- * bits are the same for any number of threads. Symmetric: only entries above the diagonal are
- * computed, with G + G^T. Included once a precision by instantiate.h.
+ * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task has
+ * its own partial sums of dy, dgamma and damplitude, which are added in the order of the groups
+ * behind a barrier; sums of dx are kept for each block of a wave, and added in that order at the
+ * end. Groups, blocks and waves depend on the shapes alone: the bits are the same for any number of
+ * threads. Symmetric: only entries above the diagonal are computed, with G + G^T. Included once a
+ * precision by instantiate.h.
  */
 enum {
-    RBF_NAME(GRADIENT_DEPTH_BLOCK) = 32,    /* lanes of dx of so many columns stay in L1 */
-    RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048, /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_GROUPS) = 32,         /* row groups at most */
-    RBF_NAME(GRADIENT_TASKS) = 32           /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048,   /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 20, /* the panels of a column block */
+    RBF_NAME(GRADIENT_GROUPS) = 32,           /* row groups at most */
+    RBF_NAME(GRADIENT_FEWEST_ROWS) = 32,      /* of a group: this or the depth, */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* if that is less than this */
+    RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_DEPTH) =
+        64, /* columns of x and y taken at a time; from there on row panels */
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8 /* are, too, so that panels need be read less often */
 };
 
 typedef struct {
@@ -30,30 +37,31 @@ typedef struct {
     REAL *dweights;                      /* (m, p) */
     int symmetric;
     int64_t panels, panels_per_block, blocks_per_wave;
-    int64_t groups, rows_per_group;
-    REAL *packed_y;                        /* [panels][depth][COLUMNS] */
-    RBF_NAME(coefficients) * coefficients; /* [panels] */
+    int64_t row_panels, row_panels_per_group, groups, row_panels_at_once;
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS] */
+    REAL *packed_y; /* [panels][panel_stride], of it [depth][COLUMNS] */
+    int64_t panel_stride;
+    RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
     REAL *thread_space;                    /* [threads]: see gradient_scratch */
     int64_t thread_space_size;
     REAL *packed_weights;   /* [panels][p][COLUMNS] */
     REAL *offsets;          /* [panels][COLUMNS] */
-    REAL *dy_partial;       /* [blocks_per_wave][groups][panels_per_block][depth][COLUMNS] */
+    REAL *dx_sums;          /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS] */
+    REAL *dy_partial;       /* [blocks_per_wave][groups][panels_per_block][panel_stride] */
     REAL *dweights_partial; /* [blocks_per_wave][groups][panels_per_block][p][COLUMNS] */
     REAL *column_partial;   /* [blocks_per_wave][groups][panels_per_block][2][COLUMNS] */
-    REAL *dx_partial;       /* [blocks_per_wave][n][depth] when a wave has several blocks */
 } RBF_NAME(gradient_job);
 
 /* The pieces of a thread's own memory. */
 typedef struct {
-    REAL *rows;    /* [depth][RBF_TILE_ROWS] */
-    REAL *weights; /* [panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    REAL *lanes;   /* [GRADIENT_DEPTH_BLOCK][RBF_TILE_ROWS][LANES] */
-    REAL *g_rows;  /* [p][RBF_TILE_ROWS], of H */
+    REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H */
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
 typedef struct {
-    REAL *dx, *dy, *dweights, *column_sums;
+    REAL *dx; /* as dx_sums, of one block */
+    REAL *dy, *dweights, *column_sums;
 } RBF_NAME(gradient_sums);
 
 /* G of one tile into tile[][COLUMNS], zero where it does not count: outside of the matrix and,
@@ -146,22 +154,24 @@ RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][C
     }
 }
 
-/* Weights of one tile, and its share of -dgamma and damplitude added to column_sums[2][COLUMNS],
- * of dweights to dweights[p][COLUMNS]. */
-RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                      int64_t row, int64_t rows, RBF_NAME(gradient_scratch) scratch,
-                                      REAL *weights, REAL *column_sums, REAL *dweights,
-                                      const int log_sum) {
-    const REAL *rows_packed = scratch.rows;
+/* Weights of one tile, its share of -dgamma / amplitude and of damplitude added to
+ * column_sums[2][COLUMNS], of dweights to dweights[p][COLUMNS]. */
+RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+                                      int64_t panel, const REAL *g_rows, REAL *weights,
+                                      REAL *column_sums, REAL *dweights, const int log_sum) {
     const int64_t depth = job->x.columns;
-    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
+    const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
+    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - column);
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
      */
     const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->panels : c;
-    REAL g[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    REAL gathered[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL log_sums[RBF_TILE_ROWS];
+    const char *g = (const char *)gathered;
+    int64_t g_stride = COLUMNS * (int64_t)sizeof(REAL);
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     const int special = !log_sum && __builtin_expect(c->special, 0);
     int r, v, i, j;
@@ -171,14 +181,21 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             const REAL value = *(const REAL *)(job->g.data + from * job->g.row_stride);
             log_sums[i] = RBF_NAME(entry)(job->log_sums, from);
             for (j = 0; j < COLUMNS; ++j)
-                g[i][j] = value;
+                gathered[i][j] = value;
         }
-    } else if (job->weights.data)
+    } else if (job->weights.data) {
         RBF_NAME(multiply_gradient)
-    (job->weights.columns, scratch.g_rows,
-     job->packed_weights + panel * job->weights.columns * COLUMNS, g);
-    else RBF_NAME(gather_gradient)(job, row, panel * COLUMNS, rows, columns, g);
-    RBF_NAME(distance_tile)(depth, rows_packed, job->packed_y + panel * depth * COLUMNS, tile);
+        (job->weights.columns, g_rows, job->packed_weights + panel * job->weights.columns * COLUMNS,
+         gathered);
+    } else if (!job->symmetric && rows == RBF_TILE_ROWS && columns == COLUMNS &&
+               job->g.column_stride == (int64_t)sizeof(REAL)) {
+        g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
+        g_stride = job->g.row_stride;
+    } else {
+        RBF_NAME(gather_gradient)(job, row, column, rows, columns, gathered);
+    }
+    RBF_NAME(distance_tile)
+    (depth, job->packed_x + row * depth, job->packed_y + panel * job->panel_stride, tile);
     if (special) {
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
@@ -192,8 +209,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         const VECTOR limit = RBF_NAME(load)(exponent->limit + v * LANES);
         const VECTOR shift = RBF_NAME(load)(exponent->shift + v * LANES);
         const VECTOR unit = RBF_NAME(load)(exponent->unit + v * LANES);
-        const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
-        const VECTOR twice_gamma = RBF_NAME(load)(c->gamma + v * LANES) * 2;
+        const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
+        const VECTOR scale = gamma * 2 * RBF_NAME(load)(c->amplitude + v * LANES);
         VECTOR gamma_sum = RBF_NAME(load)(column_sums + v * LANES);
         VECTOR amplitude_sum = RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
         RBF_UNROLL
@@ -201,8 +218,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             const VECTOR distance = tile[r][v];
             VECTOR weight;
             if (log_sum) {
-                const VECTOR offset = RBF_NAME(load)(job->offsets + panel * COLUMNS + v * LANES);
-                const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
+                const VECTOR offset = RBF_NAME(load)(job->offsets + column + v * LANES);
                 weight = log_sums[r] - offset + gamma * distance;
                 weight = RBF_NAME(exponential)(weight, rate, rate_low, limit, shift) * unit;
             } else {
@@ -212,12 +228,11 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                 weight = RBF_NAME(load)(&e[r][v * LANES]);
             if (dweights)
                 RBF_NAME(store)(&e[r][v * LANES], r < rows ? weight : (VECTOR){0});
-            weight *= RBF_NAME(load)(&g[r][v * LANES]);
+            weight *= RBF_NAME(load_unaligned)((const REAL *)(g + r * g_stride) + v * LANES);
             if (r < rows) {
                 amplitude_sum += weight;
-                weight *= amplitude;
                 gamma_sum += weight * distance;
-                weight *= twice_gamma;
+                weight *= scale;
             } else {
                 weight = (VECTOR){0};
             }
@@ -227,134 +242,163 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_NAME(store)(column_sums + COLUMNS + v * LANES, amplitude_sum);
     }
     if (dweights)
-        RBF_NAME(multiply_transposed)(job->weights.columns, e, scratch.g_rows, dweights);
+        RBF_NAME(multiply_transposed)(job->weights.columns, e, g_rows, dweights);
     /* Lanes that do not count hold 0 * E, which is NaN where E is not finite. */
     if (columns < COLUMNS)
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = (int)columns; j < COLUMNS; ++j)
                 weights[i * COLUMNS + j] = 0;
-    if (job->symmetric && row + RBF_TILE_ROWS > panel * COLUMNS)
+    if (job->symmetric && row + RBF_TILE_ROWS > column)
         for (i = 0; i < RBF_TILE_ROWS; ++i)
-            for (j = 0; j < COLUMNS && panel * COLUMNS + j <= row + i; ++j)
+            for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
                 weights[i * COLUMNS + j] = 0;
 }
 
-/* sum_j w (y - x) into lanes (still to be summed over), sum_i w (x - y) into dy, for a range of
- * columns of x and y. The two flags are constants where this is inlined. */
-RBF_INLINE void RBF_NAME(difference_tile)(int64_t depth, const REAL *RBF_RESTRICT weights,
+enum { RBF_NAME(DX_SUMS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES };
+
+/* For some panels and `width` (1 or 2) columns k of x and y: sum_j w (y - x) added to
+ * dx[width][RBF_TILE_ROWS], sum_i w (y - x) taken from dy[width][COLUMNS] of each panel. width and
+ * the flags are constants where this is inlined. */
+RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
+                                          const REAL *RBF_RESTRICT weights,
                                           const REAL *RBF_RESTRICT rows,
-                                          const REAL *RBF_RESTRICT columns,
-                                          REAL *RBF_RESTRICT lanes, REAL *RBF_RESTRICT dy,
-                                          const int want_dx, const int want_dy) {
-    VECTOR weight[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int64_t k;
-    int r, v;
+                                          const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT dx,
+                                          REAL *RBF_RESTRICT dy, const int width, const int want_dx,
+                                          const int want_dy) {
+    /* As many sums as fill vectors: those behind the last one stay zero. */
+    VECTOR sums[2 * RBF_NAME(DX_SUMS)];
+    int64_t panel, i;
+    int q, r, v;
     RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            weight[r][v] = RBF_NAME(load)(weights + r * COLUMNS + v * LANES);
-    }
-    for (k = 0; k < depth; ++k) {
-        VECTOR column[RBF_TILE_VECTORS], column_sum[RBF_TILE_VECTORS];
+    for (i = 0; i < 2 * RBF_NAME(DX_SUMS); ++i)
+        sums[i] = (VECTOR){0};
+    for (panel = 0; panel < panels; ++panel) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            column[v] = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
-            if (want_dy)
-                column_sum[v] = RBF_NAME(load)(dy + k * COLUMNS + v * LANES);
-        }
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            REAL *lane = lanes + (k * RBF_TILE_ROWS + r) * LANES;
-            VECTOR sum = (VECTOR){0};
-            if (want_dx)
-                sum = RBF_NAME(load)(lane);
+            VECTOR weight[RBF_TILE_ROWS];
             RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const VECTOR difference = column[v] - rows[k * RBF_TILE_ROWS + r];
-                if (want_dx)
-                    sum += weight[r][v] * difference;
-                if (want_dy)
-                    column_sum[v] -= weight[r][v] * difference;
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                weight[r] = RBF_NAME(load)(weights + r * COLUMNS + v * LANES);
+                RBF_KEEP(weight[r]);
             }
-            if (want_dx)
-                RBF_NAME(store)(lane, sum);
+            RBF_OWN_BROADCAST(rows);
+            RBF_UNROLL
+            for (q = 0; q < width; ++q) {
+                const VECTOR column = RBF_NAME(load)(columns + q * COLUMNS + v * LANES);
+                VECTOR column_sum = {0};
+                if (want_dy)
+                    column_sum = RBF_NAME(load)(dy + q * COLUMNS + v * LANES);
+                RBF_UNROLL
+                for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                    const VECTOR difference = column - rows[q * RBF_TILE_ROWS + r];
+                    if (want_dx)
+                        sums[q * RBF_TILE_ROWS + r] += weight[r] * difference;
+                    if (want_dy)
+                        column_sum -= weight[r] * difference;
+                }
+                if (want_dy)
+                    RBF_NAME(store)(dy + q * COLUMNS + v * LANES, column_sum);
+            }
         }
+        weights += RBF_TILE_ROWS * COLUMNS;
+        columns += panel_stride;
+        if (want_dy)
+            dy += panel_stride;
+    }
+    if (want_dx) {
+        REAL total[2 * RBF_NAME(DX_SUMS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            if (want_dy)
-                RBF_NAME(store)(dy + k * COLUMNS + v * LANES, column_sum[v]);
+        for (i = 0; i < width * RBF_TILE_ROWS; i += LANES)
+            RBF_NAME(store)(total + i, RBF_NAME(sum_lanes)(sums + i));
+        for (i = 0; i < width * RBF_TILE_ROWS; ++i)
+            dx[i] += total[i];
     }
 }
 
-/* One row panel against one column block. */
-RBF_FUNCTION void RBF_NAME(gradient_rows)(const RBF_NAME(gradient_job) * job, int64_t row,
-                                          int64_t first_panel, int64_t last_panel,
-                                          RBF_NAME(gradient_scratch) scratch,
-                                          RBF_NAME(gradient_sums) sums) {
-    const int64_t depth = job->x.columns, panel_size = depth * COLUMNS;
-    const int64_t p = job->weights.columns;
-    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
-    int64_t panel, k0, k;
-    int r;
-    /* Symmetric: panels wholly on or below the diagonal hold nothing that counts. */
-    if (job->symmetric)
-        first_panel = rbf_maximum(first_panel, (row + 1) / COLUMNS);
-    RBF_NAME(pack_rows)(scratch.rows, job->x, row, RBF_TILE_ROWS);
+/* All columns k in a range, of one row panel and a column block. */
+RBF_INLINE void RBF_NAME(difference_range)(int64_t first, int64_t last, int64_t panels,
+                                           int64_t panel_stride, const REAL *weights,
+                                           const REAL *rows, const REAL *columns, REAL *dx,
+                                           REAL *dy, const int want_dx, const int want_dy) {
+    int64_t k;
+    for (k = first; k < last; k += 2) {
+        const REAL *x = rows + k * RBF_TILE_ROWS, *y = columns + k * COLUMNS;
+        REAL *to_x = want_dx ? dx + k * RBF_TILE_ROWS : NULL;
+        REAL *to_y = want_dy ? dy + k * COLUMNS : NULL;
+        if (k + 1 < last)
+            RBF_NAME(difference_sums)
+        (panels, panel_stride, weights, x, y, to_x, to_y, 2, want_dx, want_dy);
+        else RBF_NAME(difference_sums)(panels, panel_stride, weights, x, y, to_x, to_y, 1, want_dx,
+                                       want_dy);
+    }
+}
+
+/* Some row panels against one column block. */
+RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
+                                           int64_t first_row_panel, int64_t last_row_panel,
+                                           int64_t first_panel, int64_t last_panel,
+                                           RBF_NAME(gradient_scratch) scratch,
+                                           RBF_NAME(gradient_sums) sums) {
+    const int64_t depth = job->x.columns, p = job->weights.columns, stride = job->panel_stride;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    int64_t row_panel, panel, k;
     if (job->weights.data)
-        RBF_NAME(pack_rows)(scratch.g_rows, job->g, row, RBF_TILE_ROWS);
-    {
-        REAL *weights = scratch.weights;
-        for (panel = first_panel; panel < last_panel; ++panel) {
-            const int64_t in_block = panel % job->panels_per_block;
-            REAL *column_sums = sums.column_sums + in_block * 2 * COLUMNS;
-            REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
+        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel)
+            RBF_NAME(pack_rows)
+    (scratch.g_rows + (row_panel - first_row_panel) * p * RBF_TILE_ROWS, job->g,
+     row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    for (panel = first_panel; panel < last_panel; ++panel) {
+        const int64_t in_block = panel - first_panel;
+        REAL *column_sums = sums.column_sums + in_block * 2 * COLUMNS;
+        REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
+        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
+            const int64_t at_once = row_panel - first_row_panel;
+            REAL *weights = scratch.weights + at_once * row_weights + in_block * tile;
+            /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
+            if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1)
+                break;
             if (job->log_sums.data)
+                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL, 1);
+            else
                 RBF_NAME(weight_tile)
-            (job, panel, row, rows, scratch, weights, column_sums, NULL, 1);
-            else RBF_NAME(weight_tile)(job, panel, row, rows, scratch, weights, column_sums,
-                                       dweights, 0);
-            weights += RBF_TILE_ROWS * COLUMNS;
+            (job, row_panel, panel, scratch.g_rows + at_once * p * RBF_TILE_ROWS, weights,
+             column_sums, dweights, 0);
         }
     }
-    if (!sums.dx && !sums.dy)
-        return;
-    for (k0 = 0; k0 < depth; k0 += RBF_NAME(GRADIENT_DEPTH_BLOCK)) {
-        const int64_t width = rbf_minimum(RBF_NAME(GRADIENT_DEPTH_BLOCK), depth - k0);
-        const REAL *weights = scratch.weights;
-        const REAL *x = scratch.rows + k0 * RBF_TILE_ROWS;
-        if (sums.dx)
-            memset(scratch.lanes, 0, (size_t)(width * RBF_TILE_ROWS * LANES) * sizeof(REAL));
-        for (panel = first_panel; panel < last_panel; ++panel) {
-            const REAL *y = job->packed_y + panel * panel_size + k0 * COLUMNS;
-            REAL *dy = sums.dy ? sums.dy + panel % job->panels_per_block * panel_size + k0 * COLUMNS
-                               : NULL;
-            if (sums.dx && sums.dy)
-                RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 1, 1);
-            else if (sums.dx)
-                RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 1, 0);
-            else
-                RBF_NAME(difference_tile)(width, weights, x, y, scratch.lanes, dy, 0, 1);
-            weights += RBF_TILE_ROWS * COLUMNS;
+    for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
+        const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));
+        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
+            const int64_t from =
+                job->symmetric ? rbf_maximum(first_panel, (row_panel * RBF_TILE_ROWS + 1) / COLUMNS)
+                               : first_panel;
+            const int64_t panels = last_panel - from, skipped = from - first_panel;
+            const REAL *weights =
+                scratch.weights + skipped * tile + (row_panel - first_row_panel) * row_weights;
+            const REAL *x = job->packed_x + row_panel * RBF_TILE_ROWS * depth;
+            const REAL *y = job->packed_y + from * stride;
+            REAL *dx = sums.dx ? sums.dx + row_panel * RBF_TILE_ROWS * depth : NULL;
+            REAL *dy = sums.dy ? sums.dy + skipped * stride : NULL;
+            if (dx && dy)
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 1, 1);
+            else if (dx)
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 1, 0);
+            else if (dy)
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 0, 1);
         }
-        if (sums.dx)
-            for (r = 0; r < rows; ++r)
-                for (k = 0; k < width; ++k)
-                    sums.dx[(row + r) * depth + k0 + k] +=
-                        RBF_NAME(lane_sum)(scratch.lanes + (k * RBF_TILE_ROWS + r) * LANES);
     }
 }
 
-/* Partial sums [groups][panels_per_block][width][COLUMNS] of one panel, added over the groups in
- * their order (into the first), then to rows of target (m, width). */
+/* Partial sums [groups][panels_per_block][stride], of it [width][COLUMNS], of one panel, added over
+ * the groups in their order (into the first), then to rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                         REAL *partial, int64_t width, REAL *target) {
+                                         REAL *partial, int64_t stride, int64_t width,
+                                         REAL *target) {
     const int64_t size = width * COLUMNS, in_block = panel % job->panels_per_block;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
-    REAL *sum = partial + in_block * size;
+    REAL *sum = partial + in_block * stride;
     int64_t group, k, j;
     for (group = 1; group < job->groups; ++group) {
-        const REAL *more = partial + (group * job->panels_per_block + in_block) * size;
+        const REAL *more = partial + (group * job->panels_per_block + in_block) * stride;
         for (k = 0; k < size; ++k)
             sum[k] += more[k];
     }
@@ -366,7 +410,7 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 /* All partial sums of one panel, of the given block of the wave, into the results. */
 RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                            int64_t block) {
-    const int64_t depth = job->y.columns, p = job->weights.columns;
+    const int64_t p = job->weights.columns;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
     const int64_t slots = block * job->groups * job->panels_per_block;
     int64_t group, j;
@@ -375,18 +419,18 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
         const REAL *sums = job->column_partial + slot * 2 * COLUMNS;
         for (j = 0; j < columns; ++j) {
             if (job->dgamma)
-                job->dgamma[panel * COLUMNS + j] -= sums[j];
+                job->dgamma[panel * COLUMNS + j] -= job->coefficients[panel].amplitude[j] * sums[j];
             if (job->damplitude)
                 job->damplitude[panel * COLUMNS + j] += sums[COLUMNS + j];
         }
     }
     if (job->dy_partial)
         RBF_NAME(reduce_panel)
-    (job, panel, job->dy_partial + slots * depth * COLUMNS, depth,
+    (job, panel, job->dy_partial + slots * job->panel_stride, job->panel_stride, job->y.columns,
      job->symmetric ? job->dx : job->dy);
     if (job->dweights_partial)
         RBF_NAME(reduce_panel)
-    (job, panel, job->dweights_partial + slots * p * COLUMNS, p, job->dweights);
+    (job, panel, job->dweights_partial + slots * p * COLUMNS, p * COLUMNS, p, job->dweights);
 }
 
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
@@ -394,19 +438,23 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
     const int64_t blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     const int64_t p = job->weights.columns;
-    const int64_t dy_size = job->panels_per_block * depth * COLUMNS;
+    const int64_t dx_size = job->row_panels * depth * RBF_TILE_ROWS;
+    const int64_t dy_size = job->panels_per_block * job->panel_stride;
     const int64_t dweights_size = job->panels_per_block * p * COLUMNS;
     const int64_t sums_size = job->panels_per_block * 2 * COLUMNS;
     RBF_NAME(gradient_scratch) scratch;
     int64_t panel, wave, task;
-    scratch.rows = job->thread_space + rbf_thread_number() * job->thread_space_size;
-    scratch.weights = scratch.rows + rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
-    scratch.lanes = scratch.weights + job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
-    scratch.g_rows = scratch.lanes + RBF_NAME(GRADIENT_DEPTH_BLOCK) * RBF_TILE_ROWS * LANES;
+    scratch.weights = job->thread_space + rbf_thread_number() * job->thread_space_size;
+    scratch.g_rows =
+        scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    RBF_OMP(for schedule(static) nowait)
+    for (panel = 0; panel < job->row_panels; ++panel)
+        RBF_NAME(pack_rows)
+    (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
         RBF_NAME(pack_rows)
-        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+        (job->packed_y + panel * job->panel_stride, job->y, panel * COLUMNS, COLUMNS);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
         if (job->log_sums.data) {
@@ -434,15 +482,12 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             const int64_t first = (wave + block) * job->panels_per_block;
             const int64_t last = rbf_minimum(job->panels, first + job->panels_per_block);
             const int64_t slot = block * job->groups + group;
-            const int64_t end = rbf_minimum(n, (group + 1) * job->rows_per_group);
+            int64_t row_panel = group * job->row_panels_per_group;
+            int64_t end = rbf_minimum(job->row_panels, row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums;
-            int64_t row;
-            sums.dx = job->dx;
-            if (job->dx_partial) {
-                sums.dx = job->dx_partial + block * n * depth;
-                memset(sums.dx + group * job->rows_per_group * depth, 0,
-                       (size_t)((end - group * job->rows_per_group) * depth) * sizeof(REAL));
-            }
+            if (job->symmetric) /* the rows that the block's last column lies behind */
+                end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
+            sums.dx = job->dx_sums ? job->dx_sums + block * dx_size : NULL;
             sums.dy = job->dy_partial ? job->dy_partial + slot * dy_size : NULL;
             if (sums.dy)
                 memset(sums.dy, 0, (size_t)dy_size * sizeof(REAL));
@@ -452,25 +497,25 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
                 memset(sums.dweights, 0, (size_t)dweights_size * sizeof(REAL));
             sums.column_sums = job->column_partial + slot * sums_size;
             memset(sums.column_sums, 0, (size_t)sums_size * sizeof(REAL));
-            for (row = group * job->rows_per_group; row < end; row += RBF_TILE_ROWS) {
-                if (job->symmetric && row >= last * COLUMNS)
-                    break;
-                RBF_NAME(gradient_rows)(job, row, first, last, scratch, sums);
-            }
-        }
-        if (job->dx_partial) {
-            RBF_OMP(for schedule(static))
-            for (task = 0; task < n; ++task) {
-                int64_t block, k;
-                for (block = 0; block < wave_blocks; ++block)
-                    for (k = 0; k < depth; ++k)
-                        job->dx[task * depth + k] +=
-                            job->dx_partial[(block * n + task) * depth + k];
-            }
+            for (; row_panel < end; row_panel += job->row_panels_at_once)
+                RBF_NAME(gradient_block)
+            (job, row_panel, rbf_minimum(end, row_panel + job->row_panels_at_once), first, last,
+             scratch, sums);
         }
         RBF_OMP(for schedule(static))
         for (panel = wave_panels; panel < wave_end; ++panel)
             RBF_NAME(reduce_columns)(job, panel, (panel - wave_panels) / job->panels_per_block);
+    }
+    if (!job->dx)
+        return;
+    RBF_OMP(for schedule(static))
+    for (task = 0; task < n; ++task) {
+        const REAL *sums =
+            job->dx_sums + task / RBF_TILE_ROWS * depth * RBF_TILE_ROWS + task % RBF_TILE_ROWS;
+        int64_t block, k;
+        for (block = 0; block < job->blocks_per_wave; ++block, sums += dx_size)
+            for (k = 0; k < depth; ++k)
+                job->dx[task * depth + k] += sums[k * RBF_TILE_ROWS];
     }
 }
 
@@ -495,31 +540,39 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    int64_t blocks, widest;
+    int64_t blocks, widest, block_bytes, rows;
     int pass, c;
+    job->row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
     job->panels = rbf_ceiling_division(m, COLUMNS);
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
+    block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
     job->panels_per_block =
         rbf_minimum(RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
-                    RBF_NAME(PANEL_CACHE_BYTES) / (widest * COLUMNS * (int64_t)sizeof(REAL)));
+                    RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
+    /* An odd number of units, so that the same columns k of several panels lie in different sets of
+     * the first-level cache. */
+    job->panel_stride =
+        (rbf_ceiling_division(depth * COLUMNS * (int64_t)sizeof(REAL), RBF_SPREAD) | 1) *
+        (RBF_SPREAD / (int64_t)sizeof(REAL));
     blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
-    job->groups =
-        rbf_minimum(RBF_NAME(GRADIENT_GROUPS), rbf_ceiling_division(n, 4 * RBF_TILE_ROWS));
-    job->groups = rbf_maximum(1, job->groups);
-    job->rows_per_group =
-        rbf_ceiling_division(rbf_ceiling_division(n, job->groups), RBF_TILE_ROWS) * RBF_TILE_ROWS;
-    job->groups = n > 0 ? rbf_ceiling_division(n, job->rows_per_group) : 1;
+    job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
+    rows = rbf_maximum(RBF_NAME(GRADIENT_FEWEST_ROWS),
+                       rbf_minimum(RBF_NAME(GRADIENT_ENOUGH_ROWS), widest));
+    job->groups = rbf_maximum(1, rbf_minimum(RBF_NAME(GRADIENT_GROUPS), n / rows));
+    job->row_panels_per_group = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->groups));
+    job->groups = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
         rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
-    job->thread_space_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES +
-                             job->panels_per_block * RBF_TILE_ROWS * COLUMNS +
-                             RBF_NAME(GRADIENT_DEPTH_BLOCK) * RBF_TILE_ROWS * LANES +
-                             rbf_ceiling_division(p * RBF_TILE_ROWS, LANES) * LANES;
+    job->thread_space_size =
+        job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS;
+    job->thread_space_size = rbf_ceiling_division(job->thread_space_size, LANES) * LANES;
     for (pass = 0; pass < 2; ++pass) {
         const int64_t slots = job->blocks_per_wave * job->groups * job->panels_per_block;
-        const size_t panel_row = COLUMNS * sizeof(REAL);
-        job->packed_y = (REAL *)rbf_take(&space, job->panels * depth, panel_row);
+        const size_t panel_row = COLUMNS * sizeof(REAL),
+                     row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
+        job->packed_x = (REAL *)rbf_take(&space, job->row_panels * depth, row_panel_row);
+        job->packed_y = (REAL *)rbf_take(&space, job->panels * job->panel_stride, sizeof(REAL));
         job->packed_weights = (REAL *)rbf_take(&space, job->panels * p, panel_row);
         job->offsets = (REAL *)rbf_take(&space, job->panels, panel_row);
         job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels + 1,
@@ -527,11 +580,11 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         job->thread_space =
             (REAL *)rbf_take(&space, job->thread_space_size, (size_t)threads * sizeof(REAL));
         job->column_partial = (REAL *)rbf_take(&space, slots, 2 * panel_row);
-        job->dy_partial = (REAL *)rbf_take(&space, want_dy ? slots * depth : 0, panel_row);
+        job->dy_partial =
+            (REAL *)rbf_take(&space, want_dy ? slots * job->panel_stride : 0, sizeof(REAL));
         job->dweights_partial = (REAL *)rbf_take(&space, job->dweights ? slots * p : 0, panel_row);
-        job->dx_partial = (REAL *)rbf_take(
-            &space, job->dx && job->blocks_per_wave > 1 ? job->blocks_per_wave * n : 0,
-            (size_t)rbf_maximum(depth, 1) * sizeof(REAL));
+        job->dx_sums = (REAL *)rbf_take(
+            &space, job->dx ? job->blocks_per_wave * job->row_panels * depth : 0, row_panel_row);
         job->dgamma = (REAL *)rbf_take(&space, dgamma ? m : 0, sizeof(REAL));
         job->damplitude = (REAL *)rbf_take(&space, damplitude ? m : 0, sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
@@ -544,8 +597,12 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         job->dy_partial = NULL;
     if (!job->dweights)
         job->dweights_partial = NULL;
-    if (!job->dx || job->blocks_per_wave == 1)
-        job->dx_partial = NULL;
+    if (!job->dx)
+        job->dx_sums = NULL;
+    else
+        memset(job->dx_sums, 0,
+               (size_t)(job->blocks_per_wave * job->row_panels * depth) * RBF_TILE_ROWS *
+                   sizeof(REAL));
     if (!dgamma)
         job->dgamma = NULL;
     else

@@ -96,58 +96,92 @@ RBF_INLINE void RBF_NAME(add_tile)(VECTOR to[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
+/* The same, summed in chunks. */
+RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                       const REAL *RBF_RESTRICT columns,
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int64_t k;
+    RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
+    for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
+        VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        RBF_NAME(distance_sum)
+        (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
+         part);
+        RBF_NAME(add_tile)(tile, part);
+    }
+}
+
 /* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
  * in chunks, and those in runs, since the rounding error of one running sum grows with its terms.
  */
 RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                         const REAL *RBF_RESTRICT columns,
                                         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    int64_t first, k;
-    RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
-    for (first = RBF_SUM_CHUNK; first < depth; first += RBF_SUM_RUN) {
-        const int64_t last = rbf_minimum(depth, first + RBF_SUM_RUN);
+    int64_t k;
+    RBF_NAME(distance_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile);
+    for (k = RBF_SUM_RUN; k < depth; k += RBF_SUM_RUN) {
         VECTOR run[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        memset(run, 0, sizeof run);
-        for (k = first; k < last; k += RBF_SUM_CHUNK) {
-            VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-            RBF_NAME(distance_sum)
-            (rbf_minimum(RBF_SUM_CHUNK, last - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-             part);
-            RBF_NAME(add_tile)(run, part);
-        }
+        RBF_NAME(distance_run)
+        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS, run);
         RBF_NAME(add_tile)(tile, run);
     }
+}
+
+/* The lanes of a and b with blocks of `size` lanes exchanged: of each pair of blocks the first of a
+ * and the first of b, or the second of each. size is a constant where this is inlined. */
+RBF_INLINE VECTOR RBF_NAME(exchange)(VECTOR a, VECTOR b, const int size, const int second) {
+    INTEGER_VECTOR from = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k)
+        from[k] = k & size ? LANES + k - (second ? 0 : size) : k + (second ? size : 0);
+#if defined(__GNUC__) && !defined(__clang__)
+    return __builtin_shuffle(a, b, from);
+#else
+    {
+        VECTOR exchanged = {0};
+        RBF_UNROLL
+        for (k = 0; k < LANES; ++k)
+            exchanged[k] = from[k] < LANES ? a[from[k]] : b[from[k] - LANES];
+        return exchanged;
+    }
+#endif
 }
 
 /* Transposes a square of LANES vectors in registers: pairs of blocks of 1, 2, 4, ... lanes change
  * places. */
 RBF_INLINE void RBF_NAME(transpose)(VECTOR square[LANES]) {
-#if defined(__GNUC__) && !defined(__clang__)
-    int size, i, k;
+    int stage, i;
     RBF_UNROLL
-    for (size = 1; size < LANES; size *= 2) {
-        INTEGER_VECTOR upper = {0}, lower = {0};
-        RBF_UNROLL
-        for (k = 0; k < LANES; ++k) {
-            upper[k] = k & size ? LANES + k - size : k;
-            lower[k] = k & size ? LANES + k : k + size;
-        }
+    for (stage = 0; stage < 4; ++stage) {
+        const int size = 1 << stage;
         RBF_UNROLL
         for (i = 0; i < LANES; ++i) {
-            if (!(i & size)) {
+            if (size < LANES && !(i & size)) {
                 const VECTOR a = square[i], b = square[i + size];
-                square[i] = __builtin_shuffle(a, b, upper);
-                square[i + size] = __builtin_shuffle(a, b, lower);
+                square[i] = RBF_NAME(exchange)(a, b, size, 0);
+                square[i + size] = RBF_NAME(exchange)(a, b, size, 1);
             }
         }
     }
-#else
-    int i, k;
+}
+
+/* Lane i of the result is the sum of the lanes of square[i], always in the same order: vectors are
+ * added two by two, half of the lanes of each exchanged before, as in transpose. */
+RBF_INLINE VECTOR RBF_NAME(sum_lanes)(const VECTOR *square) {
+    VECTOR sums[RBF_NAME(LANES)];
+    int stage, i;
+    RBF_UNROLL
     for (i = 0; i < LANES; ++i)
-        for (k = 0; k < i; ++k) {
-            const REAL value = square[i][k];
-            square[i][k] = square[k][i];
-            square[k][i] = value;
-        }
-#endif
+        sums[i] = square[i];
+    RBF_UNROLL
+    for (stage = 0; stage < 4; ++stage) {
+        const int size = 1 << stage;
+        RBF_UNROLL
+        for (i = 0; i < LANES; ++i)
+            if (size < LANES && i % (2 * size) == 0)
+                sums[i] = RBF_NAME(exchange)(sums[i], sums[i + size], size, 0) +
+                          RBF_NAME(exchange)(sums[i], sums[i + size], size, 1);
+    }
+    return sums[0];
 }

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool.h"
+
 /* Bytes of a vector, rows and vectors of a register tile. The tile needs ROWS * VECTORS
  * accumulators and a few more registers: 32 exist with AVX-512 and on AArch64, 16 elsewhere. */
 #if defined(__AVX512F__)
@@ -36,6 +38,9 @@
 #define RBF_PANEL_CACHE_BYTES (1 << 18)
 #endif
 
+/* Panels that are read side by side begin at odd multiples of so many bytes. */
+#define RBF_SPREAD 256
+
 /* Makes the compiler believe that the pointer's value is its own, so that numbers read through it
  * become broadcast operands of the instructions that use them, instead of one register for several
  * instructions: with AVX-512 a broadcast operand is free, on Zen 4 an instruction that only loads
@@ -44,6 +49,13 @@
 #define RBF_OWN_BROADCAST(pointer) __asm__("" : "+r"(pointer))
 #else
 #define RBF_OWN_BROADCAST(pointer) ((void)0)
+#endif
+
+/* Keeps a vector that several instructions use in a register: one load, not one for each. */
+#if defined(__AVX512F__)
+#define RBF_KEEP(vector) __asm__("" : "+v"(vector))
+#else
+#define RBF_KEEP(vector) ((void)0)
 #endif
 
 /* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can.
@@ -55,7 +67,7 @@
 #endif
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
-#define RBF_SUM_CHUNK 32
+#define RBF_SUM_CHUNK 16
 #define RBF_SUM_RUN 128
 
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
@@ -170,6 +182,7 @@ RBF_INLINE void *rbf_take(rbf_workspace *space, int64_t count, size_t size) {
 
 typedef struct {
     void *heap;
+    size_t heap_bytes;
     __attribute__((aligned(RBF_ALIGNMENT))) char stack[RBF_STACK_BYTES];
 } rbf_storage;
 
@@ -177,21 +190,29 @@ typedef struct {
 RBF_FUNCTION int rbf_acquire(rbf_workspace *space, rbf_storage *storage) {
     const size_t bytes = space->used;
     storage->heap = NULL;
+    storage->heap_bytes = bytes;
     if (space->overflow)
         return RBF_NO_MEMORY;
     if (bytes <= RBF_STACK_BYTES) {
         space->base = storage->stack;
     } else {
-        if (posix_memalign(&storage->heap, RBF_ALIGNMENT, bytes) != 0) {
+        if (bytes >= RBF_POOL_FROM)
+            storage->heap = rbf_pool_take(bytes);
+        else if (posix_memalign(&storage->heap, RBF_ALIGNMENT, bytes) != 0)
             storage->heap = NULL;
+        if (storage->heap == NULL)
             return RBF_NO_MEMORY;
-        }
         space->base = (char *)storage->heap;
     }
     space->used = 0;
     return RBF_OK;
 }
 
-RBF_INLINE void rbf_release(rbf_storage *storage) { free(storage->heap); }
+RBF_INLINE void rbf_release(rbf_storage *storage) {
+    if (storage->heap != NULL && storage->heap_bytes >= RBF_POOL_FROM)
+        rbf_pool_give(storage->heap, storage->heap_bytes);
+    else
+        free(storage->heap);
+}
 
 #endif

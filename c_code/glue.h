@@ -84,6 +84,77 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
     return 0;
 }
 
+/* NumPy's allocator for outputs: large ones come from the pool, behind a line that holds the size.
+ */
+#if defined(NPY_1_22_API_VERSION) && NPY_FEATURE_VERSION >= NPY_1_22_API_VERSION
+#define RBF_HAVE_HANDLER 1
+
+RBF_FUNCTION void *rbf_output_malloc(void *context, size_t bytes) {
+    char *block;
+    (void)context;
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    block = (char *)(bytes >= RBF_POOL_FROM ? rbf_pool_take(bytes + RBF_ALIGNMENT)
+                                            : malloc(bytes + RBF_ALIGNMENT));
+    if (block == NULL)
+        return NULL;
+    memcpy(block, &bytes, sizeof bytes);
+    return block + RBF_ALIGNMENT;
+}
+
+RBF_FUNCTION void rbf_output_free(void *context, void *data, size_t unused) {
+    char *block = (char *)data - RBF_ALIGNMENT;
+    size_t bytes;
+    (void)context;
+    (void)unused;
+    if (data == NULL)
+        return;
+    memcpy(&bytes, block, sizeof bytes);
+    if (bytes >= RBF_POOL_FROM)
+        rbf_pool_give(block, bytes + RBF_ALIGNMENT);
+    else
+        free(block);
+}
+
+RBF_FUNCTION void *rbf_output_calloc(void *context, size_t count, size_t size) {
+    void *data;
+    if (size != 0 && count > SIZE_MAX / size)
+        return NULL;
+    data = rbf_output_malloc(context, count * size);
+    return data ? memset(data, 0, count * size) : NULL;
+}
+
+RBF_FUNCTION void *rbf_output_realloc(void *context, void *data, size_t bytes) {
+    void *larger = rbf_output_malloc(context, bytes);
+    if (larger != NULL && data != NULL) {
+        size_t old;
+        memcpy(&old, (char *)data - RBF_ALIGNMENT, sizeof old);
+        memcpy(larger, data, old < bytes ? old : bytes);
+        rbf_output_free(context, data, old);
+    }
+    return larger;
+}
+
+/* PyArray_EMPTY with that allocator. */
+RBF_FUNCTION PyObject *rbf_empty_from_pool(int ndim, npy_intp *shape, int type) {
+    static PyDataMem_Handler handler = {
+        "rbf_op",
+        1,
+        {NULL, rbf_output_malloc, rbf_output_calloc, rbf_output_realloc, rbf_output_free}};
+    static PyObject *capsule = NULL;
+    PyObject *before, *array;
+    if (capsule == NULL && (capsule = PyCapsule_New(&handler, "mem_handler", NULL)) == NULL)
+        return NULL;
+    before = PyDataMem_SetHandler(capsule);
+    if (before == NULL)
+        return NULL;
+    array = PyArray_EMPTY(ndim, shape, type, 0);
+    Py_XDECREF(PyDataMem_SetHandler(before));
+    Py_DECREF(before);
+    return array;
+}
+#endif
+
 /* A C-contiguous array of that shape in *output: the one that is there if it fits, or a new one.
  * Theano may hand back any array of the right type, of any shape and strides. */
 RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *shape, int type) {
@@ -93,7 +164,12 @@ RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *
         PyArray_ISBEHAVED(old))
         return 0;
     Py_XDECREF(old);
-    *output = (PyArrayObject *)PyArray_EMPTY(ndim, shape, type, 0);
+#ifdef RBF_HAVE_HANDLER
+    if ((double)PyArray_MultiplyList(shape, ndim) >= (double)RBF_POOL_FROM / 8)
+        *output = (PyArrayObject *)rbf_empty_from_pool(ndim, shape, type);
+    else
+#endif
+        *output = (PyArrayObject *)PyArray_EMPTY(ndim, shape, type, 0);
     return *output == NULL ? -1 : 0;
 }
 

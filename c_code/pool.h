@@ -46,7 +46,7 @@ static inline int rbf_pool_lock(void) {
         return 0;
     if (!rbf_pool.ready) {
         const char *limit = getenv("RBF_OP_POOL_BYTES");
-        rbf_pool.limit = limit ? (size_t)strtoull(limit, NULL, 10) : RBF_POOL_BYTES;
+        rbf_pool.limit = limit && *limit ? (size_t)strtoull(limit, NULL, 10) : RBF_POOL_BYTES;
         rbf_pool.ready = 1;
     }
     return 1;

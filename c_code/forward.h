@@ -5,9 +5,9 @@
  * block pass over it. Every entry is computed by one tile in one order, so the bits do not depend
  * on the number of threads.
  *
- * A K larger than the caches is gathered in pieces of some rows that fit the first-level cache and
- * streamed from there, past the caches. Symmetric: squares on and above the diagonal are computed,
- * each written as it is and, transposed in place, below the diagonal: (x[i] - x[j])^2 has the bits
+ * A K larger than the caches is streamed past them, where its rows are not aligned by way of a
+ * stage of some rows in the first-level cache. Symmetric: squares on and above the diagonal are
+ * computed, each written as it is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits
  * of (x[j] - x[i])^2, so K is what the full computation gives. Included once a precision by
  * instantiate.h.
  */
@@ -24,7 +24,8 @@ typedef struct {
     rbf_matrix x, y;
     rbf_vector gamma, amplitude;
     REAL *output; /* (n, m), C order */
-    int symmetric, streaming;
+    int symmetric;
+    int streaming, direct; /* past the caches; from registers, without a stage */
     int64_t panels, panels_per_block, row_panels, row_panels_per_block;
     REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
     REAL *packed_y;                        /* [panels][depth][COLUMNS] */
@@ -33,22 +34,45 @@ typedef struct {
     int64_t stage_size;
 } RBF_NAME(forward_job);
 
-/* One tile of K into `output`, of which rows x columns are wanted. */
+/* To any address, or past the caches to one that is aligned. */
+RBF_INLINE void RBF_NAME(store_output)(REAL *to, VECTOR value, int streaming) {
+    if (streaming)
+        rbf_stream_vector(to, (rbf_bytes)value);
+    else
+        RBF_NAME(store_unaligned)(to, value);
+}
+
+RBF_INLINE void RBF_NAME(store_whole)(REAL *output, int64_t stride,
+                                      VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], int streaming) {
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            RBF_NAME(store_output)(output + r * stride + v * LANES, tile[r][v], streaming);
+    }
+}
+
+/* One tile of K. */
 RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
                                        const REAL *columns_packed, const RBF_NAME(coefficients) * c,
-                                       REAL *output, int64_t output_stride, int64_t rows,
-                                       int64_t columns) {
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     int r, v;
     RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
     if (__builtin_expect(c->special, 0)) {
-        REAL distance[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        int64_t i, j;
-        memcpy(distance, tile, sizeof distance);
-        for (i = 0; i < rows; ++i)
-            for (j = 0; j < columns; ++j)
-                output[i * output_stride + j] =
-                    c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * distance[i][j]);
+        REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        int i, j;
+        RBF_NAME(store_whole)(&entries[0][0], COLUMNS, tile, 0);
+        for (i = 0; i < RBF_TILE_ROWS; ++i)
+            for (j = 0; j < COLUMNS; ++j)
+                entries[i][j] =
+                    c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                tile[r][v] = RBF_NAME(load)(&entries[r][v * LANES]);
+        }
         return;
     }
     RBF_UNROLL
@@ -62,22 +86,18 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
         for (r = 0; r < RBF_TILE_ROWS; ++r)
             tile[r][v] = RBF_NAME(exponential)(tile[r][v], rate, rate_low, limit, shift) * factor;
     }
+}
+
+/* The tile, of which rows x columns are wanted, to rows of `output`. */
+RBF_INLINE void RBF_NAME(store_tile)(REAL *output, int64_t output_stride,
+                                     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], int64_t rows,
+                                     int64_t columns, int streaming) {
     if (rows == RBF_TILE_ROWS && columns == COLUMNS) {
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                RBF_NAME(store_unaligned)(output + r * output_stride + v * LANES, tile[r][v]);
-        }
+        RBF_NAME(store_whole)(output, output_stride, tile, streaming);
     } else {
         REAL edge[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int64_t i;
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                RBF_NAME(store)(&edge[r][v * LANES], tile[r][v]);
-        }
+        RBF_NAME(store_whole)(&edge[0][0], COLUMNS, tile, 0);
         for (i = 0; i < rows; ++i)
             memcpy(output + i * output_stride, edge[i], (size_t)columns * sizeof(REAL));
     }
@@ -98,69 +118,59 @@ RBF_INLINE void RBF_NAME(write_rows)(const REAL *stage, int64_t stage_stride, RE
     }
 }
 
-/* One tile, by the numbers of its row panel and its panel, into `output`. */
-RBF_INLINE void RBF_NAME(forward_panels)(const RBF_NAME(forward_job) * job, int64_t row_panel,
-                                         int64_t panel, REAL *output, int64_t output_stride) {
+/* One tile, by the numbers of its row panel and its panel. */
+RBF_INLINE void RBF_NAME(tile_at)(const RBF_NAME(forward_job) * job, int64_t row_panel,
+                                  int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     const int64_t depth = job->x.columns;
     RBF_NAME(forward_tile)
     (depth, job->packed_x + row_panel * depth * RBF_TILE_ROWS,
-     job->packed_y + panel * depth * COLUMNS, job->coefficients + panel, output, output_stride,
-     rbf_minimum(RBF_TILE_ROWS, job->x.rows - row_panel * RBF_TILE_ROWS),
-     rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS));
+     job->packed_y + panel * depth * COLUMNS, job->coefficients + panel, tile);
 }
 
 /* A range of row panels against a range of panels. */
 RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
                                           int64_t first_row_panel, int64_t last_row_panel,
                                           int64_t first_panel, int64_t last_panel, REAL *stage) {
-    const int64_t n = job->x.rows, m = job->y.rows, width = RBF_NAME(STAGE_PANELS) * COLUMNS;
+    const int64_t n = job->x.rows, m = job->y.rows;
     int64_t row_panel, first, panel;
     for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
         const int64_t row = row_panel * RBF_TILE_ROWS;
-        if (!job->streaming) {
-            for (panel = first_panel; panel < last_panel; ++panel)
-                RBF_NAME(forward_panels)
-            (job, row_panel, panel, job->output + row * m + panel * COLUMNS, m);
-            continue;
-        }
+        const int64_t rows = rbf_minimum(RBF_TILE_ROWS, n - row);
         for (first = first_panel; first < last_panel; first += RBF_NAME(STAGE_PANELS)) {
             const int64_t last = rbf_minimum(last_panel, first + RBF_NAME(STAGE_PANELS));
-            for (panel = first; panel < last; ++panel)
-                RBF_NAME(forward_panels)
-            (job, row_panel, panel, stage + (panel - first) * COLUMNS, width);
-            RBF_NAME(write_rows)
-            (stage, width, job->output + row * m + first * COLUMNS, m,
-             rbf_minimum(RBF_TILE_ROWS, n - row), rbf_minimum(last * COLUMNS, m) - first * COLUMNS,
-             1);
+            REAL *output = job->output + row * m + first * COLUMNS;
+            REAL *to = job->direct ? output : stage;
+            const int64_t stride = job->direct ? m : RBF_NAME(STAGE_PANELS) * COLUMNS;
+            for (panel = first; panel < last; ++panel) {
+                VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+                RBF_NAME(tile_at)(job, row_panel, panel, tile);
+                RBF_NAME(store_tile)
+                (to + (panel - first) * COLUMNS, stride, tile, rows,
+                 rbf_minimum(COLUMNS, m - panel * COLUMNS), job->streaming && job->direct);
+            }
+            if (!job->direct)
+                RBF_NAME(write_rows)
+            (stage, stride, output, m, rows, rbf_minimum(last * COLUMNS, m) - first * COLUMNS, 1);
         }
     }
 }
 
-/* A whole stage [SQUARE][SQUARE], in place. */
-RBF_INLINE void RBF_NAME(transpose_stage)(REAL *stage) {
+/* A stage [SQUARE][SQUARE], transposed, to rows of `output`. */
+RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, REAL *output, int64_t output_stride,
+                                           int streaming) {
     const int64_t side = RBF_NAME(SQUARE);
     int64_t i, j;
-    for (i = 0; i < side; i += LANES)
-        for (j = i; j < side; j += LANES) {
-            REAL *above = stage + i * side + j, *below = stage + j * side + i;
-            VECTOR upper[RBF_NAME(LANES)], lower[RBF_NAME(LANES)];
-            int r;
+    int r;
+    for (j = 0; j < side; j += LANES)
+        for (i = 0; i < side; i += LANES) {
+            VECTOR square[RBF_NAME(LANES)];
             RBF_UNROLL
             for (r = 0; r < LANES; ++r)
-                upper[r] = RBF_NAME(load)(above + r * side);
-            RBF_NAME(transpose)(upper);
-            if (i != j) {
-                RBF_UNROLL
-                for (r = 0; r < LANES; ++r)
-                    lower[r] = RBF_NAME(load)(below + r * side);
-                RBF_NAME(transpose)(lower);
-                RBF_UNROLL
-                for (r = 0; r < LANES; ++r)
-                    RBF_NAME(store)(above + r * side, lower[r]);
-            }
+                square[r] = RBF_NAME(load)(stage + (i + r) * side + j);
+            RBF_NAME(transpose)(square);
             RBF_UNROLL
             for (r = 0; r < LANES; ++r)
-                RBF_NAME(store)(below + r * side, upper[r]);
+                RBF_NAME(store_output)(output + (j + r) * output_stride + i, square[r], streaming);
         }
 }
 
@@ -169,19 +179,29 @@ RBF_FUNCTION void RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, in
                                            int64_t column, REAL *stage) {
     const int64_t n = job->x.rows, side = RBF_NAME(SQUARE);
     const int64_t rows = rbf_minimum(side, n - row), columns = rbf_minimum(side, n - column);
+    const int direct = job->direct && rows == side && columns == side;
+    REAL *output = job->output + row * n + column, *mirrored = job->output + column * n + row;
     int64_t i, panel;
     for (i = 0; i < rows; i += RBF_TILE_ROWS)
-        for (panel = 0; panel * COLUMNS < columns; ++panel)
-            RBF_NAME(forward_panels)
-    (job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, stage + i * side + panel * COLUMNS,
-     side);
-    RBF_NAME(write_rows)
-    (stage, side, job->output + row * n + column, n, rows, columns, job->streaming);
+        for (panel = 0; panel * COLUMNS < columns; ++panel) {
+            VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+            RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
+            RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
+            if (direct)
+                RBF_NAME(store_whole)
+            (output + i * n + panel * COLUMNS, n, tile, job->streaming);
+        }
+    if (!direct)
+        RBF_NAME(write_rows)(stage, side, output, n, rows, columns, job->streaming);
     if (row == column)
         return;
-    RBF_NAME(transpose_stage)(stage);
-    RBF_NAME(write_rows)
-    (stage, side, job->output + column * n + row, n, columns, rows, job->streaming);
+    if (direct) {
+        RBF_NAME(write_transposed)(stage, mirrored, n, job->streaming);
+    } else {
+        REAL *turned = stage + side * side;
+        RBF_NAME(write_transposed)(stage, turned, side, 0);
+        RBF_NAME(write_rows)(turned, side, mirrored, n, columns, rows, job->streaming);
+    }
 }
 
 RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
@@ -249,15 +269,19 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.output = (REAL *)output;
     job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
     job.streaming = rbf_streaming_pays((double)x.rows * (double)y.rows * sizeof(REAL));
+    /* A tile is whole cache lines, and they are aligned. */
+    job.direct = !job.streaming || (COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
+                                    (uintptr_t)output % RBF_ALIGNMENT == 0 &&
+                                    (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0);
     job.row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_maximum(
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-    job.stage_size = job.symmetric   ? RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
-                     : job.streaming ? RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS
-                                     : 0;
+    job.stage_size = job.symmetric ? 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
+                     : job.direct  ? 0
+                                   : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
     for (pass = 0; pass < 2; ++pass) {
         job.packed_x =
             (REAL *)rbf_take(&space, job.row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));

@@ -25,6 +25,7 @@ enum {
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_DEPTH) =
         64, /* columns of x and y taken at a time; from there on row panels */
+    RBF_NAME(SYMMETRIC_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES,
     RBF_NAME(GRADIENT_ROW_PANELS) = 8 /* are, too, so that panels need be read less often */
 };
 
@@ -55,7 +56,7 @@ typedef struct {
 /* The pieces of a thread's own memory. */
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [SYMMETRIC_ROWS][COLUMNS] */
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -64,54 +65,63 @@ typedef struct {
     REAL *dy, *dweights, *column_sums;
 } RBF_NAME(gradient_sums);
 
-/* G of one tile into tile[][COLUMNS], zero where it does not count: outside of the matrix and,
- * if symmetric, on and below the diagonal (above it, G + G^T). */
-RBF_INLINE void RBF_NAME(gather_gradient)(const RBF_NAME(gradient_job) * job, int64_t row,
-                                          int64_t column, int64_t rows, int64_t columns,
-                                          REAL tile[RBF_TILE_ROWS][COLUMNS]) {
-    const rbf_matrix g = job->g;
+/* G of one tile into tile[][COLUMNS], zero outside of the matrix. */
+RBF_INLINE void RBF_NAME(gather_gradient)(rbf_matrix g, int64_t row, int64_t column, int64_t rows,
+                                          int64_t columns, REAL tile[RBF_TILE_ROWS][COLUMNS]) {
     int64_t i, j;
-    if (rows < RBF_TILE_ROWS || columns < COLUMNS)
-        memset(tile, 0, sizeof(REAL) * RBF_TILE_ROWS * COLUMNS);
+    memset(tile, 0, sizeof(REAL) * RBF_TILE_ROWS * COLUMNS);
     for (i = 0; i < rows; ++i) {
         const char *source = g.data + (row + i) * g.row_stride + column * g.column_stride;
-        if (g.column_stride == (int64_t)sizeof(REAL))
-            memcpy(tile[i], source, (size_t)columns * sizeof(REAL));
-        else
-            for (j = 0; j < columns; ++j)
-                tile[i][j] = *(const REAL *)(source + j * g.column_stride);
+        for (j = 0; j < columns; ++j)
+            tile[i][j] = *(const REAL *)(source + j * g.column_stride);
     }
-    if (!job->symmetric)
-        return;
-    if (rows == RBF_TILE_ROWS && columns == COLUMNS && RBF_TILE_ROWS <= LANES &&
-        g.column_stride == (int64_t)sizeof(REAL)) {
-        VECTOR square[RBF_NAME(LANES)];
-        int v, c, r;
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+}
+
+/* Symmetric: G + G^T above the diagonal of the matrix, zero elsewhere, of SYMMETRIC_ROWS rows and
+ * one panel. */
+RBF_INLINE void RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column,
+                                         REAL *RBF_RESTRICT to) {
+    const int64_t n = g.rows, item = (int64_t)sizeof(REAL);
+    const int64_t rows = RBF_NAME(SYMMETRIC_ROWS);
+    int64_t i, j;
+    if (row + rows <= n && column + COLUMNS <= n && g.column_stride == item) {
+        int r, v;
+        for (i = 0; i < rows; i += LANES) {
             RBF_UNROLL
-            for (c = 0; c < LANES; ++c) {
-                square[c] = (VECTOR){0};
-                memcpy(&square[c],
-                       g.data + (column + v * LANES + c) * g.row_stride + row * g.column_stride,
-                       RBF_TILE_ROWS * sizeof(REAL));
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                const char *across =
+                    g.data + (column + v * LANES) * g.row_stride + (row + i) * item;
+                const char *along = g.data + (row + i) * g.row_stride + (column + v * LANES) * item;
+                VECTOR square[RBF_NAME(LANES)];
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r) {
+                    square[r] = RBF_NAME(load_unaligned)((const REAL *)(across + r * g.row_stride));
+                    /* Lines that the next rows will read, far apart. */
+                    __builtin_prefetch(across + r * g.row_stride + rows * item);
+                }
+                RBF_NAME(transpose)(square);
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r)
+                    RBF_NAME(store)
+                (to + (i + r) * COLUMNS + v * LANES,
+                 square[r] + RBF_NAME(load_unaligned)((const REAL *)(along + r * g.row_stride)));
             }
-            RBF_NAME(transpose)(square);
-            RBF_UNROLL
-            for (r = 0; r < rbf_minimum(RBF_TILE_ROWS, LANES); ++r)
-                RBF_NAME(store_unaligned)
-            (&tile[r][v * LANES], RBF_NAME(load_unaligned)(&tile[r][v * LANES]) + square[r]);
         }
     } else {
-        for (j = 0; j < columns; ++j) {
-            const char *source = g.data + (column + j) * g.row_stride + row * g.column_stride;
-            for (i = 0; i < rows; ++i)
-                tile[i][j] += *(const REAL *)(source + i * g.column_stride);
-        }
-    }
-    if (row + RBF_TILE_ROWS > column)
         for (i = 0; i < rows; ++i)
-            for (j = 0; j < columns && column + j <= row + i; ++j)
-                tile[i][j] = 0;
+            for (j = 0; j < COLUMNS; ++j)
+                to[i * COLUMNS + j] =
+                    row + i < n && column + j < n
+                        ? *(const REAL *)(g.data + (row + i) * g.row_stride +
+                                          (column + j) * g.column_stride) +
+                              *(const REAL *)(g.data + (column + j) * g.row_stride +
+                                              (row + i) * g.column_stride)
+                        : 0;
+    }
+    if (column <= row + rows - 1)
+        for (i = 0; i < rows; ++i)
+            for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
+                to[i * COLUMNS + j] = 0;
 }
 
 /* G = H W^T of one tile. */
@@ -154,11 +164,12 @@ RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][C
     }
 }
 
-/* Weights of one tile, its share of -dgamma / amplitude and of damplitude added to
+/* Weights of one tile, its share of -dgamma and of damplitude added to
  * column_sums[2][COLUMNS], of dweights to dweights[p][COLUMNS]. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int log_sum) {
+    /* g_rows: of H, or, if symmetric, what stands for the tile of G. */
     const int64_t depth = job->x.columns;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
@@ -187,12 +198,14 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_NAME(multiply_gradient)
         (job->weights.columns, g_rows, job->packed_weights + panel * job->weights.columns * COLUMNS,
          gathered);
-    } else if (!job->symmetric && rows == RBF_TILE_ROWS && columns == COLUMNS &&
+    } else if (job->symmetric) {
+        g = (const char *)g_rows;
+    } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
         g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
         g_stride = job->g.row_stride;
     } else {
-        RBF_NAME(gather_gradient)(job, row, column, rows, columns, gathered);
+        RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
     RBF_NAME(distance_tile)
     (depth, job->packed_x + row * depth, job->packed_y + panel * job->panel_stride, tile);
@@ -210,7 +223,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         const VECTOR shift = RBF_NAME(load)(exponent->shift + v * LANES);
         const VECTOR unit = RBF_NAME(load)(exponent->unit + v * LANES);
         const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
-        const VECTOR scale = gamma * 2 * RBF_NAME(load)(c->amplitude + v * LANES);
+        const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
+        const VECTOR twice_gamma = gamma * 2;
         VECTOR gamma_sum = RBF_NAME(load)(column_sums + v * LANES);
         VECTOR amplitude_sum = RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
         RBF_UNROLL
@@ -231,8 +245,9 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             weight *= RBF_NAME(load_unaligned)((const REAL *)(g + r * g_stride) + v * LANES);
             if (r < rows) {
                 amplitude_sum += weight;
+                weight *= amplitude;
                 gamma_sum += weight * distance;
-                weight *= scale;
+                weight *= twice_gamma;
             } else {
                 weight = (VECTOR){0};
             }
@@ -357,12 +372,21 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
             if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1)
                 break;
-            if (job->log_sums.data)
-                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL, 1);
-            else
+            if (job->symmetric) {
+                const int64_t within = at_once % (RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS);
+                if (within == 0)
+                    RBF_NAME(add_transposed)
+                (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
                 RBF_NAME(weight_tile)
-            (job, row_panel, panel, scratch.g_rows + at_once * p * RBF_TILE_ROWS, weights,
-             column_sums, dweights, 0);
+                (job, row_panel, panel, scratch.g_rows + within * tile, weights, column_sums, NULL,
+                 0);
+            } else if (job->log_sums.data) {
+                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL, 1);
+            } else {
+                RBF_NAME(weight_tile)
+                (job, row_panel, panel, scratch.g_rows + at_once * p * RBF_TILE_ROWS, weights,
+                 column_sums, dweights, 0);
+            }
         }
     }
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
@@ -419,7 +443,7 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
         const REAL *sums = job->column_partial + slot * 2 * COLUMNS;
         for (j = 0; j < columns; ++j) {
             if (job->dgamma)
-                job->dgamma[panel * COLUMNS + j] -= job->coefficients[panel].amplitude[j] * sums[j];
+                job->dgamma[panel * COLUMNS + j] -= sums[j];
             if (job->damplitude)
                 job->damplitude[panel * COLUMNS + j] += sums[COLUMNS + j];
         }
@@ -564,8 +588,12 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
         rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
+    if (job->symmetric)
+        job->row_panels_at_once =
+            rbf_maximum(job->row_panels_at_once, RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS);
     job->thread_space_size =
-        job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS;
+        job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS +
+        (job->symmetric ? RBF_NAME(SYMMETRIC_ROWS) * COLUMNS : 0);
     job->thread_space_size = rbf_ceiling_division(job->thread_space_size, LANES) * LANES;
     for (pass = 0; pass < 2; ++pass) {
         const int64_t slots = job->blocks_per_wave * job->groups * job->panels_per_block;

@@ -112,38 +112,33 @@ RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (
 #define RBF_STREAM_BYTES 24e6
 RBF_INLINE int rbf_streaming_pays(double bytes) { return bytes >= RBF_STREAM_BYTES; }
 
-#if defined(__SSE2__)
-typedef float rbf_line_part
-    __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias)); /* at any address */
+/* A vector of no precision. */
+typedef float rbf_bytes __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias));
 
-/* One vector past the caches, to an address that is a multiple of its size. */
-RBF_INLINE void rbf_stream_part(void *to, const void *from) {
-    const rbf_line_part value = *(const rbf_line_part *)from;
+/* Past the caches, if the target has that, to an address that is a multiple of its size. */
+RBF_INLINE void rbf_stream_vector(void *to, rbf_bytes value) {
 #if defined(__clang__)
-    __builtin_nontemporal_store(value, (rbf_line_part *)to);
+    __builtin_nontemporal_store(value, (rbf_bytes *)to);
 #elif defined(__AVX512F__)
     __builtin_ia32_movntps512((float *)to, value);
 #elif defined(__AVX__)
     __builtin_ia32_movntps256((float *)to, value);
-#else
+#elif defined(__SSE2__)
     __builtin_ia32_movntps((float *)to, value);
+#else
+    *(rbf_bytes *)to = value;
 #endif
 }
-#endif
 
-/* Copies bytes, whole cache lines of the target past the caches where the target has that. */
+/* Copies bytes, whole cache lines of the target past the caches. */
 RBF_FUNCTION void rbf_stream(char *to, const char *from, int64_t bytes) {
-    int64_t i = 0;
-#if defined(__SSE2__)
-    int64_t v;
-    i = rbf_minimum(bytes, -(int64_t)(uintptr_t)to & (RBF_ALIGNMENT - 1));
+    int64_t i = rbf_minimum(bytes, -(int64_t)(uintptr_t)to & (RBF_ALIGNMENT - 1)), v;
     memcpy(to, from, (size_t)i);
     for (; i + RBF_ALIGNMENT <= bytes; i += RBF_ALIGNMENT) {
         RBF_UNROLL
         for (v = 0; v < RBF_ALIGNMENT; v += RBF_VECTOR_BYTES)
-            rbf_stream_part(to + i + v, from + i + v);
+            rbf_stream_vector(to + i + v, *(const rbf_bytes *)(from + i + v));
     }
-#endif
     memcpy(to + i, from + i, (size_t)(bytes - i));
 }
 

@@ -28,7 +28,7 @@ PYMC_TESTS := $(THEANO_PYMC:%=pymc-test-%)
 WORKERS = -n auto --maxprocesses=8 --dist=loadfile
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test pymc-test $(PYMC_TESTS) bench lint format c-test clean
+.PHONY: help demo test pymc-test $(PYMC_TESTS) bench lint format c-test c-test-machines clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,7 +36,8 @@ help:
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make bench     the benchmarks"
-	@echo "make c-test    the C kernels by themselves, under sanitizers"
+	@echo "make c-test    the C kernels by themselves, under sanitizers; c-test-machines: compiled"
+	@echo "               for other processors and by Clang, as far as that can be had here"
 	@echo "make lint      check style; make format mends it"
 	@echo "make clean     remove what building and testing left (environments stay)"
 	@echo "PYTHON=python3.9 before any of them picks the interpreter (3.8 to 3.11)."
@@ -68,6 +69,9 @@ format: $(STAMP)
 
 c-test:
 	@$(MAKE) --no-print-directory -C tests/c
+
+c-test-machines:
+	@$(MAKE) --no-print-directory -C tests/c machines
 
 clean:
 	@rm -rf build dist *.egg-info .theano .pytest_cache .hypothesis .ruff_cache

@@ -22,10 +22,13 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/complete-$(VERSION)
 # The other Theanos that the nodes are for, each in an environment of its own.
 THEANO_PYMC := 1.0.15 1.1.2
-PYMC_STAMPS := $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
+PYMC_TESTS := $(THEANO_PYMC:%=pymc-test-%)
+# Tests run in as many processes as there are processors, a file of tests in one of them: most of
+# the time goes into compiling, and a file's tests share what is compiled. WORKERS= for one process.
+WORKERS = -n auto --maxprocesses=8 --dist=loadfile
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test pymc-test bench lint format c-test clean
+.PHONY: help demo test pymc-test $(PYMC_TESTS) bench lint format c-test c-test-machines clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,7 +36,8 @@ help:
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make bench     the benchmarks"
-	@echo "make c-test    the C kernels by themselves, under sanitizers"
+	@echo "make c-test    the C kernels by themselves, under sanitizers; c-test-machines: compiled"
+	@echo "               for other processors and by Clang, as far as that can be had here"
 	@echo "make lint      check style; make format mends it"
 	@echo "make clean     remove what building and testing left (environments stay)"
 	@echo "PYTHON=python3.9 before any of them picks the interpreter (3.8 to 3.11)."
@@ -42,13 +46,13 @@ demo: $(STAMP)
 	@$(VENV)/bin/rbf-op demo $(DEMO_ARGS)
 
 test: $(STAMP)
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
-pymc-test: $(PYMC_STAMPS)
-	@for theano in $(THEANO_PYMC); do \
-		echo "Theano-PyMC $$theano"; \
-		$(VENV)-pymc-$$theano/bin/python -m pytest -q tests/test_theanos.py tests/test_theano_api.py \
-			|| exit 1; done
+pymc-test: $(PYMC_TESTS)
+
+$(PYMC_TESTS): pymc-test-%: $(VENV)-pymc-%/complete-$(VERSION)
+	@echo "Theano-PyMC $*"
+	@$(VENV)-pymc-$*/bin/python -m pytest -q tests/test_theanos.py tests/test_theano_api.py
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
@@ -65,6 +69,9 @@ format: $(STAMP)
 
 c-test:
 	@$(MAKE) --no-print-directory -C tests/c
+
+c-test-machines:
+	@$(MAKE) --no-print-directory -C tests/c machines
 
 clean:
 	@rm -rf build dist *.egg-info .theano .pytest_cache .hypothesis .ruff_cache

@@ -92,6 +92,12 @@ def threads(quick=False):
     ]
 
 
+def busy(quick=False):
+    """What is measured with one core busy; long enough for the scheduler's turns to average out."""
+    size = (4000, 4000, 32 if quick else 100)
+    return [cell(task, *size) for task in ("kernel", "gradient")]
+
+
 def product(quick=False, sizes=(10000,)):
     """The matrix-free product: n = m, float32."""
     depths = (3, 10) if quick else (3, 10, 100)
@@ -114,6 +120,7 @@ GROUPS = {
     "growth-n": growth_n,
     "growth-d": growth_d,
     "threads": threads,
+    "busy": busy,
     "product": product,
     "product-large": product_large,
 }

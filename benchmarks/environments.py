@@ -1,7 +1,8 @@
 """The virtual environments of contenders whose NumPy or size keeps them out of the package's own.
 
 Made on first use beside the checkout's .venv, one a contender, so that one that cannot be
-installed takes no other with it. Standard library only.
+installed takes no other with it. RBF_OP_BENCH_ENVIRONMENTS names another folder for them, so that
+checkouts can share them. Standard library only.
 """
 
 import os
@@ -30,8 +31,9 @@ BUILD_SECONDS = 900
 
 
 def folder(name):
-    """Where the environment `name` lives."""
-    return os.path.join(ROOT, ".venv-bench-%s" % name)
+    """Where the environment `name` lives: in $RBF_OP_BENCH_ENVIRONMENTS, or the checkout."""
+    parent = os.environ.get("RBF_OP_BENCH_ENVIRONMENTS") or ROOT
+    return os.path.join(os.path.abspath(parent), ".venv-bench-%s" % name)
 
 
 def python(name):

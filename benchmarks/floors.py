@@ -1,7 +1,9 @@
 """The least time a cell can take on this machine, from the measured ceilings.
 
 Largest of what the arithmetic, the exponentials and the memory traffic take by themselves: a bound
-below, since arithmetic and exponentials share the same units. Imports cells only.
+below, since arithmetic and exponentials share the same units. Arithmetic is direct differences: for
+each i, j, k a pair (difference, multiply-add) for the distance, and a triple (difference, two
+multiply-adds: one for the sum over j, one for that over i) for the gradients. Imports cells only.
 """
 
 from collections import namedtuple
@@ -9,29 +11,27 @@ from collections import namedtuple
 Floor = namedtuple("Floor", "seconds bound parts")
 Floor.__doc__ = """seconds: the largest of parts (name -> seconds); bound: its name."""
 
-# Vector instructions for each (i, j, k): difference and multiply-add for the distance; a gradient
-# needs difference and two multiply-adds more, for the sums over j and over i.
-_DISTANCE, _GRADIENT = 2, 3
-
 SMALL_ENTRIES = 1e5
 
 
 def floor(cell, ceilings):
     """The Floor of a cell; None without ceilings, or where calling costs more than computing.
 
-    "fma", "exp" and "memory" (K written to pages already mapped, or G read) make the floor;
+    "arithmetic", "exp" and "memory" (K written to pages already mapped, or G read) make the floor;
     parts also has "pages", the first touch of the pages of a new K.
     """
     if ceilings is None or not applies(cell):
         return None
     entries = cell.n * (cell.m + 1) / 2 if cell.symmetric else cell.n * cell.m
-    instructions = _DISTANCE * cell.d + cell.p
+    terms = entries * cell.d
+    rates = {name: rate[cell.dtype] for name, rate in ceilings["arithmetic"].items()}
+    arithmetic = terms / rates["pairs"] + entries * cell.p / rates["multiply_adds"]
     if "gradient" in cell.task:
-        instructions += _GRADIENT * cell.d
+        arithmetic += terms / rates["triples"]
     if cell.task == "product gradient":
-        instructions += cell.p
+        arithmetic += entries * cell.p / rates["multiply_adds"]
     parts = {
-        "fma": instructions * entries / ceilings["fma"][cell.dtype],
+        "arithmetic": arithmetic,
         "exp": entries / ceilings["exponential"][cell.dtype],
     }
     size = matrix_bytes(cell)

@@ -1,12 +1,13 @@
 """Puts the numbers and figures of a run into docs/: tables between markers, PNG files.
 
-May import report, figures, environments; the standard library.
+May import report, figures, environments, cells; the standard library.
 """
 
 import os
 import re
 
 from benchmarks import environments, figures, report
+from benchmarks.cells import DTYPES
 
 PAGE = os.path.join(environments.ROOT, "docs", "performance.md")
 _NOT_MEASURED = "Not measured in this run.\n"
@@ -24,7 +25,7 @@ def publish(results):
         "ceilings": _ceilings(results),
         "comparison": _comparisons(results, "grid"),
         "contenders": _details(results, "grid"),
-        "itself": _markdown(("", "n, m, d", ""), report.own_ratios(results)),
+        "targets": _markdown(report.TARGETS, report.targets(results)),
         "product": "".join(
             _comparisons(results, group) + _details(results, group)
             for group in ("product", "product-large")
@@ -62,16 +63,10 @@ def _ceilings(results):
     ceilings = results.run["ceilings"]
     if ceilings is None:
         return _NOT_MEASURED
-    rows = []
-    for dtype in ceilings["fma"]:
-        rows.append(
-            (
-                dtype,
-                "%.1f" % (1e-9 * ceilings["fma"][dtype]),
-                "%.2f" % (1e-9 * ceilings["exponential"][dtype]),
-            )
-        )
-    text = _markdown(("", "multiply-adds, 1e9 / s", "exponentials, 1e9 / s"), rows) + "\n"
+    rates = dict(ceilings["arithmetic"], exponentials=ceilings["exponential"])
+    rows = [[d] + ["%.1f" % (1e-9 * rate[d]) for rate in rates.values()] for d in DTYPES]
+    heads = ["1e9 / s"] + [name.replace("_", "-") for name in rates]
+    text = _markdown(heads, rows) + "\n"
     names = ("stores", "streams", "loads", "pages", "huge_pages")
     rows = []
     for size, rates in ceilings["memory"].items():

@@ -163,42 +163,96 @@ def _sizes(cells):
     return "; ".join("%s %s %s" % (c.task, c.size, c.dtype) for c in cells)
 
 
-def own_ratios(results):
-    """What the package's own times have to say to each other: rows of (what, size, text)."""
+# What the package is meant to reach, as `targets` compares it with what was measured.
+FORWARD_RATIO, FORWARD_MEAN = 2, 4
+GRADIENT_RATIO, GRADIENT_MEAN = 3, 6
+SHARE_OF_FLOOR = 0.75
+GRADIENT_OVER_FORWARD = 3
+SYMMETRIC_OVER_FULL = 0.6
+TWO_THREADS, THREADS_FROM = 1.85, 1000
+OVERHEAD_MICROSECONDS = 3
+
+TARGETS = ("", "n, m, d", "measured", "target", "")
+
+
+def targets(results):
+    """Rows of TARGETS: what, size, measured, wanted, and "met" or "not met"."""
     rows = []
-    for _task, dtype, cells, _entries in results.sections("grid"):
+
+    def at_least(what, size, value, bound, form="%.2f"):
+        verdict = "met" if value >= bound else "not met"
+        rows.append((what, size, form % value, ">= " + form % bound, verdict))
+
+    def at_most(what, size, value, bound, form="%.2f"):
+        verdict = "met" if value <= bound else "not met"
+        rows.append((what, size, form % value, "<= " + form % bound, verdict))
+
+    _against_peers(results, at_least)
+    _against_itself(results, at_most)
+    _with_threads(results, at_least)
+    for task, dtype, cells, _entries in results.sections("busy"):
+        for cell in cells:
+            free, busy = (results.find("busy", cell, key) for key in ("rbf_op", "rbf_op-busy"))
+            if free and busy:
+                shared = free.threads / (free.threads - 0.5)
+                what = "one core busy / none, %s %s" % (task, dtype)
+                text = "%.2f" % (busy.median / free.median)
+                rows.append((what, cell.size, text, "%.2f if shared out" % shared, ""))
+    return rows
+
+
+def _against_peers(results, at_least):
+    bounds = {"kernel": (FORWARD_RATIO, FORWARD_MEAN), "gradient": (GRADIENT_RATIO, GRADIENT_MEAN)}
+    ratios = {task: [] for task in bounds}
+    for task, dtype, cells, entries in results.sections("grid"):
+        for cell in cells:
+            own, peer = ours(entries, cell), best_peer(entries, cell)
+            if cell.n < LARGE or not own:
+                continue
+            if peer:
+                ratio = peer.least / own.least
+                at_least(
+                    "best peer / rbf_op, %s %s" % (task, dtype), cell.size, ratio, bounds[task][0]
+                )
+                ratios[task].append(ratio)
+            if task == "kernel" and own.floor and own.floor.bound in ("arithmetic", "exp"):
+                share = own.floor.seconds / own.least
+                what = "floor (%s) / rbf_op, %s" % (own.floor.bound, dtype)
+                at_least(what, cell.size, share, SHARE_OF_FLOOR)
+    for task, found in ratios.items():
+        if found:
+            mean = geometric_mean(found)
+            at_least("best peer / rbf_op, %s" % task, "geometric mean", mean, bounds[task][1])
+
+
+def _against_itself(results, at_most):
+    for task, dtype, cells, _entries in results.sections("grid"):
         for cell in cells:
             own = results.find("grid", cell)
             if own is None:
                 continue
-            if cell.task == "gradient":
-                forward = results.find("grid", cell._replace(task="kernel"))
-                if forward and cell[1:4] != SMALLEST:
-                    rows.append(
-                        (
-                            "gradient / K, %s" % dtype,
-                            cell.size,
-                            "%.2f" % (own.least / forward.least),
-                        )
-                    )
-            if cell.symmetric:
-                full = results.find("grid", cell._replace(symmetric=False))
-                if full:
-                    what = "y=x / y given, %s %s" % (cell.task, dtype)
-                    rows.append((what, cell.size, "%.2f" % (own.least / full.least)))
+            forward = results.find("grid", cell._replace(task="kernel"))
+            if task == "gradient" and forward and cell[1:4] != SMALLEST:
+                ratio = own.least / forward.least
+                at_most("gradient / K, %s" % dtype, cell.size, ratio, GRADIENT_OVER_FORWARD)
+            full = results.find("grid", cell._replace(symmetric=False))
+            if cell.symmetric and full:
+                what = "y=x / y given, %s %s" % (task, dtype)
+                at_most(what, cell.size, own.least / full.least, SYMMETRIC_OVER_FULL)
             empty = results.find("grid", cell, "theano-empty")
             if empty:
-                text = "%.2f us" % (1e6 * (own.least - empty.least))
-                rows.append(("over an empty function, %s" % dtype, cell.size, text))
-    for task, dtype, cells, entries in results.sections("threads"):
+                microseconds = 1e6 * (own.least - empty.least)
+                what = "over an empty function, us, %s" % dtype
+                at_most(what, cell.size, microseconds, OVERHEAD_MICROSECONDS)
+
+
+def _with_threads(results, at_least):
+    for task, dtype, cells, _entries in results.sections("threads"):
         for cell in cells:
-            one = results.find("threads", cell, threads=1)
-            for threads in sorted({e.threads for e in entries if e.threads > 1}):
-                more = results.find("threads", cell, threads=threads)
-                if one and more:
-                    what = "%d threads against 1, %s %s" % (threads, task, dtype)
-                    rows.append((what, cell.size, "%.2f" % (one.least / more.least)))
-    return rows
+            one, two = (results.find("threads", cell, threads=threads) for threads in (1, 2))
+            if one and two and cell.n >= THREADS_FROM:
+                what = "1 thread / 2 threads, %s %s" % (task, dtype)
+                at_least(what, cell.size, one.least / two.least, TWO_THREADS)
 
 
 GROUPS_WITH_PEERS = ("grid", "product", "product-large")
@@ -226,14 +280,13 @@ def show(results, console=None):
             title = "%s, %s, milliseconds" % (TITLES[task], dtype)
             for part in _parts(cells, 8):
                 _show_detail(console, width, title, part, entries)
-    rows = own_ratios(results)
+    rows = targets(results)
     if rows:
-        table = _table("rbf_op against itself", width)
-        table.add_column("")
-        table.add_column("n, m, d")
-        table.add_column("", justify="right")
+        table = _table("What rbf_op is meant to reach", width)
+        for name in TARGETS:
+            table.add_column(name, justify="right" if name == "measured" else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*row, style="yellow" if row[-1] == "not met" else None)
         console.print(table)
     for group in results.groups:
         for line in reasons(results.groups[group]):
@@ -295,7 +348,7 @@ def read_json(paths):
 COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")
 COLUMNS += ("status", "reason", "least_s", "median_s", "measurements", "error", "tolerance")
 COLUMNS += ("peak_bytes", "ratio_to_rbf_op", "floor_s", "bound_by", "share_of_floor")
-COLUMNS += ("fma_s", "exp_s", "memory_s", "pages_s", "version")
+COLUMNS += ("arithmetic_s", "exp_s", "memory_s", "pages_s", "version")
 
 
 def write_csv(results, path):

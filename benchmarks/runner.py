@@ -131,7 +131,8 @@ class Process:
 
 
 def _environment(contender, threads, path):
-    variables = dict(os.environ)
+    # OPENBLAS_CORETYPE would keep NumPy from the kernels made for this processor.
+    variables = {n: value for n, value in os.environ.items() if n != "OPENBLAS_CORETYPE"}
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         variables[name + "_NUM_THREADS"] = str(threads)
     variables["PYTHONPATH"] = os.pathsep.join([environments.ROOT] + path)

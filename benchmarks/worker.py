@@ -2,9 +2,11 @@
 
 python -m benchmarks.worker MODULE VARIANT THREADS, where MODULE has prepare(variant, cell, data,
 threads) -> call, and call() -> tuple of results; call.to_numpy, if there is one, turns them into
-NumPy arrays (not timed). Imports contenders, problem and cells; the standard library and NumPy.
+NumPy arrays (not timed); call.during, if there is one, makes the context in which calls are timed.
+Imports contenders, problem and cells; the standard library and NumPy.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -57,15 +59,16 @@ class Worker:
     def measure(self, times, repeat, warm):
         """Seconds per call, `times` of them, each the mean of `repeat`; warm: one goes before."""
         call, clock, loop, seconds = self.call, time.perf_counter, range(repeat), []
-        if warm:
-            call()
-        gc.disable()
-        for _ in range(times):
-            start = clock()
-            for _ in loop:
+        with getattr(call, "during", contextlib.nullcontext)():
+            if warm:
                 call()
-            seconds.append((clock() - start) / repeat)
-        gc.enable()
+            gc.disable()
+            for _ in range(times):
+                start = clock()
+                for _ in loop:
+                    call()
+                seconds.append((clock() - start) / repeat)
+            gc.enable()
         return {"seconds": seconds}
 
     def describe(self):

@@ -17,7 +17,10 @@ if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
     # g++ gets it unquoted, so not below a path that has a blank.
     parent = tempfile.gettempdir() if " " in ROOT else ROOT
     environment = "%s-numpy-%s" % (os.path.basename(sys.prefix), np.__version__)
-    compiledir = os.path.join(parent, ".theano", environment)
+    # Each worker of pytest-xdist has its own: in one directory, Theano compiles one module at a
+    # time, and who waits for its turn sleeps for seconds.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    compiledir = os.path.join(parent, ".theano", environment, worker)
     os.environ["THEANO_FLAGS"] = ",".join(
         [flag for flag in [os.environ.get("THEANO_FLAGS")] if flag]
         + ["base_compiledir=" + compiledir]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from benchmarks import cells, problem, report, runner  # noqa: E402
+from benchmarks import cells, environments, problem, report, runner  # noqa: E402
 from benchmarks.contenders import ALL, BY_KEY, Contender  # noqa: E402
 
 SETTINGS = runner.Settings(rounds=2, seconds=0.01, limit=20)
@@ -131,11 +131,85 @@ def test_wrong_gradient_is_reported(folder):
     assert record["status"] == "wrong" and "dx is off by 2" in record["reason"]
 
 
-def test_hanging_contender_is_given_up_and_others_go_on(folder):
-    settings = SETTINGS._replace(limit=-4.0)  # one second, with what is granted on top
+def test_hanging_contender_is_given_up_and_others_go_on(folder, monkeypatch):
+    monkeypatch.setattr(runner, "_GRACE_SECONDS", 1.0)
+    settings = SETTINGS._replace(limit=9.0)
     found = [cells.cell("kernel", 30, 20, 3)]
-    records = measure(found, [faulty("hangs")], folder, settings)
+    records = measure(found, [faulty("hangs"), faulty("right")], folder, settings)
     assert records[0]["status"] == "too slow"
+    assert records[0]["reason"] == "gave no result within 10 s"
+    check_all_right(records[1:])
+
+
+def test_a_core_is_busy_as_long_as_it_should_be():
+    from benchmarks.contenders import rbf_op_busy
+
+    with rbf_op_busy.busy_core() as spinning:
+        assert spinning.poll() is None
+        assert os.sched_getaffinity(spinning.pid) == {min(os.sched_getaffinity(0))}
+    assert spinning.poll() is not None
+    check_all_right(measure([cells.cell("kernel", 50, 43, 7)], [BY_KEY["rbf_op-busy"]]))
+
+
+def record(key, role, task, size, seconds, threads=2, symmetric=False):
+    return {
+        "key": key,
+        "label": key,
+        "role": role,
+        "threads": threads,
+        "cell": cells.cell(task, *size, symmetric=symmetric)._asdict(),
+        "status": "ok",
+        "seconds": seconds,
+    }
+
+
+def test_targets_are_compared_with_least_times():
+    size, small = (4000, 4000, 10), cells.SMALLEST
+    grid = [
+        record("rbf_op", "ours", "kernel", size, [0.01, 0.02]),
+        record("slow", "peer", "kernel", size, [0.09, 0.07]),
+        record("fast", "peer", "kernel", size, [0.03]),
+        record("rbf_op-reused", "ours too", "kernel", size, [0.001]),
+        record("rbf_op", "ours", "gradient", size, [0.031]),
+        record("fast", "peer", "gradient", size, [0.062]),
+        record("rbf_op", "ours", "kernel", size, [0.006], symmetric=True),
+        record("rbf_op", "ours", "kernel", small, [9e-6]),
+        record("theano-empty", "overhead", "kernel", small, [5e-6]),
+    ]
+    threads = [
+        record("rbf_op", "ours", "kernel", size, [seconds], threads=count)
+        for count, seconds in ((1, 0.019), (2, 0.01))
+    ]
+    busy = [
+        record("rbf_op", "ours", "kernel", size, [0.010, 0.011, 0.030]),
+        record("rbf_op-busy", "ours too", "kernel", size, [0.001, 0.0165, 0.040]),
+    ]
+    ceilings = {
+        "arithmetic": {n: {"float32": 4e10} for n in ("multiply_adds", "pairs", "triples")},
+        "exponential": {"float32": 1e12},
+        "memory": {
+            "64000000": dict.fromkeys(("stores", "streams", "loads", "pages", "huge_pages"), 1e12)
+        },
+    }
+    groups = {"grid": grid, "threads": threads, "busy": busy}
+    run = {"machine": {}, "threads": 2, "ceilings": ceilings, "groups": groups}
+    rows = {row[:2]: row[2:] for row in report.targets(report.Results(run))}
+    full, half = "4000x4000x10", "4000x4000x10 y=x"
+    assert rows["best peer / rbf_op, kernel float32", full] == ("3.00", ">= 2.00", "met")
+    assert rows["best peer / rbf_op, gradient float32", full] == ("2.00", ">= 3.00", "not met")
+    assert rows["best peer / rbf_op, kernel", "geometric mean"] == ("3.00", ">= 4.00", "not met")
+    assert rows["floor (arithmetic) / rbf_op, float32", full] == ("0.40", ">= 0.75", "not met")
+    assert rows["gradient / K, float32", full] == ("3.10", "<= 3.00", "not met")
+    assert rows["y=x / y given, kernel float32", half] == ("0.60", "<= 0.60", "met")
+    assert rows["over an empty function, us, float32", "5x3x10"] == ("4.00", "<= 3.00", "not met")
+    assert rows["1 thread / 2 threads, kernel float32", full] == ("1.90", ">= 1.85", "met")
+    assert rows["one core busy / none, kernel float32", full][0] == "1.50"
+
+
+def test_environments_can_be_shared_between_checkouts(monkeypatch, tmp_path):
+    monkeypatch.setenv("RBF_OP_BENCH_ENVIRONMENTS", str(tmp_path))
+    assert environments.folder("jax") == str(tmp_path / ".venv-bench-jax")
+    assert not environments.is_ready("jax")
 
 
 def test_missing_contenders_are_named():

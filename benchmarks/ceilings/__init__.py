@@ -22,17 +22,20 @@ class Unavailable(Exception):
 def measure(threads, sizes, earlier=None):
     """Rates of this machine with that many threads.
 
-    {"fma": {dtype: lanes of a multiply-add per second}, "exponential": {dtype: values per
-    second}, "memory": {size: {"stores", "streams", "loads", "pages", "huge_pages": bytes per
-    second}}} for every size, in bytes, of an array; each the larger of now and
-    `earlier`, which measure() gave for the same arguments. Raises Unavailable.
+    {"arithmetic": {"multiply_adds", "pairs", "triples": {dtype: lanes per second}}, "exponential":
+    {dtype: values per second}, "memory": {size: {"stores", "streams", "loads", "pages",
+    "huge_pages": bytes per second}}} for every size, in bytes, of an array; each the larger of now
+    and `earlier`, which measure() gave for the same arguments. Raises Unavailable.
     """
-    rates = {"fma": {}, "exponential": {}, "memory": {}}
+    rates = {"arithmetic": {}, "exponential": {}, "memory": {}}
     with tempfile.TemporaryDirectory(prefix="rbf_op-ceilings-") as folder:
         for dtype, double in _PRECISION.items():
-            for name in ("fma", "exponential"):
-                program = _compile(name, folder, ["-DRBF_DOUBLE=" + double])
-                rates[name][dtype] = _run([program], threads)[name]
+            definition = "-DRBF_DOUBLE=" + double
+            found = _run([_compile("arithmetic", folder, [definition])], threads)
+            for name, rate in found.items():
+                rates["arithmetic"].setdefault(name, {})[dtype] = rate
+            found = _run([_compile("exponential", folder, [definition])], threads)
+            rates["exponential"][dtype] = found["exponential"]
         program = _compile("memory", folder)
         for size in sorted(set(sizes)):
             rates["memory"][size] = _run([program, str(size)], threads)

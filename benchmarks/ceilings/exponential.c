@@ -12,7 +12,7 @@
 #include "timing.h"
 #include <omp.h>
 
-enum { VALUES = 8192 / sizeof(REAL), PASSES = 4096, UNROLL = 8 };
+enum { VALUES = 8192 / sizeof(REAL), PASSES = 1024, UNROLL = 8 };
 
 static volatile REAL sink;
 

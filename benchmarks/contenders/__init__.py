@@ -26,7 +26,9 @@ _PRODUCT = ("product", "product-large")
 _GROWTH = ("grid", "growth-n", "growth-d")
 
 ALL = (
-    _contender("rbf_op", "rbf_op", "rbf_op_node", role="ours", groups=_GROWTH + ("threads",)),
+    _contender(
+        "rbf_op", "rbf_op", "rbf_op_node", role="ours", groups=_GROWTH + ("threads", "busy")
+    ),
     _contender(
         "rbf_op-reused", "rbf_op, output reused", "rbf_op_node", role="ours too", groups=_GROWTH
     ),
@@ -36,6 +38,9 @@ ALL = (
         "rbf_op_node",
         role="ours too",
         tasks=("gradient",),
+    ),
+    _contender(
+        "rbf_op-busy", "rbf_op, a core busy", "rbf_op_busy", role="ours too", groups=("busy",)
     ),
     _contender("theano-empty", "Theano, empty function", "theano_graphs", role="overhead"),
     _contender("theano-expansion", "Theano, expansion", "theano_graphs"),

@@ -1,10 +1,21 @@
-"""NumPy: |x|^2 + |y|^2 - 2 x.y with in-place steps; gradients by their formulas. Imports NumPy."""
+"""NumPy: |x|^2 + |y|^2 - 2 x.y with in-place steps; gradients by their formulas.
+
+Imports NumPy; threadpoolctl, which comes with scikit-learn.
+"""
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 
 def version():
-    return "NumPy %s" % np.__version__
+    return "NumPy %s, %s" % (np.__version__, blas())
+
+
+def blas():
+    """The BLAS that NumPy uses, and the kernels that it has chosen for this processor."""
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    text = ["%s %s" % (p["internal_api"], p.get("architecture") or p["version"]) for p in found]
+    return ", ".join(dict.fromkeys(text)) or "its own BLAS"
 
 
 def squared_distance(x, y):

@@ -3,9 +3,11 @@
 import sklearn
 from sklearn.metrics.pairwise import rbf_kernel
 
+from benchmarks.contenders.numpy_expansion import blas
+
 
 def version():
-    return "scikit-learn %s" % sklearn.__version__
+    return "scikit-learn %s, %s" % (sklearn.__version__, blas())
 
 
 def prepare(variant, cell, data, threads):

@@ -286,17 +286,19 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
 
 /* m terms near one: the sum must not lose what a running sum would. */
 static void CHECK(check_long_sum)(void) {
-    enum { TERMS = 1000000, QUERIES = 3 };
+    enum { QUERIES = 3 };
+    const int64_t count = 1000000 / share;
     const CHECK_REAL one = 1, gamma = (CHECK_REAL)0.25;
-    CHECK_REAL *points = (CHECK_REAL *)checked_malloc(TERMS * sizeof(CHECK_REAL));
+    CHECK_REAL *points = (CHECK_REAL *)checked_malloc((size_t)count * sizeof(CHECK_REAL));
     CHECK_REAL queries[QUERIES], got[QUERIES];
     const int64_t size = (int64_t)sizeof(CHECK_REAL);
     const rbf_matrix x = {(const char *)queries, QUERIES, 1, size, size};
-    const rbf_matrix y = {(const char *)points, TERMS, 1, size, size};
-    const rbf_matrix w = {(const char *)&one, TERMS, 1, 0, 0};
+    const rbf_matrix y = {(const char *)points, count, 1, size, size};
+    const rbf_matrix w = {(const char *)&one, count, 1, 0, 0};
     double worst = 0;
-    int i, q;
-    for (i = 0; i < TERMS; ++i)
+    int64_t i;
+    int q;
+    for (i = 0; i < count; ++i)
         points[i] = (CHECK_REAL)random_uniform();
     for (q = 0; q < QUERIES; ++q)
         queries[q] = (CHECK_REAL)q;
@@ -304,7 +306,7 @@ static void CHECK(check_long_sum)(void) {
     for (q = 0; q < QUERIES; ++q) {
         long double sum = 0;
         double error;
-        for (i = 0; i < TERMS; ++i) {
+        for (i = 0; i < count; ++i) {
             const long double difference = (long double)queries[q] - points[i];
             sum += expl(-0.25L * difference * difference);
         }
@@ -312,7 +314,7 @@ static void CHECK(check_long_sum)(void) {
         if (!(error <= worst))
             worst = error;
     }
-    printf("sum of a million terms: relative error %.2g\n", worst);
+    printf("sum of %ld terms: relative error %.2g\n", (long)count, worst);
     EXPECT_BELOW(worst, 8 * CHECK_EPSILON); /* 9.5e-7 in float */
     free(points);
 }
@@ -324,7 +326,7 @@ static void CHECK(check_exponential)(void) {
     double worst = 0;
     int s, step;
     for (s = 0; s < 2; ++s) {
-        for (step = 0; step < 400000; ++step) {
+        for (step = 0; step < 400000 / share; ++step) {
             const double span = sizeof(CHECK_REAL) == 4 ? 110 : 760;
             const CHECK_REAL x = (CHECK_REAL)sqrt(span * random_uniform()), zero = 0, one = 1;
             const CHECK_REAL gamma = (CHECK_REAL)signs[s];
@@ -396,19 +398,19 @@ static void CHECK(check_all)(void) {
     int round, layout;
     CHECK(check_exponential)();
     CHECK(check_special_values)();
-    for (round = 0; round < 120; ++round) {
+    for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         const int64_t d = random_below(20);
         CHECK(check_problem)(n, m, d, round % LAYOUTS, round % 2, 0);
         CHECK(check_problem)(n, n, d, round % LAYOUTS, 1, 1);
     }
-    for (round = 0; round < 120; ++round) {
+    for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         CHECK(check_product)(n, m, random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
                              round % 2);
     }
     CHECK(check_long_sum)();
-    for (layout = 0; layout < LAYOUTS; ++layout) { /* several blocks, waves and threads */
+    for (layout = 0; layout < LAYOUTS; layout += share) { /* several blocks, waves and threads */
         CHECK(check_problem)(301, 213, 37, layout, layout % 2, 0);
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
         CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);

@@ -1,7 +1,8 @@
 /* The C kernels alone, without Python: both precisions against long double loops.
  *
  * Compiled as C and as C++, with all warnings as errors, under ASan and UBSan, for several targets:
- * see the Makefile. Exit status 0 and a last line "all checks passed" when all is well.
+ * see the Makefile. Exit status 0 and a last line "all checks passed" when all is well. An argument
+ * N makes it one in N of the trials, for slow machines.
  */
 #define RBF_WITH_FLOAT
 #define RBF_WITH_DOUBLE
@@ -13,6 +14,7 @@
 enum { C_ORDER, FORTRAN, SLICED, REVERSED, BROADCAST, LAYOUTS };
 
 static long failures = 0;
+static int share = 1; /* one in so many trials is made */
 
 #define EXPECT(condition)                                                                          \
     do {                                                                                           \
@@ -118,7 +120,13 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK_TINY 5e-324
 #include "checks.h"
 
-int main(void) {
+int main(int count, char **arguments) {
+    if (count > 1)
+        share = atoi(arguments[1]);
+    if (count > 2 || share < 1) {
+        fprintf(stderr, "usage: harness [N], which makes one in N of the trials\n");
+        return 2;
+    }
     printf("%d-byte vectors, tile of %d rows\n", RBF_VECTOR_BYTES, RBF_TILE_ROWS);
     check_all_check_f32();
     check_all_check_f64();

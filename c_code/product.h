@@ -313,6 +313,28 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     }
 }
 
+/* The memory of a job: sizes while space measures, pieces when it hands out. */
+RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_workspace *space,
+                                         int threads) {
+    const int64_t depth = job->x.columns, p = job->weights.columns;
+    const size_t panel_row = COLUMNS * sizeof(REAL), for_threads = (size_t)threads * sizeof(REAL);
+    job->thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
+    job->thread_tiles_size = job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    job->thread_lanes_size = RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES;
+    job->packed_y = (REAL *)rbf_take(space, job->panels * depth, panel_row);
+    job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
+    job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
+    job->coefficients =
+        (RBF_NAME(coefficients) *)rbf_take(space, job->panels, sizeof(RBF_NAME(coefficients)));
+    job->thread_rows = (REAL *)rbf_take(space, job->thread_rows_size, for_threads);
+    job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_size, for_threads);
+    job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_size, for_threads);
+    job->thread_totals =
+        (double *)rbf_take(space, RBF_NAME(PRODUCT_ROWS) * p, (size_t)threads * sizeof(double));
+}
+
+#include "symmetric_product.h"
+
 /* output (n, p) in C order from weights (m, p). Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_matrix weights, void *output) {
@@ -334,35 +356,21 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.weights = weights;
     job.output = (REAL *)output;
     /* A few columns of W that are left over are cheaper one by one than padded with zeros. */
-    job.narrow = p % LANES;
-    if (job.narrow > LANES - LANES / 4)
-        job.narrow = 0;
+    job.narrow = p % LANES > LANES - LANES / 4 ? 0 : p % LANES;
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_minimum(
         RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
+    if (RBF_NAME(symmetric_pays)(x, y, gamma, p))
+        return RBF_NAME(symmetric_product)(&job);
     blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);
     job.splits = rbf_maximum(1, job.splits);
     job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
-    job.thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
-    job.thread_tiles_size = job.panels_per_block * RBF_TILE_ROWS * COLUMNS;
-    job.thread_lanes_size = RBF_NAME(PRODUCT_ROWS) * job.narrow * LANES;
     for (pass = 0; pass < 2; ++pass) {
-        const size_t panel_row = COLUMNS * sizeof(REAL),
-                     for_threads = (size_t)threads * sizeof(REAL);
-        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, panel_row);
-        job.packed_wide = (REAL *)rbf_take(&space, job.panels * job.wide, panel_row);
-        job.packed_narrow = (REAL *)rbf_take(&space, job.panels * job.narrow, panel_row);
-        job.coefficients =
-            (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
-        job.thread_rows = (REAL *)rbf_take(&space, job.thread_rows_size, for_threads);
-        job.thread_tiles = (REAL *)rbf_take(&space, job.thread_tiles_size, for_threads);
-        job.thread_lanes = (REAL *)rbf_take(&space, job.thread_lanes_size, for_threads);
-        job.thread_totals = (double *)rbf_take(&space, RBF_NAME(PRODUCT_ROWS) * p,
-                                               (size_t)threads * sizeof(double));
+        RBF_NAME(take_product)(&job, &space, threads);
         job.partial = (double *)rbf_take(&space, job.splits > 1 ? job.splits * n : 0,
                                          (size_t)p * sizeof(double));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)

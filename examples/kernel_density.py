@@ -38,7 +38,9 @@ def log_density():
     normalisation = T.log(count) + columns * (log_sigma + np.float32(0.5 * np.log(2 * np.pi)))
     density = rbf_logsumexp(positions, points, sigma=T.exp(log_sigma)) - normalisation
     inputs, mean = [positions, points, log_sigma], density.mean()
-    return theano.function(inputs, density), theano.function(inputs, [mean, T.grad(mean, log_sigma)])
+    return theano.function(inputs, density), theano.function(
+        inputs, [mean, T.grad(mean, log_sigma)]
+    )
 
 
 def learn_width(mean_and_slope, held_out, points, log_sigma, steps=14):

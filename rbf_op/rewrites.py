@@ -35,10 +35,10 @@ class RBFProducts(GlobalOptimizer):
     A graph never gets slower. The distances of a pair of rows cost more than all else where there
     are many columns, so no rewrite may compute them more often: K stays where it is a result, where
     anything but a product uses it, and where more than one product would compute it again (but
-    dot(K.T, H) comes with the gradient of dot(K, W), if x, y or gamma need one). Likewise no rewrite
-    may need another product with a matrix as large: the gradient of an amplitude stays unless
-    dot(K.T, H) is wanted anyhow. The node of y = x, which computes half, stays in gradients. Nothing
-    is replaced by another type.
+    dot(K.T, H) comes with the gradient of dot(K, W), if x, y or gamma need one). Likewise no
+    rewrite may need another product with a matrix as large: the gradient of an amplitude stays
+    unless dot(K.T, H) is wanted anyhow. The gradient node of y = x, which computes half, stays.
+    Nothing is replaced by another type.
     """
 
     def apply(self, fgraph):

@@ -639,7 +639,7 @@ report([memory.bytes, sum(r.nbytes for r in results)])
 def test_peak_memory(what, n):
     """Below 100 MB over the inputs at n = m = 100 000, d = 10, p = 1, where K would take 40 GB.
 
-    All that is stored is proportional to n + m, so the gradient, which takes longer, may be smaller.
+    All that is stored is proportional to n + m: fewer points will do for the slower gradient.
     """
     peak, results = run_python(MEMORY, what, n)
     assert peak < 1000 * n, "%.1f MB" % (peak / 1e6)

@@ -160,7 +160,7 @@ def draw(path_of_figure, x, y, mean, path):
     panels[3].axhline(0.25, color="0.6", linewidth=0.8, linestyle="--", label="true noise")
     panels[3].set(xlabel="updates", yscale="log", title="hyperparameters")
     panels[3].legend(fontsize=7)
-    figure.savefig(path_of_figure, dpi=120)
+    figure.savefig(path_of_figure, dpi=90)
 
 
 if __name__ == "__main__":

@@ -96,8 +96,10 @@ def draw(path_of_figure, axis, log_density, points, sigma, path):
     right.plot(*zip(*sorted(path)), "o-", markersize=4)
     lowest = min(value for width, value in path if value > path[-1][1] - 3)
     right.set(xscale="log", xlabel="sigma", ylim=(lowest - 0.2, path[-1][1] + 0.2))
+    right.set_xticks([0.02, 0.05, 0.1], ["0.02", "0.05", "0.1"])
+    right.minorticks_off()
     right.set(title="Held-out log likelihood")
-    figure.savefig(path_of_figure, dpi=120)
+    figure.savefig(path_of_figure, dpi=80)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def draw(path_of_figure, x, values, grid, fits, sigma, path, error):
     right.plot(*zip(*path), "o-", color="tab:blue", markersize=4, linewidth=0.8, label="on the way")
     right.set(xscale="log", xlabel="sigma", title="Leave-one-out error")
     right.legend(fontsize=8)
-    figure.savefig(path_of_figure, dpi=120)
+    figure.savefig(path_of_figure, dpi=90)
 
 
 if __name__ == "__main__":

@@ -135,26 +135,27 @@ RBF_INLINE void RBF_NAME(multiply_narrow)(const REAL *RBF_RESTRICT tiles, int64_
     }
 }
 
-/* sums[r][width] of the tiles of some panels times weights [panel][COLUMNS][width], of `vectors`
- * vectors (constant where this is inlined). */
-RBF_INLINE void RBF_NAME(multiply_wide)(const REAL *RBF_RESTRICT tiles, int64_t panels,
+/* sums[r][width] of so many columns of the tiles of some panels times weights [columns][width], of
+ * `vectors` vectors (constant where this is inlined). */
+RBF_INLINE void RBF_NAME(multiply_wide)(const REAL *RBF_RESTRICT tiles, int64_t columns,
                                         const REAL *RBF_RESTRICT weights, REAL *RBF_RESTRICT sums,
                                         const int vectors) {
-    const int64_t chain = RBF_DOUBLE ? panels : rbf_maximum(1, RBF_NAME(PRODUCT_CHAIN) / COLUMNS);
+    const int64_t chain = rbf_maximum(COLUMNS, RBF_NAME(PRODUCT_CHAIN));
     VECTOR sum[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int64_t panel = 0, c;
+    int64_t first, column, c;
     int r, v;
     memset(sums, 0, (size_t)(RBF_TILE_ROWS * vectors * LANES) * sizeof(REAL));
-    while (panel < panels) {
-        const int64_t last = rbf_minimum(panels, panel + chain);
+    for (first = 0; first < columns; first += chain) {
+        const int64_t end = rbf_minimum(columns, first + chain);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
             for (v = 0; v < vectors; ++v)
                 sum[r][v] = (VECTOR){0};
         }
-        for (; panel < last; ++panel) {
-            for (c = 0; c < COLUMNS; ++c) {
+        for (column = first; column < end; column += COLUMNS) {
+            const int64_t count = rbf_minimum(COLUMNS, end - column);
+            for (c = 0; c < count; ++c) {
                 VECTOR weight[RBF_TILE_VECTORS];
                 RBF_UNROLL
                 for (v = 0; v < vectors; ++v)
@@ -192,17 +193,18 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
                                          double *totals) {
     const int64_t depth = job->x.columns, p = job->weights.columns, m = job->y.rows;
     const int64_t narrow = job->narrow, panels = last_panel - first_panel;
+    const int64_t columns = rbf_minimum(last_panel * COLUMNS, m) - first_panel * COLUMNS;
     const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
     int64_t panel, q, r, column;
     RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
     for (panel = first_panel; panel < last_panel; ++panel) {
-        const REAL *columns = job->packed_y + panel * depth * COLUMNS;
+        const REAL *y = job->packed_y + panel * depth * COLUMNS;
         const RBF_NAME(coefficients) *c = job->coefficients + panel;
         REAL *kernel = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
         if (depth <= RBF_SUM_CHUNK)
-            RBF_NAME(kernel_tile)(depth, rows_packed, columns, c, m - panel * COLUMNS, kernel, 1);
+            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 1);
         else
-            RBF_NAME(kernel_tile)(depth, rows_packed, columns, c, m - panel * COLUMNS, kernel, 0);
+            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 0);
     }
     for (q = 0; q + 1 < narrow; q += 2)
         RBF_NAME(multiply_narrow)
@@ -216,9 +218,9 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
         const int64_t used = rbf_minimum(width, p - q);
         const REAL *block = job->packed_wide + (q * job->panels + first_panel * width) * COLUMNS;
         if (width == LANES)
-            RBF_NAME(multiply_wide)(tiles, panels, block, sums, 1);
+            RBF_NAME(multiply_wide)(tiles, columns, block, sums, 1);
         else
-            RBF_NAME(multiply_wide)(tiles, panels, block, sums, RBF_TILE_VECTORS);
+            RBF_NAME(multiply_wide)(tiles, columns, block, sums, RBF_TILE_VECTORS);
         for (r = 0; r < rows; ++r)
             for (column = 0; column < used; ++column)
                 totals[r * p + q + column] += sums[r * width + column];
@@ -239,27 +241,41 @@ RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_
     memset(lanes, 0, (size_t)(RBF_NAME(PRODUCT_ROWS) * narrow * LANES) * sizeof(REAL));
 }
 
+/* A panel of y, its coefficients, and its rows of W. */
 RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job, int64_t panel) {
-    const int64_t m = job->y.rows, depth = job->x.columns, p = job->weights.columns;
-    const int64_t first = panel * COLUMNS, width = RBF_TILE_VECTORS * LANES;
+    const rbf_matrix w = job->weights;
+    const int64_t first = panel * COLUMNS, narrow = job->narrow;
+    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - first);
     const rbf_vector no_amplitude = {NULL, 0, 1};
-    int64_t c, q;
-    RBF_NAME(pack_rows)(job->packed_y + first * depth, job->y, first, COLUMNS);
-    RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, no_amplitude, first, m);
-    for (c = 0; c < COLUMNS; ++c) {
-        const char *source = job->weights.data + (first + c) * job->weights.row_stride;
-        for (q = 0; q < job->wide; ++q) {
-            const int64_t tile = q / width * width,
-                          tile_width = RBF_NAME(wide_width)(job->wide, tile);
-            job->packed_wide[tile * job->panels * COLUMNS + (first + c) * tile_width + q - tile] =
-                first + c < m && q < p ? *(const REAL *)(source + q * job->weights.column_stride)
-                                       : 0;
+    REAL *to = job->packed_narrow + first * narrow;
+    int64_t c, q, tile;
+    RBF_NAME(pack_rows)
+    (job->packed_y + first * job->y.columns, job->y, first, COLUMNS);
+    RBF_NAME(pack_coefficients)
+    (job->coefficients + panel, job->gamma, no_amplitude, first, job->y.rows);
+    for (q = 0; q < narrow; ++q) {
+        const char *from =
+            w.data + first * w.row_stride + (w.columns - narrow + q) * w.column_stride;
+        for (c = 0; c < columns; ++c)
+            to[q * COLUMNS + c] = *(const REAL *)(from + c * w.row_stride);
+        for (; c < COLUMNS; ++c)
+            to[q * COLUMNS + c] = 0;
+    }
+    for (tile = 0; tile < job->wide; tile += RBF_TILE_VECTORS * LANES) {
+        const int64_t width = RBF_NAME(wide_width)(job->wide, tile);
+        const int64_t used = rbf_minimum(width, w.columns - tile);
+        to = job->packed_wide + tile * job->panels * COLUMNS + first * width;
+        for (c = 0; c < columns; ++c) {
+            const char *from = w.data + (first + c) * w.row_stride + tile * w.column_stride;
+            if (w.column_stride == (int64_t)sizeof(REAL))
+                memcpy(to, from, (size_t)used * sizeof(REAL));
+            else
+                for (q = 0; q < used; ++q)
+                    to[q] = *(const REAL *)(from + q * w.column_stride);
+            for (q = used; q < width; ++q)
+                to[q] = 0;
+            to += width;
         }
-        for (q = 0; q < job->narrow; ++q)
-            job->packed_narrow[first * job->narrow + q * COLUMNS + c] =
-                first + c < m
-                    ? *(const REAL *)(source + (p - job->narrow + q) * job->weights.column_stride)
-                    : 0;
     }
 }
 

@@ -174,7 +174,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.output = (REAL *)output;
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_minimum(
-        RBF_NAME(PRODUCT_COLUMNS) / COLUMNS,
+        RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
     blocks = rbf_ceiling_division(job.panels, job.panels_per_block);

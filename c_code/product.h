@@ -1,206 +1,320 @@
 /* P = K W with K[i, j] = exp(-gamma[j] |x[i] - y[j]|^2), never stored: the product kernel.
  *
- * Tiles of K are made as in forward.h and used at once. Few columns of W: lanes run over the
- * columns of K, W is packed [panel][p][COLUMNS], the lanes are summed after each column block.
- * Many: the tiles of a column block are kept and multiplied by W [p / (2 LANES)][m][2 LANES] with a
- * register tile, lanes over the columns of W. Block sums are added in double, always in the same
- * order. Tasks are (row block) x (column split); there are several splits, added in order, only
- * where there are few rows. Included once a precision by instantiate.h.
+ * A row panel's tiles of K of one column block are made as in forward.h, kept in the first-level
+ * cache and multiplied by the block's rows of W: by a register tile whose lanes run over columns of
+ * W where there are enough of them (`wide`), and over columns of K for what is left (`narrow`).
+ *
+ * Terms are added in chains of at most PRODUCT_CHAIN, a few chains into one another, and those sums
+ * in double, always in the same order: a float sum of a million terms keeps a relative error below
+ * 1e-6, even where all terms are equal and each addition rounds the same way. Tasks are (row block)
+ * x (column split); there are several splits, added in order, only where there are few rows.
+ * Included once a precision by instantiate.h.
  */
+/* Has the compiler load a vector once for several instructions, which would each load it. */
+#undef RBF_IN_REGISTER
+#if defined(__AVX512F__)
+#define RBF_IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#elif defined(__AVX__)
+#define RBF_IN_REGISTER(vector) __asm__("" : "+x"(vector))
+#else
+#define RBF_IN_REGISTER(vector) ((void)0)
+#endif
+
 enum {
-    RBF_NAME(PRODUCT_COLUMNS) =
-        512,                       /* columns of K in a block at most: bounds the rounding error */
-    RBF_NAME(PRODUCT_ROWS) = 64,   /* rows of a task */
-    RBF_NAME(PRODUCT_TASKS) = 32,  /* tasks aimed at */
-    RBF_NAME(PRODUCT_MANY) = LANES /* columns of W from which lanes run over them */
+    RBF_NAME(PRODUCT_CHAIN) = 32,
+    RBF_NAME(PRODUCT_BLOCKS) = 8, /* chains added up before they join the sum in double */
+    RBF_NAME(PRODUCT_ROWS) = 64,  /* rows of a task */
+    RBF_NAME(PRODUCT_TASKS) = 32, /* tasks aimed at */
+    /* Panels of a block at most: one chain for each lane over the columns of K. */
+    RBF_NAME(PRODUCT_PANELS) = RBF_NAME(PRODUCT_CHAIN) / RBF_TILE_VECTORS
 };
 
 typedef struct {
     rbf_matrix x, y, weights;
     rbf_vector gamma;
-    REAL *output; /* (n, p), C order */
-    int many;
-    int64_t panels, panels_per_block, weight_width, splits, panels_per_split;
-    REAL *packed_y; /* [panels][depth][COLUMNS] */
-    REAL *packed_weights;
+    REAL *output;         /* (n, p), C order */
+    int64_t wide, narrow; /* columns of W each way; wide is a multiple of LANES and may exceed p */
+    int64_t panels, panels_per_block, splits, panels_per_split;
+    REAL *packed_y;                        /* [panels][depth][COLUMNS] */
+    REAL *packed_wide;                     /* [wide / width][panels][COLUMNS][width]: wide_width */
+    REAL *packed_narrow;                   /* [panels][narrow][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
     REAL *thread_rows;                     /* [threads][depth][RBF_TILE_ROWS] */
-    REAL *thread_lanes;    /* [threads]: lanes [p][RBF_TILE_ROWS][LANES], or tiles of a block */
-    double *thread_totals; /* [threads][PRODUCT_ROWS][p] */
-    int64_t thread_rows_size, thread_lanes_size;
+    REAL *thread_tiles;                    /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
+    REAL *thread_lanes;                    /* [threads][PRODUCT_ROWS][narrow][LANES] */
+    double *thread_totals;                 /* [threads][PRODUCT_ROWS][p] */
+    int64_t thread_rows_size, thread_tiles_size, thread_lanes_size;
     double *partial; /* [splits][n][p] if there are several splits */
 } RBF_NAME(product_job);
 
-/* exp(-gamma D) of one tile. */
+/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]. `shallow` (constant where this is
+ * inlined): D is one chain of terms, and need not leave the registers. */
 RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
-                                      int64_t columns,
-                                      VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+                                      int64_t columns, REAL *RBF_RESTRICT kernel,
+                                      const int shallow) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    VECTOR rate[RBF_TILE_VECTORS], rate_low[RBF_TILE_VECTORS], limit[RBF_TILE_VECTORS];
+    VECTOR shift[RBF_TILE_VECTORS], unit[RBF_TILE_VECTORS];
     int r, v;
-    RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    if (shallow)
+        RBF_NAME(distance_sum)(depth, rows_packed, columns_packed, tile);
+    else
+        RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
     if (__builtin_expect(c->special, 0)) {
-        REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int64_t i, j;
-        memcpy(e, tile, sizeof e);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                RBF_NAME(store)(kernel + r * COLUMNS + v * LANES, tile[r][v]);
+        }
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
-                e[i][j] = j < columns ? RBF_NAME(library_exponential)(-c->gamma[j] * e[i][j]) : 0;
-        memcpy(tile, e, sizeof e);
+                kernel[i * COLUMNS + j] =
+                    j < columns
+                        ? RBF_NAME(library_exponential)(-c->gamma[j] * kernel[i * COLUMNS + j])
+                        : 0;
         return;
     }
     RBF_UNROLL
     for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-        const VECTOR rate = RBF_NAME(load)(c->rate + v * LANES);
-        const VECTOR rate_low = RBF_NAME(load)(c->rate_low + v * LANES);
-        const VECTOR limit = RBF_NAME(load)(c->limit + v * LANES);
-        const VECTOR shift = RBF_NAME(load)(c->shift + v * LANES);
-        const VECTOR unit = RBF_NAME(load)(c->unit + v * LANES);
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r)
-            tile[r][v] = RBF_NAME(exponential)(tile[r][v], rate, rate_low, limit, shift) * unit;
+        rate[v] = RBF_NAME(load)(c->rate + v * LANES);
+        rate_low[v] = RBF_NAME(load)(c->rate_low + v * LANES);
+        limit[v] = RBF_NAME(load)(c->limit + v * LANES);
+        shift[v] = RBF_NAME(load)(c->shift + v * LANES);
+        unit[v] = RBF_NAME(load)(c->unit + v * LANES);
     }
-}
-
-/* lanes[q][r] += tile[r] * weights[q], lanes over the columns of K. */
-RBF_INLINE void RBF_NAME(multiply_lanes)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
-                                         const REAL *RBF_RESTRICT weights, int64_t p,
-                                         REAL *RBF_RESTRICT lanes) {
-    int64_t q;
-    int r, v;
-    for (q = 0; q < p; ++q) {
-        VECTOR weight[RBF_TILE_VECTORS];
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            weight[v] = RBF_NAME(load)(weights + q * COLUMNS + v * LANES);
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            REAL *lane = lanes + (q * RBF_TILE_ROWS + r) * LANES;
-            VECTOR sum = RBF_NAME(load)(lane);
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                sum += tile[r][v] * weight[v];
-            RBF_NAME(store)(lane, sum);
-        }
-    }
-}
-
-/* product[r][2 LANES] of the tiles of some panels, kept as [panel][RBF_TILE_ROWS][COLUMNS]. */
-RBF_INLINE void RBF_NAME(multiply_tiles)(const REAL *RBF_RESTRICT tiles, int64_t panels,
-                                         const REAL *RBF_RESTRICT weights,
-                                         VECTOR product[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    int64_t panel;
-    int r, v, c;
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            product[r][v] = (VECTOR){0};
-    }
-    for (panel = 0; panel < panels; ++panel) {
-        for (c = 0; c < COLUMNS; ++c) {
-            VECTOR weight[RBF_TILE_VECTORS];
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                weight[v] = RBF_NAME(load)(weights + v * LANES);
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                RBF_UNROLL
-                for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                    product[r][v] += weight[v] * tiles[r * COLUMNS + c];
-            }
-            weights += COLUMNS;
-        }
-        tiles += RBF_TILE_ROWS * COLUMNS;
+            RBF_NAME(store)
+        (kernel + r * COLUMNS + v * LANES,
+         RBF_NAME(exponential)(tile[r][v], rate[v], rate_low[v], limit[v], shift[v]) * unit[v]);
     }
 }
 
-/* One row panel against one column block, added to totals[rows][p]. */
+/* lanes[r][q] += sum over the columns of tile r times weights q, for `count` columns of W (constant
+ * where this is inlined); one chain for each lane. */
+RBF_INLINE void RBF_NAME(multiply_narrow)(const REAL *RBF_RESTRICT tiles, int64_t panels,
+                                          const REAL *RBF_RESTRICT weights, int64_t narrow,
+                                          REAL *RBF_RESTRICT lanes, const int count) {
+    VECTOR sum[RBF_TILE_ROWS][2];
+    int64_t panel;
+    int r, v, q;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        sum[r][0] = sum[r][1] = (VECTOR){0};
+    for (panel = 0; panel < panels; ++panel) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR weight[2];
+            RBF_UNROLL
+            for (q = 0; q < count; ++q)
+                weight[q] = RBF_NAME(load)(weights + q * COLUMNS + v * LANES);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                VECTOR kernel = RBF_NAME(load)(tiles + r * COLUMNS + v * LANES);
+                RBF_IN_REGISTER(kernel);
+                RBF_UNROLL
+                for (q = 0; q < count; ++q)
+                    sum[r][q] += kernel * weight[q];
+            }
+        }
+        tiles += RBF_TILE_ROWS * COLUMNS;
+        weights += narrow * COLUMNS;
+    }
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (q = 0; q < count; ++q) {
+            REAL *lane = lanes + (r * narrow + q) * LANES;
+            RBF_NAME(store)(lane, RBF_NAME(load)(lane) + sum[r][q]);
+        }
+    }
+}
+
+/* sums[r][width] of so many columns of the tiles of some panels times weights [columns][width], of
+ * `vectors` vectors (constant where this is inlined). */
+RBF_INLINE void RBF_NAME(multiply_wide)(const REAL *RBF_RESTRICT tiles, int64_t columns,
+                                        const REAL *RBF_RESTRICT weights, REAL *RBF_RESTRICT sums,
+                                        const int vectors) {
+    const int64_t chain = rbf_maximum(COLUMNS, RBF_NAME(PRODUCT_CHAIN));
+    VECTOR sum[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int64_t first, column, c;
+    int r, v;
+    memset(sums, 0, (size_t)(RBF_TILE_ROWS * vectors * LANES) * sizeof(REAL));
+    for (first = 0; first < columns; first += chain) {
+        const int64_t end = rbf_minimum(columns, first + chain);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < vectors; ++v)
+                sum[r][v] = (VECTOR){0};
+        }
+        for (column = first; column < end; column += COLUMNS) {
+            const int64_t count = rbf_minimum(COLUMNS, end - column);
+            for (c = 0; c < count; ++c) {
+                VECTOR weight[RBF_TILE_VECTORS];
+                RBF_UNROLL
+                for (v = 0; v < vectors; ++v)
+                    weight[v] = RBF_NAME(load)(weights + v * LANES);
+                RBF_UNROLL
+                for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                    RBF_UNROLL
+                    for (v = 0; v < vectors; ++v)
+                        sum[r][v] += weight[v] * tiles[r * COLUMNS + c];
+                }
+                weights += vectors * LANES;
+            }
+            tiles += RBF_TILE_ROWS * COLUMNS;
+        }
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < vectors; ++v) {
+                REAL *to = sums + (r * vectors + v) * LANES;
+                RBF_NAME(store)(to, RBF_NAME(load)(to) + sum[r][v]);
+            }
+        }
+    }
+}
+
+/* Columns of W of the register tile that begins with column q. */
+RBF_INLINE int64_t RBF_NAME(wide_width)(int64_t wide, int64_t q) {
+    return rbf_minimum(RBF_TILE_VECTORS * LANES, wide - q);
+}
+
+/* One row panel against one column block: added to lanes[rows][narrow] and totals[rows][p]. */
 RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
-                                         REAL *rows_packed, REAL *lanes, double *totals) {
+                                         REAL *rows_packed, REAL *tiles, REAL *lanes,
+                                         double *totals) {
     const int64_t depth = job->x.columns, p = job->weights.columns, m = job->y.rows;
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    const int64_t narrow = job->narrow, panels = last_panel - first_panel;
+    const int64_t columns = rbf_minimum(last_panel * COLUMNS, m) - first_panel * COLUMNS;
+    const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
     int64_t panel, q, r, column;
     RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
-    if (!job->many)
-        memset(lanes, 0, (size_t)(p * RBF_TILE_ROWS * LANES) * sizeof(REAL));
     for (panel = first_panel; panel < last_panel; ++panel) {
-        RBF_NAME(kernel_tile)
-        (depth, rows_packed, job->packed_y + panel * depth * COLUMNS, job->coefficients + panel,
-         m - panel * COLUMNS, tile);
-        if (job->many)
-            memcpy(lanes + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS, tile, sizeof tile);
+        const REAL *y = job->packed_y + panel * depth * COLUMNS;
+        const RBF_NAME(coefficients) *c = job->coefficients + panel;
+        REAL *kernel = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
+        if (depth <= RBF_SUM_CHUNK)
+            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 1);
         else
-            RBF_NAME(multiply_lanes)
-        (tile, job->packed_weights + panel * p * COLUMNS, p, lanes);
+            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 0);
     }
-    if (!job->many) {
+    for (q = 0; q + 1 < narrow; q += 2)
+        RBF_NAME(multiply_narrow)
+    (tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES, 2);
+    if (q < narrow)
+        RBF_NAME(multiply_narrow)
+    (tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES, 1);
+    for (q = 0; q < job->wide; q += RBF_TILE_VECTORS * LANES) {
+        REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        const int64_t width = RBF_NAME(wide_width)(job->wide, q);
+        const int64_t used = rbf_minimum(width, p - q);
+        const REAL *block = job->packed_wide + (q * job->panels + first_panel * width) * COLUMNS;
+        if (width == LANES)
+            RBF_NAME(multiply_wide)(tiles, columns, block, sums, 1);
+        else
+            RBF_NAME(multiply_wide)(tiles, columns, block, sums, RBF_TILE_VECTORS);
         for (r = 0; r < rows; ++r)
-            for (q = 0; q < p; ++q)
-                totals[r * p + q] += RBF_NAME(lane_sum)(lanes + (q * RBF_TILE_ROWS + r) * LANES);
+            for (column = 0; column < used; ++column)
+                totals[r * p + q + column] += sums[r * width + column];
+    }
+}
+
+/* Sums of the lanes of some rows joined to totals[rows][p]; the lanes are zero again. */
+RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_t rows, REAL *lanes,
+                                       double *totals) {
+    const int64_t narrow = job->narrow, p = job->weights.columns;
+    int64_t row, q;
+    if (narrow == 0)
         return;
+    for (row = 0; row < rows; ++row)
+        for (q = 0; q < narrow; ++q)
+            totals[row * p + p - narrow + q] +=
+                RBF_NAME(lane_sum)(lanes + (row * narrow + q) * LANES);
+    memset(lanes, 0, (size_t)(RBF_NAME(PRODUCT_ROWS) * narrow * LANES) * sizeof(REAL));
+}
+
+/* A panel of y, its coefficients, and its rows of W. */
+RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job, int64_t panel) {
+    const rbf_matrix w = job->weights;
+    const int64_t first = panel * COLUMNS, narrow = job->narrow;
+    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - first);
+    const rbf_vector no_amplitude = {NULL, 0, 1};
+    REAL *to = job->packed_narrow + first * narrow;
+    int64_t c, q, tile;
+    RBF_NAME(pack_rows)
+    (job->packed_y + first * job->y.columns, job->y, first, COLUMNS);
+    RBF_NAME(pack_coefficients)
+    (job->coefficients + panel, job->gamma, no_amplitude, first, job->y.rows);
+    for (q = 0; q < narrow; ++q) {
+        const char *from =
+            w.data + first * w.row_stride + (w.columns - narrow + q) * w.column_stride;
+        for (c = 0; c < columns; ++c)
+            to[q * COLUMNS + c] = *(const REAL *)(from + c * w.row_stride);
+        for (; c < COLUMNS; ++c)
+            to[q * COLUMNS + c] = 0;
     }
-    for (q = 0; q < p; q += COLUMNS) {
-        REAL sums[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        const int64_t width = rbf_minimum(COLUMNS, p - q);
-        RBF_NAME(multiply_tiles)
-        (lanes, last_panel - first_panel,
-         job->packed_weights + (q / COLUMNS * job->panels + first_panel) * COLUMNS * COLUMNS, tile);
-        memcpy(sums, tile, sizeof sums);
-        for (r = 0; r < rows; ++r)
-            for (column = 0; column < width; ++column)
-                totals[r * p + q + column] += sums[r][column];
+    for (tile = 0; tile < job->wide; tile += RBF_TILE_VECTORS * LANES) {
+        const int64_t width = RBF_NAME(wide_width)(job->wide, tile);
+        const int64_t used = rbf_minimum(width, w.columns - tile);
+        to = job->packed_wide + tile * job->panels * COLUMNS + first * width;
+        for (c = 0; c < columns; ++c) {
+            const char *from = w.data + (first + c) * w.row_stride + tile * w.column_stride;
+            if (w.column_stride == (int64_t)sizeof(REAL))
+                memcpy(to, from, (size_t)used * sizeof(REAL));
+            else
+                for (q = 0; q < used; ++q)
+                    to[q] = *(const REAL *)(from + q * w.column_stride);
+            for (q = used; q < width; ++q)
+                to[q] = 0;
+            to += width;
+        }
     }
 }
 
 RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     const RBF_NAME(product_job) *job = (const RBF_NAME(product_job) *)argument;
-    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
-    const int64_t p = job->weights.columns, thread = rbf_thread_number();
+    const int64_t n = job->x.rows, p = job->weights.columns, thread = rbf_thread_number();
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
-    const rbf_vector no_amplitude = {NULL, 0, 1};
     REAL *rows_packed = job->thread_rows + thread * job->thread_rows_size;
+    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
     REAL *lanes = job->thread_lanes + thread * job->thread_lanes_size;
     double *totals = job->thread_totals + thread * RBF_NAME(PRODUCT_ROWS) * p;
     int64_t panel, task, i;
+    memset(lanes, 0, (size_t)job->thread_lanes_size * sizeof(REAL));
     RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel) {
-        const int64_t first = panel * COLUMNS;
-        int64_t c, q;
-        RBF_NAME(pack_rows)(job->packed_y + first * depth, job->y, first, COLUMNS);
-        RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, no_amplitude, first, m);
-        for (c = 0; c < COLUMNS; ++c) {
-            const char *source = job->weights.data + (first + c) * job->weights.row_stride;
-            for (q = 0; q < job->weight_width; ++q) {
-                REAL *to = job->many ? job->packed_weights +
-                                           (q / COLUMNS * job->panels + panel) * COLUMNS * COLUMNS +
-                                           c * COLUMNS + q % COLUMNS
-                                     : job->packed_weights + first * p + q * COLUMNS + c;
-                *to = first + c < m && q < p
-                          ? *(const REAL *)(source + q * job->weights.column_stride)
-                          : 0;
-            }
-        }
-    }
+    for (panel = 0; panel < job->panels; ++panel)
+        RBF_NAME(pack_product_panel)(job, panel);
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
         const int64_t split = task / row_blocks;
         const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
-        const int64_t last_row = rbf_minimum(n, first_row + RBF_NAME(PRODUCT_ROWS));
+        const int64_t rows = rbf_minimum(n - first_row, RBF_NAME(PRODUCT_ROWS));
         const int64_t end = rbf_minimum(job->panels, (split + 1) * job->panels_per_split);
-        int64_t row;
-        memset(totals, 0, (size_t)((last_row - first_row) * p) * sizeof(double));
-        for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block)
-            for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
+        int64_t row, blocks = 0;
+        memset(totals, 0, (size_t)(rows * p) * sizeof(double));
+        for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block) {
+            for (row = 0; row < rows; row += RBF_TILE_ROWS)
                 RBF_NAME(product_rows)
-        (job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
-         rbf_minimum(end, panel + job->panels_per_block), rows_packed, lanes,
-         totals + (row - first_row) * p);
+            (job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row), panel,
+             rbf_minimum(end, panel + job->panels_per_block), rows_packed, tiles,
+             lanes + row * job->narrow * LANES, totals + row * p);
+            if (++blocks % RBF_NAME(PRODUCT_BLOCKS) == 0)
+                RBF_NAME(join_lanes)(job, rows, lanes, totals);
+        }
+        RBF_NAME(join_lanes)(job, rows, lanes, totals);
         if (job->partial)
             memcpy(job->partial + (split * n + first_row) * p, totals,
-                   (size_t)((last_row - first_row) * p) * sizeof(double));
+                   (size_t)(rows * p) * sizeof(double));
         else
-            for (i = 0; i < (last_row - first_row) * p; ++i)
+            for (i = 0; i < rows * p; ++i)
                 job->output[first_row * p + i] = (REAL)totals[i];
     }
     if (job->partial) {
@@ -214,6 +328,28 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
         }
     }
 }
+
+/* The memory of a job: sizes while space measures, pieces when it hands out. */
+RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_workspace *space,
+                                         int threads) {
+    const int64_t depth = job->x.columns, p = job->weights.columns;
+    const size_t panel_row = COLUMNS * sizeof(REAL), for_threads = (size_t)threads * sizeof(REAL);
+    job->thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
+    job->thread_tiles_size = job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    job->thread_lanes_size = RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES;
+    job->packed_y = (REAL *)rbf_take(space, job->panels * depth, panel_row);
+    job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
+    job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
+    job->coefficients =
+        (RBF_NAME(coefficients) *)rbf_take(space, job->panels, sizeof(RBF_NAME(coefficients)));
+    job->thread_rows = (REAL *)rbf_take(space, job->thread_rows_size, for_threads);
+    job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_size, for_threads);
+    job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_size, for_threads);
+    job->thread_totals =
+        (double *)rbf_take(space, RBF_NAME(PRODUCT_ROWS) * p, (size_t)threads * sizeof(double));
+}
+
+#include "symmetric_product.h"
 
 /* output (n, p) in C order from weights (m, p). Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
@@ -235,31 +371,22 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.weights = weights;
     job.output = (REAL *)output;
-    job.many = p >= RBF_NAME(PRODUCT_MANY);
-    job.weight_width = job.many ? rbf_ceiling_division(p, COLUMNS) * COLUMNS : p;
+    /* A few columns of W that are left over are cheaper one by one than padded with zeros. */
+    job.narrow = p % LANES > LANES - LANES / 4 ? 0 : p % LANES;
+    job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_minimum(
-        RBF_NAME(PRODUCT_COLUMNS) / COLUMNS,
+        RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
+    if (RBF_NAME(symmetric_pays)(x, y, gamma, p))
+        return RBF_NAME(symmetric_product)(&job);
     blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);
     job.splits = rbf_maximum(1, job.splits);
     job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
-    job.thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
-    job.thread_lanes_size = RBF_TILE_ROWS * (job.many ? job.panels_per_block * COLUMNS : p * LANES);
     for (pass = 0; pass < 2; ++pass) {
-        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
-        job.packed_weights =
-            (REAL *)rbf_take(&space, job.panels * job.weight_width, COLUMNS * sizeof(REAL));
-        job.coefficients =
-            (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
-        job.thread_rows =
-            (REAL *)rbf_take(&space, job.thread_rows_size, (size_t)threads * sizeof(REAL));
-        job.thread_lanes =
-            (REAL *)rbf_take(&space, job.thread_lanes_size, (size_t)threads * sizeof(REAL));
-        job.thread_totals = (double *)rbf_take(&space, RBF_NAME(PRODUCT_ROWS) * p,
-                                               (size_t)threads * sizeof(double));
+        RBF_NAME(take_product)(&job, &space, threads);
         job.partial = (double *)rbf_take(&space, job.splits > 1 ? job.splits * n : 0,
                                          (size_t)p * sizeof(double));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)

@@ -11,6 +11,7 @@ from rbf_op import compat as _compat
 
 _compat.install()
 
+from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers its rewrite)
 from rbf_op._version import __version__  # noqa: E402
 from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp  # noqa: E402
 from rbf_op.ops import (  # noqa: E402

@@ -1,8 +1,10 @@
 """Products with a kernel matrix that nothing else needs, done without the matrix: dot(K, W) -> P.
 
 A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_dot, after
-canonicalisation and before BLAS. optimizer_excluding=rbf_dot (or mode.excluding("rbf_dot")) turns
-it off; FAST_COMPILE leaves it out. Above ops.py; may import Theano by way of theano_api.
+canonicalisation and before BLAS; `import rbf_op` registers it. optimizer_excluding=rbf_dot (or
+mode.excluding("rbf_dot")) turns it off; FAST_COMPILE leaves it out. `python -m
+benchmarks.rewriting` measures graphs with it and without. Above ops.py; may import Theano by way of
+theano_api.
 """
 
 import theano.tensor as T
@@ -28,11 +30,15 @@ class RBFProducts(GlobalOptimizer):
                                                damplitude = sum of W * (E.T H) over its columns
 
     and RBFDotGrad nodes that differ in `wrt` alone become one, so that a layer dot(K, W) in
-    training computes the exponentials once forward and once backward.
+    training computes the exponentials once forward and once backward, as with K.
 
-    K stays where it is a result, where anything but a product uses it, and where several products
-    with K, or several with K.T, do: computing it once is faster then. Nothing is replaced by
-    another type.
+    A graph never gets slower. The distances of a pair of rows cost more than all else where there
+    are many columns, so no rewrite may compute them more often: K stays where it is a result, where
+    anything but a product uses it, and where more than one product would compute it again (but
+    dot(K.T, H) comes with the gradient of dot(K, W), if x, y or gamma need one). Likewise no
+    rewrite may need another product with a matrix as large: the gradient of an amplitude stays
+    unless dot(K.T, H) is wanted anyhow. The gradient node of y = x, which computes half, stays.
+    Nothing is replaced by another type.
     """
 
     def apply(self, fgraph):
@@ -67,8 +73,10 @@ class _Made:
         return self._once((variable, "T"), lambda: variable.dimshuffle(1, 0))
 
     def columns(self, variable):
-        """A vector as a matrix of one column; a matrix as it is."""
+        """A vector as a matrix of one column; a matrix as it is, if transposed by `transposed`."""
         order, original = _dimshuffled(variable)
+        if order == (1, 0):
+            return self.transposed(original)
         if order == (0, "x"):
             variable = original
         if variable.ndim == 2:
@@ -108,61 +116,94 @@ def _gradient_of_product(fgraph, node, made):
     grad_output = node.inputs[-1]
     product = grad_output.owner
     if (
-        product is None
+        node.op.symmetric
+        or product is None
         or not isinstance(product.op, T.Dot)
         or [v.ndim for v in product.inputs] != [2, 2]
         or any(v.dtype != grad_output.dtype for v in product.inputs)
         or _used_only_by(fgraph, grad_output) != [node]
     ):
         return []
-    kernel = node.op.forward_op()
-    x, y, gamma, amplitude = kernel.with_y(node.inputs[:-1])
+    x, y, gamma, amplitude = node.inputs[:-1]
     h, weights = made.columns(product.inputs[0]), made.transposed(product.inputs[1])
-    wanted = {"weights" if name == "amplitude" else name for name in node.op.wrt}
-    if kernel.symmetric and "x" in wanted:
-        wanted.add("y")
-    wrt = tuple(name for name in RBFDot.input_names if name in wanted)
-    outputs = RBFDotGrad(wrt, openmp=node.op.openmp)(
-        x, y, gamma, made.scaled(amplitude, weights), h, return_list=True
-    )
-    gradients = dict(zip(wrt, outputs))
-    if kernel.symmetric and "x" in wanted:
-        gradients["x"] = gradients["x"] + gradients["y"]
+    wanted = ["weights" if name == "amplitude" else name for name in node.op.wrt]
+    transposed_products = _transposed_products(fgraph, node, h, made)
+    scaled = made.scaled(amplitude, weights)
+    if gamma.ndim == 0 and any(_depends(weights, p) for p in transposed_products):
+        # Of dot(K.T, h), which is a product with x and y exchanged.
+        exchanged = {"x": "y", "y": "x"}
+        wrt = _in_order(exchanged.get(name, name) for name in wanted if name != "weights")
+        outputs = []
+        if wrt:
+            gradient_op = RBFDotGrad(wrt, openmp=node.op.openmp)
+            outputs = gradient_op(y, x, gamma, h, scaled, return_list=True)
+        gradients = {exchanged.get(name, name): o for name, o in zip(wrt, outputs)}
+        gradients["weights"] = RBFDot(openmp=node.op.openmp)(y, x, gamma, h)
+    elif "weights" in wanted and not transposed_products:
+        return []
+    else:
+        wrt = _in_order(wanted)
+        gradient_op = RBFDotGrad(wrt, openmp=node.op.openmp)
+        outputs = gradient_op(x, y, gamma, scaled, h, return_list=True)
+        gradients = dict(zip(wrt, outputs))
     if "weights" in wanted:
         terms = weights * gradients["weights"]
         gradients["amplitude"] = terms.sum(axis=1) if amplitude.ndim else terms.sum()
     return [(output, gradients[name]) for name, output in zip(node.op.wrt, node.outputs)]
 
 
+def _in_order(names):
+    names = set(names)
+    return tuple(name for name in RBFDot.input_names if name in names)
+
+
+def _transposed_products(fgraph, gradient, h, made):
+    """The results dot(K.T, h) in the graph, K being what this is the gradient node of."""
+    found = []
+    for node, _ in clients(fgraph, gradient.inputs[0]):
+        if (
+            isinstance(getattr(node, "op", None), RBFKernel)
+            and node.op == gradient.op.forward_op()
+            and all(a is b for a, b in zip(node.inputs, gradient.inputs))
+        ):
+            for product, transposed, factor, _ in (
+                _uses_of(fgraph, node.outputs[0], False, made) or []
+            ):
+                if transposed and made.columns(factor) is h:
+                    found.append(product)
+    return found
+
+
 def _products(fgraph, node, made):
-    """[(old, new)] for all products with K, if nothing else uses K."""
-    found = _uses_of(fgraph, node.outputs[0], False, made)
-    if found is None:
-        return []
-    uses = [transposed for _, transposed, _, _ in found]
-    if not uses or uses.count(False) > 1 or uses.count(True) > 1:
-        return []
+    """[(old, new)] for all products with K, if nothing else uses K and K is computed only once."""
     x, y, gamma, amplitude = node.op.with_y(node.inputs)
-    product_op = RBFDot(openmp=node.op.openmp)
-    pairs = []
-    for product, transposed, factor, on_the_right in found:
-        columns = made.columns(factor)
+    found = []
+    for product, transposed, factor, turned in _uses_of(fgraph, node.outputs[0], False, made) or []:
+        factor = made.columns(factor)
         if not transposed:
-            new = product_op(x, y, gamma, made.scaled(amplitude, columns))
+            factor = made.scaled(amplitude, factor)
+        points = (x, y) if transposed else (y, x)
+        weights = None
+        if transposed or gamma.ndim == 0:
+            weights = _weights_of_gradient(fgraph, points + (gamma,), factor, product)
+        found.append((product, transposed, factor, turned, points, weights))
+    if sum(weights is None for *_, weights in found) > 1:
+        return []
+    pairs = []
+    for product, transposed, factor, turned, points, weights in found:
+        if weights is None and (not transposed or gamma.ndim == 0):
+            new = RBFDot(openmp=node.op.openmp)(points[1], points[0], gamma, factor)
         else:
-            weights = _weights_of_gradient(fgraph, x, y, gamma, columns, product)
-            if weights is None and gamma.ndim == 0:
-                new = product_op(y, x, gamma, columns)
-            else:
-                if weights is None:
-                    weights = T.zeros((y.shape[0], columns.shape[1]), dtype=y.dtype)
-                    weights = T.patternbroadcast(weights, (False, columns.broadcastable[1]))
-                gradient_op = RBFDotGrad(("weights",), openmp=node.op.openmp)
-                new = gradient_op(x, y, gamma, weights, columns)
+            if weights is None:
+                weights = T.zeros((y.shape[0], factor.shape[1]), dtype=y.dtype)
+                weights = T.patternbroadcast(weights, (False, factor.broadcastable[1]))
+            gradient_op = RBFDotGrad(("weights",), openmp=node.op.openmp)
+            new = gradient_op(points[0], points[1], gamma, weights, factor)
+        if transposed:
             new = made.scaled(amplitude, new)
-        if factor.ndim == 1:
+        if product.ndim == 1:
             new = new.dimshuffle(0)
-        elif on_the_right:
+        elif turned:
             new = new.dimshuffle(1, 0)
         pairs.append((product, new))
     return pairs
@@ -197,15 +238,15 @@ def _uses_of(fgraph, kernel, transposed, made):
     return found
 
 
-def _weights_of_gradient(fgraph, x, y, gamma, h, product):
-    """The weights of a gradient node of the same inputs and grad_output h; None if there is none.
+def _weights_of_gradient(fgraph, kernel_inputs, h, product):
+    """The weights of a gradient node of kernel_inputs and grad_output h; None if there is none.
 
-    E.T H does not depend on the weights: whichever they are, it costs that node little to give it,
+    E.T h does not depend on the weights: whichever they are, it costs that node little to give it,
     unless they are computed from that product in the first place.
     """
     for node, _ in clients(fgraph, h) if h in fgraph.variables else ():
         if isinstance(getattr(node, "op", None), RBFDotGrad):
-            same = [a is b for a, b in zip(node.inputs, (x, y, gamma))]
+            same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
             if all(same) and node.inputs[4] is h and not _depends(node.inputs[3], product):
                 return node.inputs[3]
     return None

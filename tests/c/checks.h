@@ -196,14 +196,16 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     free(ga.memory);
 }
 
-/* P = K W and its gradients, each relative to the sum of the sizes of its terms. */
-static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout,
-                                 int scalar) {
+/* P = K W and its gradients, each relative to the sum of the sizes of its terms; of y = x if `same`
+ * (n = m then). */
+static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout, int scalar,
+                                 int same) {
     CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
     CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
     CHECK(array) wa = CHECK(make_matrix)(m, p, (layout + 2) % LAYOUTS, 1);
     CHECK(array) ha = CHECK(make_matrix)(n, p, (layout + 3) % LAYOUTS, 1);
-    const rbf_matrix x = xa.matrix, y = ya.matrix, w = wa.matrix, h = ha.matrix;
+    const rbf_matrix x = xa.matrix, y = same ? xa.matrix : ya.matrix;
+    const rbf_matrix w = wa.matrix, h = ha.matrix;
     CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     int64_t sizes[5], part, i, j, l;
     CHECK_REAL *got[5], *again[5];
@@ -284,22 +286,128 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
     free(ha.memory);
 }
 
-/* m terms near one: the sum must not lose what a running sum would. */
-static void CHECK(check_long_sum)(void) {
-    enum { QUERIES = 3 };
+/* log sum exp and its gradients, relative to the sum of the sizes of their terms; points so far
+ * apart that the terms alone would underflow. */
+static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, int scalar,
+                                 double scale) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, scale);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, scale);
+    const rbf_matrix x = xa.matrix, y = ya.matrix;
+    CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *offsets = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *upstream = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *values = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *got[4];
+    long double *want[4], *terms[4], *exact;
+    int64_t sizes[4], part, i, j, l;
+    rbf_vector gamma, offset, log_sums, g;
+    double worst = 0;
+    sizes[0] = n * d;
+    sizes[1] = m * d;
+    sizes[2] = sizes[3] = scalar ? 1 : m;
+    exact = (long double *)checked_malloc((size_t)(n + 1) * sizeof(long double));
+    for (part = 0; part < 4; ++part) {
+        const size_t entries = (size_t)(sizes[part] + 1);
+        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        for (i = 0; i <= sizes[part]; ++i) {
+            got[part][i] = (CHECK_REAL)NAN;
+            want[part][i] = 0;
+            /* what may get lost where numbers underflow */
+            terms[part][i] = (sizeof(CHECK_REAL) == 4 ? FLT_MIN : DBL_MIN) / CHECK_EPSILON;
+        }
+    }
+    for (j = 0; j <= m; ++j) {
+        gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
+        offsets[j] = (CHECK_REAL)random_normal();
+    }
+    for (i = 0; i <= n; ++i)
+        upstream[i] = values[i] = (CHECK_REAL)random_normal();
+    gamma = CHECK(make_vector)(gammas, scalar);
+    offset = CHECK(make_vector)(offsets, scalar);
+    g = CHECK(make_vector)(upstream, 0);
+    values[n] = 42;
+    EXPECT(CHECK_LOG_SUM(x, y, gamma, offset, values) == RBF_OK);
+    EXPECT(values[n] == 42);
+    for (i = 0; i < n; ++i) {
+        long double largest = -INFINITY, sum = 0;
+        for (j = 0; j < m; ++j)
+            largest = fmaxl(largest, CHECK(value)(offset, j) -
+                                         CHECK(value)(gamma, j) * CHECK(distance)(x, y, i, j));
+        for (j = 0; j < m; ++j)
+            sum += expl(CHECK(value)(offset, j) -
+                        CHECK(value)(gamma, j) * CHECK(distance)(x, y, i, j) - largest);
+        exact[i] = m > 0 ? largest + logl(sum) : largest;
+        if (m == 0) {
+            EXPECT(values[i] == -INFINITY);
+        } else {
+            const double error = (double)(fabsl(values[i] - exact[i]) / (4 + fabsl(exact[i])));
+            if (!(error <= worst))
+                worst = error;
+        }
+        /* What rounding the value to its type does to the terms is not the gradient's doing. */
+        exact[i] = values[i];
+    }
+    EXPECT_BELOW(worst, 2 * CHECK_EPSILON);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < m; ++j) {
+            const long double distance = CHECK(distance)(x, y, i, j);
+            const long double rate = CHECK(value)(gamma, j);
+            const long double exponent = CHECK(value)(offset, j) - rate * distance - exact[i];
+            const long double r = upstream[i] * expl(exponent);
+            /* an exponent is off by its parts' rounding */
+            const long double size = fabsl(r) * (1 + rate * distance + fabsl(exact[i]));
+            for (l = 0; l < d; ++l) {
+                const long double factor = 2 * rate * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
+                want[0][i * d + l] += r * factor;
+                terms[0][i * d + l] += size * fabsl(factor);
+                want[1][j * d + l] -= r * factor;
+                terms[1][j * d + l] += size * fabsl(factor);
+            }
+            want[2][scalar ? 0 : j] -= r * distance;
+            terms[2][scalar ? 0 : j] += size * distance;
+            want[3][scalar ? 0 : j] += r;
+            terms[3][scalar ? 0 : j] += size;
+        }
+    log_sums = CHECK(make_vector)(values, 0);
+    EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, gamma, offset, log_sums, g, got[0], got[1], got[2],
+                                  got[3]) == RBF_OK);
+    for (part = 0; part < 4; ++part) {
+        EXPECT(isnan(got[part][sizes[part]]));
+        EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part]),
+                     20 * CHECK_EPSILON);
+        free(got[part]);
+        free(want[part]);
+        free(terms[part]);
+    }
+    free(exact);
+    free(gammas);
+    free(offsets);
+    free(upstream);
+    free(values);
+    free(xa.memory);
+    free(ya.memory);
+}
+
+/* m terms near one, and as many that are equal, of which each rounds the same way when it is added:
+ * the sum must not lose what a running sum would. One column of W, or so many that lanes run over
+ * them. */
+static void CHECK(check_long_sum)(int width, int equal) {
+    enum { QUERIES = 2, WIDEST = 16 };
     const int64_t count = 1000000 / share;
-    const CHECK_REAL one = 1, gamma = (CHECK_REAL)0.25;
+    const CHECK_REAL one = (CHECK_REAL)(equal ? 0.7 : 1), gamma = (CHECK_REAL)0.25;
     CHECK_REAL *points = (CHECK_REAL *)checked_malloc((size_t)count * sizeof(CHECK_REAL));
-    CHECK_REAL queries[QUERIES], got[QUERIES];
+    CHECK_REAL queries[QUERIES], got[QUERIES * WIDEST];
     const int64_t size = (int64_t)sizeof(CHECK_REAL);
     const rbf_matrix x = {(const char *)queries, QUERIES, 1, size, size};
     const rbf_matrix y = {(const char *)points, count, 1, size, size};
-    const rbf_matrix w = {(const char *)&one, count, 1, 0, 0};
+    const rbf_matrix w = {(const char *)&one, count, width, 0, 0};
     double worst = 0;
     int64_t i;
     int q;
     for (i = 0; i < count; ++i)
-        points[i] = (CHECK_REAL)random_uniform();
+        points[i] = (CHECK_REAL)(equal ? 0.3 : random_uniform());
     for (q = 0; q < QUERIES; ++q)
         queries[q] = (CHECK_REAL)q;
     EXPECT(CHECK_PRODUCT(x, y, CHECK(make_vector)(&gamma, 1), w, got) == RBF_OK);
@@ -308,14 +416,14 @@ static void CHECK(check_long_sum)(void) {
         double error;
         for (i = 0; i < count; ++i) {
             const long double difference = (long double)queries[q] - points[i];
-            sum += expl(-0.25L * difference * difference);
+            sum += one * expl(-0.25L * difference * difference);
         }
-        error = (double)(fabsl(got[q] - sum) / sum);
+        error = (double)(fabsl(got[q * width + width - 1] - sum) / sum);
         if (!(error <= worst))
             worst = error;
     }
     printf("sum of %ld terms: relative error %.2g\n", (long)count, worst);
-    EXPECT_BELOW(worst, 8 * CHECK_EPSILON); /* 9.5e-7 in float */
+    EXPECT_BELOW(worst, (sizeof(CHECK_REAL) == 4 ? 8 : 64) * CHECK_EPSILON); /* 9.5e-7 in float */
     free(points);
 }
 
@@ -407,17 +515,25 @@ static void CHECK(check_all)(void) {
     for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         CHECK(check_product)(n, m, random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
-                             round % 2);
+                             round % 2, 0);
     }
-    CHECK(check_long_sum)();
+    for (round = 0; round < 40 / share; ++round)
+        CHECK(check_log_sum)(sizes[random_below(SIZES)], sizes[random_below(SIZES)],
+                             random_below(20), round % LAYOUTS, round % 2, round % 3 ? 1 : 40);
+    for (round = 0; round < 4; ++round)
+        CHECK(check_long_sum)(round / 2 ? 16 : 1, round % 2);
     for (layout = 0; layout < LAYOUTS; layout += share) { /* several blocks, waves and threads */
         CHECK(check_problem)(301, 213, 37, layout, layout % 2, 0);
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
         CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);
         CHECK(check_problem)(277, 277, 33, layout, 1, 1);
         CHECK(check_problem)(277, 277, 97, layout, 1, 1); /* mirrored */
-        CHECK(check_product)(301, 213, 17, 3, layout, layout % 2);
-        CHECK(check_product)(9, 1501, 5, 40, layout, layout % 2);
-        CHECK(check_product)(403, 203, 3, 1, layout, layout % 2);
+        CHECK(check_product)(301, 213, 17, 3, layout, layout % 2, 0);
+        CHECK(check_product)(9, 1501, 5, 40, layout, layout % 2, 0);
+        CHECK(check_product)(403, 203, 3, 1, layout, layout % 2, 0);
+        CHECK(check_product)(203, 103, 2, 21, layout, layout % 2, 0);
+        CHECK(check_log_sum)(9, 1501, 5, layout, layout % 2, 1);
+        CHECK(check_log_sum)(203, 73, 3, layout, layout % 2, 10);
+        CHECK(check_product)(531, 531, 3, 1 + layout % 3, layout, 1, 1);
     }
 }

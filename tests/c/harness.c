@@ -86,6 +86,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK_GRADIENT rbf_gradient_f32
 #define CHECK_PRODUCT rbf_product_f32
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f32
+#define CHECK_LOG_SUM rbf_log_sum_f32
+#define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
 #define CHECK_LIBRARY_EXP expf
 #define CHECK_NEXT nextafterf
@@ -99,6 +101,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #undef CHECK_GRADIENT
 #undef CHECK_PRODUCT
 #undef CHECK_PRODUCT_GRADIENT
+#undef CHECK_LOG_SUM
+#undef CHECK_LOG_SUM_GRADIENT
 #undef CHECK_EXPONENTIAL
 #undef CHECK_LIBRARY_EXP
 #undef CHECK_NEXT
@@ -112,6 +116,8 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK_GRADIENT rbf_gradient_f64
 #define CHECK_PRODUCT rbf_product_f64
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f64
+#define CHECK_LOG_SUM rbf_log_sum_f64
+#define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64
 #define CHECK_LIBRARY_EXP exp
 #define CHECK_NEXT nextafter

@@ -7,8 +7,10 @@ every run and device of one kind. Imports cuda_runtime and reference, no Theano.
 
 from rbf_op import cuda_runtime, reference
 
-_ROWS = 64  # ROWS of cuda/sweep.cuh: rows that a block of a sweep owns
-_FORWARD_TILE = {"float32": 128, "float64": 64}  # TILE of cuda/forward.cu
+_ROWS = 64  # ROWS of cuda/sweep.cuh and forward.cu: rows of a block
+# Columns of a block: OTHERS of sweep.cuh as product.cu and gradient.cu have it, COLUMNS of forward.cu
+_TILE = {"float32": 128, "float64": 64}
+_GRADIENT_TILE = 64
 _BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
 _TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
 
@@ -23,11 +25,10 @@ def forward(device, x, y, gamma, amplitude, out=None):
     if out is None or out.shape != (n, m) or not out.flags.c_contiguous:
         out = device.empty((n, m), dtype)
     if out.size:
-        tile = _FORWARD_TILE[dtype]
         x, y, gamma, amplitude = map(device.contiguous, (x, y, gamma, amplitude))
         device.launch(
             ("forward.cu", "rbf_forward", dtype, None),
-            (-(-n // tile) * -(-m // tile), 1),
+            (-(-n // _ROWS) * -(-m // _TILE[dtype]), 1),
             [x, y] + _parameters(gamma, amplitude) + [out, n, m, d],
         )
     return out
@@ -81,21 +82,19 @@ def _parameters(gamma, amplitude):
     return [gamma, 1 if gamma.ndim else 0, amplitude, 1 if amplitude.ndim else 0]
 
 
-def _columns(width, dtype, one=False):
+def _columns(width, one=False):
     """COLUMNS to compile a sweep with that has `width` results a row."""
-    if one and width == 1:
-        return 1
-    return 3 if width <= 3 else 16 if width <= 16 or dtype == "float64" else 32
+    return 1 if one and width == 1 else 4 if width <= 4 else 16
 
 
-def _slabs(owners, others):
+def _slabs(owners, others, tile):
     """(number of slabs, other points in each): enough blocks to keep a device busy."""
     if not (owners and others):
-        return 1, _ROWS
-    tiles = -(-others // _ROWS)
+        return 1, tile
+    tiles = -(-others // tile)
     row_blocks = -(-owners // _ROWS)
     slabs = max(1, min(-(-_BLOCKS_WANTED // row_blocks), tiles // _TILES_A_SLAB))
-    slab = -(-tiles // slabs) * _ROWS
+    slab = -(-tiles // slabs) * tile
     return -(-others // slab), slab
 
 
@@ -104,10 +103,12 @@ def _product(device, name, owner, other, gamma, payload):
     width = payload.shape[1]
     if not (owners and others and width):
         return device.zeros((owners, width), dtype)
-    slabs, slab = _slabs(owners, others)
-    result = device.empty((slabs, owners, width), dtype)
+    columns = _columns(width, one=True)
+    slabs, slab = _slabs(owners, others, _TILE[dtype])
+    # With several rounds of columns, what the sums round off is kept in slabs of its own.
+    result = device.empty((slabs if width <= columns else 2 * slabs, owners, width), dtype)
     device.launch(
-        ("product.cu", name, dtype, _columns(width, dtype, one=True)),
+        ("product.cu", name, dtype, columns),
         (-(-owners // _ROWS), slabs),
         [owner, other, owners, others, d]
         + _parameters(gamma, device.one(dtype))
@@ -120,8 +121,8 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
     (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
     both = "x+y" in wanted
-    slabs_x, slab_x = _slabs(n, m)
-    slabs_y, slab_y = _slabs(m, n)
+    slabs_x, slab_x = _slabs(n, m, _GRADIENT_TILE)
+    slabs_y, slab_y = _slabs(m, n, _GRADIENT_TILE)
 
     def sweep(kernel, owner, other, width, slab, grid_slabs, source, outputs):
         if not other.shape[0]:  # no tile at all: nothing would be written
@@ -130,7 +131,7 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
                     device.clear(output)
         elif owner.shape[0]:
             device.launch(
-                ("gradient.cu", kernel, dtype, _columns(width, dtype)),
+                ("gradient.cu", kernel, dtype, _columns(width)),
                 (-(-owner.shape[0] // _ROWS), grid_slabs),
                 [owner, other, owner.shape[0], other.shape[0], d]
                 + _parameters(gamma, amplitude)

@@ -58,9 +58,10 @@ def why_unavailable():
         count = driver.Device.count()
         if count == 0:
             return "rbf_op: the NVIDIA driver finds no CUDA device. Is CUDA_VISIBLE_DEVICES set?"
-        if _device_number() not in map(str, range(count)):
+        number = os.environ.get("CUDA_DEVICE", "0")
+        if number not in map(str, range(count)):
             return "rbf_op: CUDA_DEVICE is %r; the driver has devices 0 to %d." % (
-                _device_number(),
+                number,
                 count - 1,
             )
     except driver.Error as error:
@@ -95,12 +96,13 @@ def device():
             reason = why_unavailable()
             if reason is not None:
                 raise CUDAUnavailable(reason)
-            _device = Device(int(_device_number()))
+            _device = Device(device_number())
     return _device
 
 
-def _device_number():
-    return os.environ.get("CUDA_DEVICE", "0")
+def device_number():
+    """The number that CUDA_DEVICE names, 0 by default."""
+    return int(os.environ.get("CUDA_DEVICE", "0"))
 
 
 class Device:

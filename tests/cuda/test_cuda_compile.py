@@ -36,7 +36,7 @@ def modules():
     found = []
     for dtype in cuda_runtime.DTYPES:
         found += [("forward.cu", dtype, None), ("arrays.cu", dtype, None)]
-        columns = {cuda_launch._columns(width, dtype) for width in range(1, 100)}
+        columns = {cuda_launch._columns(width) for width in range(1, 100)}
         found += [("gradient.cu", dtype, c) for c in sorted(columns)]
         found += [("product.cu", dtype, c) for c in sorted(columns | {1})]
     return found

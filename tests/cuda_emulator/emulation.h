@@ -366,6 +366,12 @@ static inline int lane_or_self(int source) {
     return source >= 0 && source < WARP ? source : lane();
 }
 
+// The instruction of the same name: denormal numbers count as zero, as argument and as result.
+static inline float ex2_approx_ftz(float x) {
+    const float power = exp2f(fabsf(x) < 1.17549435e-38f ? 0.0f : x);
+    return power < 1.17549435e-38f ? 0.0f : power;
+}
+
 } // namespace emulator
 
 #define threadIdx (emulator::self().thread)

@@ -25,12 +25,13 @@ THEANO_PYMC := 1.0.15 1.1.2
 PYMC_STAMPS := $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test pymc-test bench lint format c-test clean
+.PHONY: help demo test test-cuda mutations-cuda pymc-test bench lint format c-test clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      the question's layer, five ways, then a network on real data"
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
+	@echo "make test-cuda the CUDA path alone, in emulation; make mutations-cuda tests its tests"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make bench     the benchmarks"
 	@echo "make c-test    the C kernels by themselves, under sanitizers"
@@ -41,8 +42,19 @@ help:
 demo: $(STAMP)
 	@$(VENV)/bin/rbf-op demo $(DEMO_ARGS)
 
+# All tests include those of the CUDA path: in emulation, as far as that can be built here (77: not).
 test: $(STAMP)
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(if $(strip $(PYTEST_ARGS)),,$(EMULATED) $(CUDA_TESTS) || [ $$? = 77 ])
+
+EMULATED = $(RUN) tests/cuda_emulator/run.py $(RUN)
+CUDA_TESTS = -m pytest -m gpu tests/cuda
+
+test-cuda: $(STAMP)
+	@$(EMULATED) $(CUDA_TESTS) $(PYTEST_ARGS)
+
+mutations-cuda: $(STAMP)
+	@$(EMULATED) tests/cuda_emulator/mutations.py $(FAULTS)
 
 pymc-test: $(PYMC_STAMPS)
 	@for theano in $(THEANO_PYMC); do \

@@ -2,13 +2,16 @@
 // counts and not the distance: a thread has its rows, their results and all of a point's coordinates
 // in registers, and goes over the other points of a slab, which all threads read at once. Otherwise
 // as product.cu and gradient.cu: the same arguments, the same bits every run.
-// Grid: (ceil(owners / (THREADS * ROWS)), slabs). Macros of the compilation: REAL, DIMS = d (1 to 4),
-// COLUMNS (1 or 4, at least p). May include tile.cuh only.
+// Grid: (ceil(owners / (THREADS * rows of a thread)), slabs). Macros of the compilation: REAL,
+// DIMS = d (1 to 4), COLUMNS (1 or 4, at least p). May include tile.cuh only.
 #include "tile.cuh"
 
 const int THREADS = 128;               // one other point each is loaded at a time
 const int RUN = 64;                    // other points whose sum is added to the total
-const int ROWS = SINGLE && COLUMNS == 1 ? 8 : 4; // rows of a thread, THREADS apart
+// Rows of a thread, THREADS apart: as many as the registers hold.
+const int PRODUCT_ROWS = (SINGLE ? 4 : 2) * (COLUMNS == 1 ? 2 : 1);
+const int GRADIENT_ROWS = SINGLE ? 4 : 2;
+const int BLOCKS_PER_SM = SINGLE ? 4 : 2;
 const int ENTRIES = (DIMS + 1 + COLUMNS + 3) / 4; // Fours that hold a point
 
 struct Narrow {
@@ -32,7 +35,7 @@ __device__ __forceinline__ void read_row(real (&values)[COUNT], const real *matr
 // GRADIENT: sums[r][k] = sum_c weight (other[c][k] - owner[r][k]) with weight = K[r, c] times
 // row_values[r] . other_values[c] (times 2 gamma[c] unless Y_OWNS), and if Y_OWNS
 // sums[r][DIMS] = -sum_c weight D. Else: sums[r][h] = sum_c K[r, c] other_values[c][h].
-template <bool GRADIENT, bool Y_OWNS, int SUMS>
+template <bool GRADIENT, bool Y_OWNS, int ROWS, int SUMS>
 __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]) {
     __shared__ Four points[THREADS][ENTRIES]; // coordinates, factor, values
 
@@ -148,6 +151,7 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
 
 template <bool Y_OWNS>
 __device__ __forceinline__ void product(const Narrow &s, real *result) {
+    const int ROWS = PRODUCT_ROWS;
     real sums[ROWS][COLUMNS];
     narrow<false, Y_OWNS>(s, sums);
 #pragma unroll
@@ -162,6 +166,7 @@ __device__ __forceinline__ void product(const Narrow &s, real *result) {
 
 template <bool Y_OWNS>
 __device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *result, real *dgamma) {
+    const int ROWS = GRADIENT_ROWS;
     real sums[ROWS][DIMS + Y_OWNS];
     narrow<true, Y_OWNS>(s, sums);
 #pragma unroll
@@ -190,22 +195,22 @@ __device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *res
         const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
         real *result, real *dgamma, real *damplitude
 
-extern "C" __global__ void __launch_bounds__(THREADS, 4) rbf_product(PRODUCT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) rbf_product(PRODUCT_PARAMETERS) {
     product<false>(
         {owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab}, result);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_transposed(PRODUCT_PARAMETERS) {
     product<true>({owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab},
                   result);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_gradient_x(GRADIENT_PARAMETERS) {
     gradient<false>({owner, other, owners, others, gamma, gamma_step, row_factor, column_factor,
                      inner, slab},
                     columns, result, dgamma);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_gradient_y(GRADIENT_PARAMETERS) {
     gradient<true>({owner, other, owners, others, gamma, gamma_step, row_factor, column_factor,
                     inner, slab},

@@ -23,7 +23,8 @@ STAMP := $(VENV)/complete-$(VERSION)
 # The other Theanos that the nodes are for, each in an environment of its own.
 THEANO_PYMC := 1.0.15 1.1.2
 PYMC_STAMPS := $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
-C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
+C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cuda_emulator/*.[ch] \
+	tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
 
 .PHONY: help demo test test-cuda mutations-cuda pymc-test bench lint format c-test clean
 .DELETE_ON_ERROR:
@@ -48,7 +49,7 @@ test: $(STAMP)
 	@$(if $(strip $(PYTEST_ARGS)),,$(EMULATED) $(CUDA_TESTS) || [ $$? = 77 ])
 
 EMULATED = $(RUN) tests/cuda_emulator/run.py $(RUN)
-CUDA_TESTS = -m pytest -m gpu tests/cuda
+CUDA_TESTS = -m pytest -m gpu -n 2 tests/cuda
 
 test-cuda: $(STAMP)
 	@$(EMULATED) $(CUDA_TESTS) $(PYTEST_ARGS)

@@ -26,6 +26,7 @@ test = [
     "nose",  # Theano's DebugMode needs these two to put its errors into words
     "parameterized",
     "pytest",
+    "pytest-xdist",  # emulated CUDA tests on two cores
     "setuptools",  # the tests build a wheel
     "wheel",
 ]

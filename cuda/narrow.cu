@@ -1,13 +1,13 @@
 // The product and its gradient for points of few dimensions and few columns, where the exponential
-// counts and not the distance: a thread has its rows, their results and all of a point's coordinates
-// in registers, and goes over the other points of a slab, which all threads read at once. Otherwise
-// as product.cu and gradient.cu: the same arguments, the same bits every run.
-// Grid: (ceil(owners / (THREADS * rows of a thread)), slabs). Macros of the compilation: REAL,
+// counts and not the distance: a thread has its rows and their results in registers, and goes over
+// the other points of a slab, each of which all threads read at once. Otherwise as product.cu and
+// gradient.cu: the same arguments, the same bits every run.
+// Grid: ceil(owners / (THREADS * rows of a thread)) x slabs. Macros of the compilation: REAL,
 // DIMS = d (1 to 4), COLUMNS (1 or 4, at least p). May include tile.cuh only.
 #include "tile.cuh"
 
-const int THREADS = 128;               // one other point each is loaded at a time
-const int RUN = 64;                    // other points whose sum is added to the total
+const int THREADS = 128; // one other point each is loaded at a time
+const int RUN = 64;      // other points whose sum is added to the total
 // Rows of a thread, THREADS apart: as many as the registers hold.
 const int PRODUCT_ROWS = (SINGLE ? 4 : 2) * (COLUMNS == 1 ? 2 : 1);
 const int GRADIENT_ROWS = SINGLE ? 4 : 2;
@@ -149,8 +149,7 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
                 sums[r][h] += lost[r][h];
 }
 
-template <bool Y_OWNS>
-__device__ __forceinline__ void product(const Narrow &s, real *result) {
+template <bool Y_OWNS> __device__ __forceinline__ void product(const Narrow &s, real *result) {
     const int ROWS = PRODUCT_ROWS;
     real sums[ROWS][COLUMNS];
     narrow<false, Y_OWNS>(s, sums);
@@ -195,24 +194,25 @@ __device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *res
         const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
         real *result, real *dgamma, real *damplitude
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) rbf_product(PRODUCT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    rbf_product(PRODUCT_PARAMETERS) {
     product<false>(
         {owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab}, result);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_transposed(PRODUCT_PARAMETERS) {
-    product<true>({owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab},
-                  result);
+    product<true>(
+        {owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab}, result);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_gradient_x(GRADIENT_PARAMETERS) {
-    gradient<false>({owner, other, owners, others, gamma, gamma_step, row_factor, column_factor,
-                     inner, slab},
-                    columns, result, dgamma);
+    gradient<false>(
+        {owner, other, owners, others, gamma, gamma_step, row_factor, column_factor, inner, slab},
+        columns, result, dgamma);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product_gradient_y(GRADIENT_PARAMETERS) {
-    gradient<true>({owner, other, owners, others, gamma, gamma_step, row_factor, column_factor,
-                    inner, slab},
-                   columns, result, dgamma);
+    gradient<true>(
+        {owner, other, owners, others, gamma, gamma_step, row_factor, column_factor, inner, slab},
+        columns, result, dgamma);
 }

@@ -39,8 +39,8 @@ struct Sweep {
 };
 
 // Sums over the 16 threads that share rows (lanes 0-15 or 16-31 of a warp), in a fixed order: of
-// COUNT (16, 8, 4) sums the thread at position t gets number t * COUNT / 16, in values[0]. Each step
-// halves the sums that a thread still works on.
+// COUNT sums (16, 8, 4) the thread at position t gets number t * COUNT / 16, in values[0]. With
+// each step a thread has half as many to work on.
 template <int COUNT, int STEP = SIDE / 2>
 __device__ __forceinline__ void scatter_sums(real *values) {
     if constexpr (COUNT > 1) {
@@ -77,7 +77,7 @@ __device__ __forceinline__ void load_transposed(real (*transposed)[P + 4], const
     }
 }
 
-// The tile's part of the stored G, zero where there is none. Y_OWNS: G is (others, owners), and four
+// The tile's part of the stored G, zero where there is none. Y_OWNS: G is (others, owners), four
 // rows of the tile are neighbours in memory; else it is (owners, others), and four columns are.
 template <bool Y_OWNS>
 __device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, int64 row,
@@ -114,8 +114,8 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     __shared__ Slices<R, C> slices;
     __shared__ real payload[COLUMNS][OTHERS + 4];
     __shared__ real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
-    const int KNOWN = Y_OWNS ? ROWS : OTHERS; // of y's rows: their factors, and unless they own, scales
-    __shared__ real factors[KNOWN], scales[KNOWN];
+    const int KNOWN = Y_OWNS ? ROWS : OTHERS;
+    __shared__ real factors[KNOWN], scales[KNOWN]; // of y's rows
     // Each thread has its own entries of these. Registers are what there is least of.
     __shared__ real total[GROUPS][SIDE * SIDE], lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
 
@@ -150,12 +150,11 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
 
     for (int64 column_first = begin; column_first < end; column_first += OTHERS) {
         const int points_here = existing(column_first, end, OTHERS);
-        // Of y's rows, which are the tile's columns, or always the same.
+        // y's rows are the tile's columns, or always the same.
         if (me < KNOWN && (!Y_OWNS || column_first == begin)) {
             const int64 j = (Y_OWNS ? row_first : column_first) + me;
             const bool there = j < (Y_OWNS ? s.owners : end);
-            factors[me] =
-                there ? exponent_factor(s.gamma[j * s.gamma_step]) : real(0);
+            factors[me] = there ? exponent_factor(s.gamma[j * s.gamma_step]) : real(0);
             if (SUM != PRODUCT)
                 scales[me] = there ? scale(j) : real(0);
         }
@@ -267,7 +266,8 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                         *result = after;
                         if (SUM == PRODUCT) { // in slabs of their own, behind the others
                             real *const rest = held_result(k, blockIdx.y + gridDim.y);
-                            const real digits = (first ? real(0) : *rest) + (sum - (after - before));
+                            const real digits =
+                                (first ? real(0) : *rest) + (sum - (after - before));
                             *rest = isfinite(digits) ? digits : real(0);
                         }
                     }

@@ -11,7 +11,7 @@ typedef long long int64; // sizes and offsets: arrays may hold more than 2^31 el
 const bool SINGLE = sizeof(real) == 4;
 const int SIDE = 16; // a block has 16 x 16 threads
 const int DEPTH = 8; // columns of the points that go through shared memory at a time
-const int LOADED = SIDE * SIDE / DEPTH; // points that the block loads at once, DEPTH columns of them
+const int LOADED = SIDE * SIDE / DEPTH; // points that the block loads DEPTH columns of at once
 
 struct __align__(16) Four {
     real v[4];

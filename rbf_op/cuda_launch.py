@@ -7,8 +7,9 @@ every run and device of one kind. Imports cuda_runtime and reference, no Theano.
 
 from rbf_op import cuda_runtime, reference
 
-_ROWS = 64  # ROWS of cuda/sweep.cuh and forward.cu: rows of a block
-# Columns of a block: OTHERS of sweep.cuh as product.cu and gradient.cu have it, COLUMNS of forward.cu
+# Rows of a block and columns of a tile: ROWS and OTHERS of cuda/sweep.cuh, as product.cu and
+# gradient.cu have it; ROWS and COLUMNS of forward.cu.
+_ROWS = 64
 _TILE = {"float32": 128, "float64": 64}
 _GRADIENT_TILE = 64
 # cuda/narrow.cu: points of so few dimensions, and so few columns; its THREADS, and rows a thread
@@ -172,7 +173,9 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     width = d if dy_needed else 0
     if both:  # one array, so that one sum adds both sweeps
         points = device.empty((grid_x.slabs + grid_y.slabs, n, d), dtype)
-        dx, dy = (points[:grid_x.slabs], points[grid_x.slabs:]) if points.size else (points, points)
+        dx, dy = (
+            (points[: grid_x.slabs], points[grid_x.slabs :]) if points.size else (points, points)
+        )
     else:
         dx = device.empty((grid_x.slabs, n, d), dtype) if dx_needed else None
         dy = device.empty((grid_y.slabs, m, width), dtype) if y_sweep_needed else None

@@ -5,7 +5,6 @@ AutoOp is one that chooses between the two at each call. Imports ops, cuda_type,
 cuda_placement and cuda_runtime; the front ends import this when a device is asked for.
 """
 
-import theano.tensor as T
 from theano.ifelse import ifelse
 
 from rbf_op import (
@@ -17,6 +16,7 @@ from rbf_op import (
 from rbf_op.cuda_type import DeviceType, HostFromDevice, as_device, host_from_device
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 from rbf_op.theano_api import Apply, Op, clients, local_optimizer, register_canonicalize
+
 
 class CudaOp(Op):
     """An RBFKernel, RBFKernelGrad, RBFDot or RBFDotGrad computed on the device.

@@ -16,9 +16,7 @@ from rbf_op.theano_api import upcast
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 
 
-def rbf_kernel(
-    x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, device=None
-):
+def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, device=None):
     """Gaussian (RBF, squared exponential) kernel matrix as one fused, multi-threaded node.
 
         K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)

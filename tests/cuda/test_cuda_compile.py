@@ -53,7 +53,16 @@ def compiled(folder, text, macros, architectures):
     command = [NVCC] + cuda_runtime.OPTIONS + macros
     for a in architectures:
         command += ["-gencode", "arch=compute_%s,code=sm_%s" % (a, a)]
-    command += ["--threads", "2", "-Xptxas", "-v", "-fatbin", "-o", str(folder / "kernel.fatbin"), str(source)]
+    command += [
+        "--threads",
+        "2",
+        "-Xptxas",
+        "-v",
+        "-fatbin",
+        "-o",
+        str(folder / "kernel.fatbin"),
+        str(source),
+    ]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )

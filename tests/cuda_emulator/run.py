@@ -1,9 +1,10 @@
 """Runs a command where PyCUDA works without a GPU: python tests/cuda_emulator/run.py COMMAND...
 
 Builds what is missing first, into the folder cuda_emulator of the environment that runs this (or
-build/cuda_emulator): the stand-in driver (seconds) and PyCUDA against it (about a minute and a half,
-once). Needs g++ and the CUDA headers: of a toolkit whose nvcc is on PATH, or in the folder that
-CUDA_ROOT names. Exit status 77 where they are not found; then nothing was run. Standard library only.
+build/cuda_emulator): the stand-in driver (seconds) and PyCUDA against it (about a minute and a
+half, once). Needs g++ and the CUDA headers: of a toolkit whose nvcc is on PATH, or in the folder
+that CUDA_ROOT names. Exit status 77 where they are not found; then nothing was run. Standard
+library only.
 """
 
 import hashlib

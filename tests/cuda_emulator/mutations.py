@@ -85,9 +85,11 @@ FAULTS = [
 LIKELY = {
     "tile.cuh": "test_forward or special or denormal",
     "forward.cu": "test_forward or special",
-    "sweep.cuh": "far_away or long_sums or infinite or 65-129-17 or 515-521-35",
-    "narrow.cu": "far_away or long_sums or infinite or 5-7-3 or 130-65-4 or 1030-270-3",
-    "arrays.cu": "strided or symmetric_gradient or 515-521-35",
+    "sweep.cuh": "far_away or infinite or long_sums or (test_gradient or test_product) and "
+    "(130-65-4 or 65-129-17 or 70-515-18)",
+    "narrow.cu": "far_away or infinite or long_sums or test_product and "
+    "(5-7-3 or 130-65-4 or 1030-270-3)",
+    "arrays.cu": "strided or symmetric_gradient or test_gradient and 70-515-18",
 }
 
 

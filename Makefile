@@ -26,14 +26,17 @@ PYMC_TESTS := $(THEANO_PYMC:%=pymc-test-%)
 # Tests run in as many processes as there are processors, a file of tests in one of them: most of
 # the time goes into compiling, and a file's tests share what is compiled. WORKERS= for one process.
 WORKERS = -n auto --maxprocesses=8 --dist=loadfile
-C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
+C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cuda_emulator/*.[ch] \
+	tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
 
-.PHONY: help demo test pymc-test $(PYMC_TESTS) bench lint format c-test c-test-machines clean
+.PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) bench lint format c-test \
+	c-test-machines clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      the question's layer, five ways, then a network on real data"
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
+	@echo "make test-cuda the CUDA path alone, in emulation; make mutations-cuda tests its tests"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make bench     the benchmarks"
 	@echo "make c-test    the C kernels by themselves, under sanitizers; c-test-machines: compiled"
@@ -45,8 +48,19 @@ help:
 demo: $(STAMP)
 	@$(VENV)/bin/rbf-op demo $(DEMO_ARGS)
 
+# All tests include those of the CUDA path: in emulation, as far as that can be built here (77: not).
 test: $(STAMP)
 	@$(RUN) -m pytest $(WORKERS) $(PYTEST_ARGS)
+	@$(if $(strip $(PYTEST_ARGS)),,$(EMULATED) $(CUDA_TESTS) || [ $$? = 77 ])
+
+EMULATED = $(RUN) tests/cuda_emulator/run.py $(RUN)
+CUDA_TESTS = -m pytest -m gpu -n 2 tests/cuda
+
+test-cuda: $(STAMP)
+	@$(EMULATED) $(CUDA_TESTS) $(PYTEST_ARGS)
+
+mutations-cuda: $(STAMP)
+	@$(EMULATED) tests/cuda_emulator/mutations.py $(FAULTS)
 
 pymc-test: $(PYMC_TESTS)
 

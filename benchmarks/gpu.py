@@ -1,10 +1,11 @@
-"""Times the CUDA kernels on a GPU against the GPU's limits, PyTorch and CuPy.
+"""Times the CUDA kernels on a GPU against the GPU's limits, PyTorch, CuPy and KeOps.
 
     python benchmarks/gpu.py                          # the full table
     python benchmarks/gpu.py --points 4096 --dims 3   # one corner of it
 
-Each result is checked against float64 before it is timed; times are medians of CUDA events. Needs
-PyCUDA and nvcc, neither Theano nor a driver for display. Imports the kernels' launches only.
+Each result, of the other libraries too, is checked against float64 before it is timed; times are
+medians of CUDA events. A library that cannot be imported is left out. Needs PyCUDA, nvcc, click and
+rich, but not Theano. Imports the kernels' launches only.
 """
 
 import importlib
@@ -23,6 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHECKED_BYTES = 1 << 31  # of float64 on the host, when rows of a result are checked
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}  # of the largest entry
 PULL = 0.35  # of the device's memory that one array may take
+LONG_ENOUGH = 3.0  # seconds, after which a call is not repeated again
 
 
 def load_launches():
@@ -64,7 +66,7 @@ extern "C" __global__ void exponential(REAL *out, REAL a, int rounds) {
 
 
 class Clock:
-    """Median time of a call in seconds, by CUDA events."""
+    """Median time of a call in seconds, by CUDA events; of fewer calls where they take long."""
 
     def __init__(self, repeats):
         import pycuda.driver
@@ -74,7 +76,7 @@ class Clock:
     def __call__(self, call):
         call()
         times = []
-        for _ in range(self.repeats):
+        while len(times) < self.repeats and sum(times) < LONG_ENOUGH:
             start, stop = self.driver.Event(), self.driver.Event()
             start.record()
             call()
@@ -148,18 +150,37 @@ class Problem:
         difference = x[: self.checked, None, :] - y[None]
         return np.exp(-float(self.host["gamma"]) * (difference**2).sum(-1)), difference
 
+    def error(self, rows, expected):
+        """The largest error of the checked rows, as a share of the largest entry."""
+        rows = np.asarray(rows, np.float64).reshape(expected.shape)
+        return np.abs(rows - expected).max() / np.abs(expected).max()
+
     def check(self, name, result, expected):
         """End the program unless the first rows of a device array are as expected."""
-        rows = self.device.to_host(result[: self.checked])
-        error = np.abs(rows.astype(np.float64) - expected).max() / np.abs(expected).max()
+        error = self.error(self.device.to_host(result[: self.checked]), expected)
         if not error <= TOLERANCE[self.dtype]:
             raise SystemExit(
                 "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing was timed."
                 % (name, self.n, self.d, self.p, self.dtype, error)
             )
 
+    def expected(self):
+        """The first rows of K, of dx of sum(K * K) / 2 in the form that is timed, of the product
+        and of dx of the product, in float64.
+        """
+        K, difference = self.rows_of_k()
+        w, q = self.host["w"].astype(np.float64), self.host["q"].astype(np.float64)
+        scale = -2 * float(self.host["gamma"])
+        weight = K * q[: self.checked].dot(w.T)
+        return {
+            "K kept": K,
+            "gradient of K": scale * np.einsum("ij,ijk->ik", K * K, difference),
+            "product": K.dot(w),
+            "gradient of product": scale * np.einsum("ij,ijk->ik", weight, difference),
+        }
 
-def kernel_rows(launch, problem, clock, limit):
+
+def kernel_rows(launch, problem, expected, clock, limit):
     """(what, seconds, floor) of the kernel matrix and its gradient."""
     a, device, n, d = problem.on_device, problem.device, problem.n, problem.d
     one = device.one(problem.dtype)
@@ -169,8 +190,7 @@ def kernel_rows(launch, problem, clock, limit):
     def forward():
         return launch.forward(*arguments, out=out)
 
-    K, difference = problem.rows_of_k()
-    problem.check("K", forward(), K)
+    problem.check("K", forward(), expected["K kept"])
     pairs = n * n
     yield "K kept", clock(forward), floor(limit, pairs, 2 * d, 1, out.nbytes)
     yield (
@@ -182,12 +202,11 @@ def kernel_rows(launch, problem, clock, limit):
     def gradient():  # K stands for its own gradient: any matrix of its size would do
         return launch.gradient(*arguments, grad_output=out, wanted=wanted)
 
-    dx = -2 * float(problem.host["gamma"]) * np.einsum("ij,ijk->ik", K * K, difference)
-    problem.check("dx", gradient()["x"], dx)
+    problem.check("dx", gradient()["x"], expected["gradient of K"])
     yield "gradient of K", clock(gradient), floor(limit, pairs, 8 * d, 2, 2 * out.nbytes)
 
 
-def product_rows(launch, problem, clock, limit):
+def product_rows(launch, problem, expected, clock, limit):
     """(what, seconds, floor) of the matrix-free product and its gradient."""
     a, device, n, d, p = problem.on_device, problem.device, problem.n, problem.d, problem.p
 
@@ -201,12 +220,8 @@ def product_rows(launch, problem, clock, limit):
             device, a["x"], a["y"], a["gamma"], a["w"], a["q"], wanted
         )  # fmt: skip
 
-    K, difference = problem.rows_of_k()
-    w, q = problem.host["w"].astype(np.float64), problem.host["q"].astype(np.float64)
-    problem.check("product", product(), K.dot(w))
-    weight = K * q[: problem.checked].dot(w.T)
-    dx = -2 * float(problem.host["gamma"]) * np.einsum("ij,ijk->ik", weight, difference)
-    problem.check("dx of product", gradient()["x"], dx)
+    problem.check("product", product(), expected["product"])
+    problem.check("dx of product", gradient()["x"], expected["gradient of product"])
     pairs = n * n
     yield "product", clock(product), floor(limit, pairs, 2 * d + p, 1, 0)
     yield "gradient of product", clock(gradient), floor(limit, pairs, 10 * d + 3 * p, 3, 0)
@@ -215,89 +230,122 @@ def product_rows(launch, problem, clock, limit):
 # -- Contenders ------------------------------------------------------------------------------------
 
 
-def torch_rows(problem, clock, with_k):
-    """(what, contender, seconds) of PyTorch on the same device; nothing where there is none."""
+# Each yields (what, contender, call, rows of its result on the host); nothing where it is missing.
+# "no memory" and "wrong" stand where there is no time.
+
+
+def torch_calls(problem, with_k):
     try:
         import torch
     except ImportError:
         return
     if not torch.cuda.is_available():
         return
-    x, y, w = (torch.as_tensor(problem.host[k]).cuda() for k in "xyw")
+    x, y, w, q = (torch.as_tensor(problem.host[k]).cuda() for k in "xywq")
     gamma = float(problem.host["gamma"])
     # Precision as ours: TF32 has three digits.
     torch.backends.cuda.matmul.allow_tf32 = False
 
     def expansion(a, b):
         distance = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-        return torch.exp(-gamma * distance.clamp_(min=0))
+        return torch.exp(-gamma * distance.clamp(min=0))
 
     def cdist(a, b):
-        return torch.exp(-gamma * torch.cdist(a, b).square_())
+        return torch.exp(-gamma * torch.cdist(a, b).square())
 
     rows = max(1, min(problem.n, (1 << 28) // problem.n))  # blocks where memory would end
+    blocks = range(0, problem.n, rows)
 
-    def blockwise(kernel):
-        blocks = range(0, problem.n, rows)
+    def product(kernel):
         return torch.cat([kernel(x[i : i + rows], y) @ w for i in blocks])
 
-    def step(kernel):
+    def gradient(kernel):
         a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
         K = kernel(a, b)
-        return torch.autograd.grad(K, [a, b], K.detach())
+        return torch.autograd.grad(K, [a, b], K.detach())[0]
 
-    timed = Synchronised(clock, torch.cuda.synchronize)
+    def product_gradient(kernel):
+        a, b, c = (v.clone().requires_grad_() for v in (x, y, w))
+        for i in blocks:
+            (kernel(a[i : i + rows], b) @ c).backward(q[i : i + rows])
+        return a.grad
+
+    def on_host(result):
+        torch.cuda.synchronize()
+        return result[: problem.checked].cpu().numpy()
+
     for name, kernel in (("expansion", expansion), ("cdist", cdist)):
-        yield "product", "torch " + name, timed(lambda k=kernel: blockwise(k))
+        calls = [("product", product), ("gradient of product", product_gradient)]
         if with_k:
-            yield "K kept", "torch " + name, timed(lambda k=kernel: k(x, y))
-            if name == "expansion":
-                yield "gradient of K", "torch " + name, timed(lambda k=kernel: step(k))
+            calls += [("K kept", lambda k: k(x, y)), ("gradient of K", gradient)]
+        for what, function in calls:
+            yield what, "torch " + name, lambda f=function, k=kernel: f(k), on_host
 
 
-def cupy_rows(problem, clock, with_k):
-    """(what, contender, seconds) of CuPy on the same device; nothing where there is none."""
+def cupy_calls(problem, with_k):
     try:
         import cupy
     except ImportError:
         return
-    x, y = (cupy.asarray(problem.host[k]) for k in "xy")
+    x, y, w = (cupy.asarray(problem.host[k]) for k in "xyw")
     gamma = problem.host["gamma"].item()
 
     def expansion():
         distance = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
         return cupy.exp(-gamma * cupy.maximum(distance, 0))
 
+    def on_host(result):
+        return cupy.asnumpy(result[: problem.checked])
+
     if with_k:
-        timed = Synchronised(clock, cupy.cuda.Device().synchronize)
-        yield "K kept", "cupy expansion", timed(expansion)
+        yield "K kept", "cupy expansion", expansion, on_host
+        yield "product", "cupy expansion", lambda: expansion() @ w, on_host
 
 
-class Synchronised:
-    """The clock for libraries with streams of their own: each call is waited for."""
+def keops_calls(problem, with_k):
+    try:
+        import torch
+        from pykeops.torch import LazyTensor
+    except ImportError:
+        return
+    x, y, w, q = (torch.as_tensor(problem.host[k]).cuda() for k in "xywq")
+    gamma = float(problem.host["gamma"])
 
-    def __init__(self, clock, synchronise):
-        self.clock, self.synchronise = clock, synchronise
+    def product(a=x, b=y, c=w):
+        distance = ((LazyTensor(a[:, None, :]) - LazyTensor(b[None, :, :])) ** 2).sum(-1)
+        return (-gamma * distance).exp() @ c
 
-    def __call__(self, call):
-        def finished():
-            call()
-            self.synchronise()
+    def gradient():
+        arguments = [v.clone().requires_grad_() for v in (x, y, w)]
+        return torch.autograd.grad(product(*arguments), arguments, q)[0]
 
-        try:
-            return self.clock(finished)
-        except (MemoryError, RuntimeError) as error:
-            if "memory" not in str(error).lower():
-                raise
-            return float("nan")
+    def on_host(result):
+        return result[: problem.checked].cpu().numpy()
+
+    yield "product", "keops", product, on_host
+    yield "gradient of product", "keops", gradient, on_host
+
+
+def contender_rows(problem, expected, clock, with_k):
+    """(what, contender, seconds or a word that says why there are none)."""
+    for calls in (torch_calls, cupy_calls, keops_calls):
+        for what, name, call, on_host in calls(problem, with_k):
+            try:
+                error = problem.error(on_host(call()), expected[what])
+                # Libraries use the default stream, in which the clock's events wait for them.
+                yield what, name, clock(call) if error <= TOLERANCE[problem.dtype] else "wrong"
+            except (MemoryError, RuntimeError) as trouble:
+                if "memory" not in str(trouble).lower():
+                    raise
+                yield what, name, "no memory"
 
 
 # -- The table -------------------------------------------------------------------------------------
 
 
 def seconds(value):
-    if value != value:
-        return "no memory"
+    if isinstance(value, str):
+        return value
     for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
         if value * factor >= 1 or unit == "us":
             return "%.3g %s" % (value * factor, unit)
@@ -332,12 +380,12 @@ def main(points, dims, columns, dtypes, repeats, quick, json_file):
                 for d in dims or (3, 32, 256):
                     for p in columns or (1, 16):
                         problem = Problem(device, dtype, n, d, p)
-                        ours = list(product_rows(launch, problem, clock, limit))
+                        expected = problem.expected()
+                        ours = list(product_rows(launch, problem, expected, clock, limit))
                         with_k = fits and p == (columns or (1,))[0]
                         if with_k:
-                            ours += kernel_rows(launch, problem, clock, limit)
-                        others = list(torch_rows(problem, clock, with_k))
-                        others += cupy_rows(problem, clock, with_k)
+                            ours += kernel_rows(launch, problem, expected, clock, limit)
+                        others = list(contender_rows(problem, expected, clock, with_k))
                         for what, time, least in ours:
                             theirs = {name: t for w, name, t in others if w == what}
                             results.append(

@@ -2,7 +2,10 @@
 // for dx, over those of y for the rest. G is stored, or for the gradient of the product P = K W the
 // product of its factors, G = Q W^T, computed with each tile. Grid: (ceil(owners / 64), slabs).
 // columns = d, or 0 where only dgamma and damplitude are wanted. Macros of the compilation: REAL,
-// COLUMNS. May include sweep.cuh only.
+// COLUMNS. May include tile.cuh and sweep.cuh only.
+#include "tile.cuh"
+
+const int C = 4; // other points that a thread computes pairs of at a time: K and G take registers
 #include "sweep.cuh"
 
 #define GRADIENT_PARAMETERS                                                                        \

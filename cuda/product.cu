@@ -1,6 +1,9 @@
 // The matrix-free product P = K W and its transpose, K^T Q: K is computed tile by tile in registers
 // and never stored. Grid: (ceil(owners / 64), slabs). Macros of the compilation: REAL, COLUMNS.
-// May include sweep.cuh only.
+// May include tile.cuh and sweep.cuh only.
+#include "tile.cuh"
+
+const int C = SINGLE ? 8 : 4; // other points that a thread computes pairs of at a time
 #include "sweep.cuh"
 
 #define PRODUCT_PARAMETERS                                                                         \

@@ -1,21 +1,19 @@
 // The row-parallel sweep behind the product and all gradients: a block owns 64 rows, goes over the
 // other points tile by tile, and adds up sums that no other block touches: no atomics, and the same
-// bits every run. blockIdx.y is a slab of the other points; sums over slabs are added by sum.cu.
-// Macros of the compilation: REAL, COLUMNS. May include tile.cuh only.
+// bits every run. blockIdx.y is a slab of the other points; sums over slabs are added by arrays.cu.
+// Macros of the compilation: REAL, COLUMNS (1, or a multiple of 4): results a row that are summed
+// at a time; and of the file that includes this, C. May include tile.cuh only.
 #pragma once
 #include "tile.cuh"
 
-const int ROWS = 4 * SIDE; // rows a block owns, and other points it takes at a time
-
-// COLUMNS results a row: up to 3 are summed in registers, each thread over its own pairs; more go
-// through shared memory, 16 or 32 at a time.
-const bool IN_REGISTERS = COLUMNS <= 3;
-const int HELD = IN_REGISTERS ? COLUMNS : COLUMNS / SIDE; // results a thread holds for each row
-
-const int WEIGHTS_PITCH = ROWS + 16 / (int)sizeof(real); // rows stay 16-byte aligned
+const int R = 4;                             // rows that a thread computes pairs of, with C others
+const int ROWS = SIDE * R;                   // rows that a block owns
+const int OTHERS = SIDE * C;                 // other points that it takes at a time
+const int GROUP = COLUMNS < 4 ? COLUMNS : 4; // columns summed at once, in R * GROUP registers
+const int GROUPS = COLUMNS / GROUP;
 
 // At least so many blocks share a multiprocessor: bounds the registers, as far as none are spilled.
-const int BLOCKS_PER_SM = sizeof(real) == 4 ? 2 : 1;
+const int BLOCKS_PER_SM = SINGLE ? 2 : 1;
 
 // What a sweep does with the pairs.
 enum Sum {
@@ -34,223 +32,269 @@ struct Sweep {
     const real *grad;                       // G (n, m)
     const real *row_factor, *column_factor; // (owners, inner), (others, inner)
     int64 inner;
-    int64 slab;                // other points a slab holds, a multiple of ROWS
-    real *result;              // (slabs, owners, columns)
+    int64 slab;                // other points a slab holds, a multiple of OTHERS
+    real *result;              // (slabs, owners, columns); of a product with more than COLUMNS
+                               // columns as many slabs again, for what the first round off
     real *dgamma, *damplitude; // (slabs, owners); null unless y's rows are the owners
 };
 
-// The sum over the 16 threads that share rows: lanes 0-15 or 16-31 of a warp, in a fixed order.
-__device__ __forceinline__ real sum_over_side(real value) {
+// Sums over the 16 threads that share rows (lanes 0-15 or 16-31 of a warp), in a fixed order: of
+// COUNT sums (16, 8, 4) the thread at position t gets number t * COUNT / 16, in values[0]. With
+// each step a thread has half as many to work on.
+template <int COUNT, int STEP = SIDE / 2>
+__device__ __forceinline__ void scatter_sums(real *values) {
+    if constexpr (COUNT > 1) {
+        const bool upper = threadIdx.x & STEP;
 #pragma unroll
-    for (int step = SIDE / 2; step; step /= 2)
-        value += __shfl_xor_sync(0xffffffffu, value, step);
-    return value;
+        for (int i = 0; i < COUNT / 2; ++i) {
+            const real sent = upper ? values[i] : values[i + COUNT / 2];
+            const real kept = upper ? values[i + COUNT / 2] : values[i];
+            values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, STEP);
+        }
+    } else {
+        values[0] += __shfl_xor_sync(0xffffffffu, values[0], STEP);
+    }
+    if constexpr (STEP > 1)
+        scatter_sums<(COUNT > 1 ? COUNT / 2 : 1), STEP / 2>(values);
+}
+
+// transposed[k][i] = points[first + i, column + k], zero where there is none.
+template <int P>
+__device__ __forceinline__ void load_transposed(real (*transposed)[P + 4], const real *points,
+                                                int64 first, int64 count, int64 column,
+                                                int64 columns) {
+    const int points_here = existing(first, count, P);
+    const int columns_here = existing(column, columns, COLUMNS);
+    const real *const corner = points + first * columns + column;
+    const int threads = SIDE * SIDE, rounds = (P * COLUMNS + threads - 1) / threads;
+#pragma unroll 2 // more at once would need more registers than two blocks can have
+    for (int e = 0; e < rounds; ++e) {
+        const int element = thread_in_block() + e * threads;
+        const int i = element / COLUMNS, k = element % COLUMNS;
+        const bool there = i < points_here && k < columns_here;
+        if (i < P)
+            transposed[k][i] = there ? corner[i * columns + k] : real(0);
+    }
+}
+
+// The tile's part of the stored G, zero where there is none. Y_OWNS: G is (others, owners), four
+// rows of the tile are neighbours in memory; else it is (owners, others), and four columns are.
+template <bool Y_OWNS>
+__device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, int64 row,
+                                          int rows_here, int64 column_first, int points_here) {
+    const int64 m = Y_OWNS ? s.owners : s.others;
+    const bool aligned = m % 4 == 0 && (unsigned long long)s.grad % sizeof(Four) == 0;
+    const real *const corner = s.grad + (Y_OWNS ? column_first * m + row : row * m + column_first);
+#pragma unroll
+    for (int g = 0; g < C; g += 4)
+#pragma unroll
+        for (int a = 0; a < 4; ++a) {
+            const int first = place(threadIdx.x, g);
+            const bool line = Y_OWNS ? first + a < points_here : a < rows_here;
+            const int there = Y_OWNS ? rows_here : points_here - first;
+            const real *const stored = corner + (Y_OWNS ? (first + a) * m : a * m + first);
+            Four four = {{0, 0, 0, 0}};
+            if (line && aligned && there > 0) { // then groups of four end with the rows
+                four = *(const Four *)stored;
+            } else if (line) {
+#pragma unroll
+                for (int q = 0; q < 4; ++q)
+                    if (q < there)
+                        four.v[q] = stored[q];
+            }
+#pragma unroll
+            for (int q = 0; q < 4; ++q)
+                (Y_OWNS ? grad[q][g + a] : grad[a][g + q]) = four.v[q];
+        }
 }
 
 // Y_OWNS: the owners are y's rows (and the others x's); else the other way round.
 template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Sweep &s) {
-    // Slices are used until the tile is complete, weights only from then on.
-    __shared__ union {
-        Slices<4> slices;
-        real weights[IN_REGISTERS ? 1 : ROWS][WEIGHTS_PITCH];
-    } shared;
-    __shared__ real payload[ROWS][COLUMNS];
+    const bool DIFFERENCES = SUM != PRODUCT;
+    __shared__ Slices<R, C> slices;
+    __shared__ real payload[COLUMNS][OTHERS + 4];
+    __shared__ real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
+    const int KNOWN = Y_OWNS ? ROWS : OTHERS;
+    __shared__ real factors[KNOWN], scales[KNOWN]; // of y's rows
+    // Each thread has its own entries of these. Registers are what there is least of.
+    __shared__ real total[GROUPS][SIDE * SIDE], lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
 
-    const int tx = threadIdx.x, ty = threadIdx.y;
+    const int tx = threadIdx.x, ty = threadIdx.y, me = thread_in_block();
     const int64 row_first = (int64)blockIdx.x * ROWS;
-    const int64 row = row_first + ty * 4; // the first of this thread's four
-    const int rows_here = existing(row, s.owners, 4);
+    const int64 row = row_first + ty * R; // the first of this thread's
+    const int rows_here = existing(row, s.owners, R);
     const int64 begin = blockIdx.y * s.slab;
     const int64 end = begin + s.slab < s.others ? begin + s.slab : s.others;
-    const int64 chunks = IN_REGISTERS ? 1 : (s.columns + COLUMNS - 1) / COLUMNS;
-    real *const result = s.result + blockIdx.y * s.owners * s.columns;
+    const bool at_once = s.columns <= COLUMNS; // all results a row; else in several chunks
 
-    real total[4][HELD], lost[4][HELD], dgamma[4], damplitude[4];
-    real factor[4]; // of this thread's rows, or of its columns
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-        dgamma[r] = damplitude[r] = real(0);
-#pragma unroll
-        for (int h = 0; h < HELD; ++h)
-            total[r][h] = lost[r][h] = real(0);
-    }
-    // Sums of tiles are added to sums of all: fewer roundings than one long sum. In the product,
-    // whose terms may be many and of one sign, what is rounded off is added up as well.
-    auto add_to_total = [&](int r, int h, real sum) {
-        const real before = total[r][h];
-        total[r][h] = before + sum;
-        if (SUM == PRODUCT)
-            lost[r][h] += sum - (total[r][h] - before);
-    };
     // What multiplies exp(-gamma[j] D), and G with it: the columns' goes into the weights, the
     // rows' into their results.
     auto scale = [&](int64 j) {
-        const real amplitude = s.amplitude[j * s.amplitude_step];
-        return SUM == PRODUCT ? amplitude : 2 * s.gamma[j * s.gamma_step] * amplitude;
+        return 2 * s.gamma[j * s.gamma_step] * s.amplitude[j * s.amplitude_step];
     };
-    if (Y_OWNS) {
-#pragma unroll
-        for (int r = 0; r < 4; ++r)
-            factor[r] =
-                r < rows_here ? exponent_factor(s.gamma[(row + r) * s.gamma_step]) : real(0);
-    }
+    // Of the R * GROUP sums of a group, this thread holds one: row `held_row`, column `held`.
+    const int sum_held = tx * (R * GROUP) / SIDE;
+    const int held_row = sum_held / GROUP, held = sum_held % GROUP;
+    const bool holds = tx * (R * GROUP) % SIDE == 0 && held_row < rows_here;
+    auto scaled = [&](real sum) {
+        return SUM != PRODUCT && Y_OWNS ? scales[ty * R + held_row] * sum : sum;
+    };
+    auto held_result = [&](int64 k, int64 slab) { // of column k + held
+        return s.result + (slab * s.owners + row + held_row) * s.columns + k + held;
+    };
 
-    for (int64 column_first = begin; column_first < end; column_first += ROWS) {
-        real tile[4][4], grad[4][4];
-        pairwise<4, false>(tile, shared.slices, s.owner, row_first, s.owners, s.other, column_first,
-                           end, s.d);
+    real parameter_total = real(0);
+#pragma unroll
+    for (int group = 0; group < GROUPS; ++group)
+        total[group][me] = lost[SUM == PRODUCT ? group : 0][me] = real(0);
+
+    for (int64 column_first = begin; column_first < end; column_first += OTHERS) {
+        const int points_here = existing(column_first, end, OTHERS);
+        // y's rows are the tile's columns, or always the same.
+        if (me < KNOWN && (!Y_OWNS || column_first == begin)) {
+            const int64 j = (Y_OWNS ? row_first : column_first) + me;
+            const bool there = j < (Y_OWNS ? s.owners : end);
+            factors[me] = there ? exponent_factor(s.gamma[j * s.gamma_step]) : real(0);
+            if (SUM != PRODUCT)
+                scales[me] = there ? scale(j) : real(0);
+        }
+        real tile[R][C], grad[R][C];
+        pairwise<R, C, false>(tile, slices, s.owner, row_first, s.owners, s.other, column_first,
+                              end, s.d);
         if (SUM == PRODUCT_GRADIENT)
-            pairwise<4, true>(grad, shared.slices, s.row_factor, row_first, s.owners,
-                              s.column_factor, column_first, end, s.inner);
-        const int64 column = column_first + tx * 4; // the first of this thread's four
-        const int columns_here = existing(column, end, 4);
-        real column_scale[4];
-        if (!Y_OWNS) {
+            pairwise<R, C, true>(grad, slices, s.row_factor, row_first, s.owners, s.column_factor,
+                                 column_first, end, s.inner);
+
+        if (SUM == KERNEL_GRADIENT)
+            load_grad<Y_OWNS>(grad, s, row, rows_here, column_first, points_here);
+        if (points_here < OTHERS) { // padding shall count as points that coincide, without weight
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const bool there = c < columns_here;
-                factor[c] = there ? exponent_factor(s.gamma[(column + c) * s.gamma_step]) : real(0);
-                column_scale[c] = there ? scale(column + c) : real(0);
-            }
+            for (int c = 0; c < C; ++c)
+                if (place(tx, c) >= points_here) {
+#pragma unroll
+                    for (int r = 0; r < R; ++r)
+                        tile[r][c] = grad[r][c] = real(0);
+                }
         }
 
-        const real *const stored =
-            s.grad + (Y_OWNS ? column * s.owners + row : row * s.others + column);
         // The pairs' weights take the place of their distances.
+        real parameters[2 * R]; // sums for damplitude, then for dgamma
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            real tile_dgamma = real(0), tile_damplitude = real(0);
+        for (int r = 0; r < 2 * R; ++r)
+            parameters[r] = real(0);
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const bool there = r < rows_here && c < columns_here;
-                const real distance = tile[r][c];
-                real weight = exp2(factor[Y_OWNS ? r : c] * distance);
-                if (SUM == KERNEL_GRADIENT)
-                    weight *=
-                        there ? stored[Y_OWNS ? c * s.owners + r : r * s.others + c] : real(0);
-                if (SUM == PRODUCT_GRADIENT)
-                    weight *= grad[r][c];
-                if (SUM != PRODUCT && Y_OWNS && there) {
-                    tile_damplitude += weight;
-                    tile_dgamma -= weight * distance;
-                }
-                if (!Y_OWNS)
-                    weight *= column_scale[c];
-                tile[r][c] = there ? weight : real(0);
-            }
-            dgamma[r] += tile_dgamma;
-            damplitude[r] += tile_damplitude;
-        }
-
-        if (!IN_REGISTERS) {
+        for (int g = 0; g < C; g += 4) {
+            const Four factor = *(const Four *)&factors[Y_OWNS ? ty * R : place(tx, g)];
+            Four column_scale;
+            if (!Y_OWNS && SUM != PRODUCT)
+                column_scale = *(const Four *)&scales[place(tx, g)];
 #pragma unroll
-            for (int r = 0; r < 4; ++r) {
-                Four four;
+            for (int r = 0; r < R; ++r) {
+                real weight[4];
 #pragma unroll
-                for (int c = 0; c < 4; ++c)
-                    four.v[c] = tile[r][c];
-                *(Four *)&shared.weights[ty * 4 + r][tx * 4] = four;
-            }
-        }
-        for (int64 chunk = 0; chunk < chunks; ++chunk) {
-            const int64 chunk_first = chunk * COLUMNS;
-            const int points_here = existing(column_first, end, ROWS);
-            const int chunk_here = existing(chunk_first, s.columns, COLUMNS);
-            const real *const corner = s.payload + column_first * s.columns + chunk_first;
-            for (int e = thread_in_block(); e < ROWS * COLUMNS; e += SIDE * SIDE) {
-                const int i = e / COLUMNS, k = e % COLUMNS;
-                payload[i][k] =
-                    i < points_here && k < chunk_here ? corner[i * s.columns + k] : real(0);
-            }
-            __syncthreads();
-
-            // Result h of row r, of those that the thread holds; those beyond the last are not
-            // there.
-            const int held = IN_REGISTERS ? 0 : tx * HELD;
-            const int64 first_entry = row * s.columns + chunk_first + held;
-            auto entry = [&](int r, int h) { return first_entry + r * s.columns + h; };
-            auto there = [&](int r, int h) { return r < rows_here && held + h < chunk_here; };
-            auto own = [&](int r, int h) {
-                return SUM != PRODUCT && there(r, h) ? s.owner[entry(r, h)] : real(0);
-            };
-            if (IN_REGISTERS) {
+                for (int q = 0; q < 4; ++q)
+                    weight[q] = factor.v[Y_OWNS ? r : q] * tile[r][g + q];
+                exp2_all(weight);
 #pragma unroll
-                for (int h = 0; h < HELD; ++h)
-#pragma unroll
-                    for (int r = 0; r < 4; ++r) {
-                        const real from = own(r, h);
-                        real sum = real(0);
-#pragma unroll
-                        for (int c = 0; c < 4; ++c) {
-                            const real to = payload[tx * 4 + c][h];
-                            sum += tile[r][c] * (SUM == PRODUCT ? to : to - from);
-                        }
-                        add_to_total(r, h, sum);
+                for (int q = 0; q < 4; ++q) {
+                    if (SUM != PRODUCT)
+                        weight[q] *= grad[r][g + q];
+                    if (SUM != PRODUCT && Y_OWNS) {
+                        parameters[r] += weight[q];
+                        parameters[R + r] -= weight[q] * tile[r][g + q];
                     }
-            } else {
-                real from[4][HELD], sum[4][HELD];
-#pragma unroll
-                for (int r = 0; r < 4; ++r)
-#pragma unroll
-                    for (int h = 0; h < HELD; ++h)
-                        from[r][h] = own(r, h), sum[r][h] = real(0);
-#pragma unroll 2
-                for (int c = 0; c < ROWS; c += 4) {
-                    Four weights[4];
-#pragma unroll
-                    for (int r = 0; r < 4; ++r)
-                        weights[r] = *(const Four *)&shared.weights[ty * 4 + r][c];
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-#pragma unroll
-                        for (int h = 0; h < HELD; ++h) {
-                            const real to = payload[c + q][tx * HELD + h];
-#pragma unroll
-                            for (int r = 0; r < 4; ++r)
-                                sum[r][h] +=
-                                    weights[r].v[q] * (SUM == PRODUCT ? to : to - from[r][h]);
-                        }
+                    if (SUM != PRODUCT && !Y_OWNS)
+                        weight[q] *= column_scale.v[q];
+                    tile[r][g + q] = weight[q];
                 }
-#pragma unroll
-                for (int r = 0; r < 4; ++r)
-#pragma unroll
-                    for (int h = 0; h < HELD; ++h) {
-                        if (chunks == 1) {
-                            add_to_total(r, h, sum[r][h]);
-                        } else if (there(r, h)) {
-                            const real scaled = Y_OWNS ? sum[r][h] * scale(row + r) : sum[r][h];
-                            const real before =
-                                column_first == begin ? real(0) : result[entry(r, h)];
-                            result[entry(r, h)] = before + scaled;
-                        }
-                    }
             }
-            __syncthreads(); // payload and weights have been used
-        }
-    }
-
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-        const bool there = r < rows_here;
-        const real row_scale = Y_OWNS && there ? scale(row + r) : real(1);
-#pragma unroll
-        for (int h = 0; h < HELD; ++h) {
-            // Beside an infinite total, what was lost is not a number.
-            const real all = isfinite(lost[r][h]) ? total[r][h] + lost[r][h] : total[r][h];
-            const real sum = IN_REGISTERS ? sum_over_side(all) : all;
-            const int64 k = IN_REGISTERS ? h : tx * HELD + h;
-            const bool mine = chunks == 1 && (!IN_REGISTERS || tx == h) && k < s.columns;
-            if (mine && there)
-                result[(row + r) * s.columns + k] = row_scale * sum;
         }
         if (SUM != PRODUCT && Y_OWNS) {
-            const real sum_dgamma = sum_over_side(dgamma[r]);
-            const real sum_damplitude = sum_over_side(damplitude[r]);
-            if (tx == 0 && there) {
-                const int64 entry = blockIdx.y * s.owners + row + r;
-                s.dgamma[entry] = s.amplitude[(row + r) * s.amplitude_step] * sum_dgamma;
-                s.damplitude[entry] = sum_damplitude;
-            }
+            scatter_sums<2 * R>(parameters);
+            parameter_total += parameters[0];
         }
+
+        for (int64 chunk_first = 0; chunk_first < s.columns; chunk_first += COLUMNS) {
+            load_transposed<OTHERS>(payload, s.payload, column_first, end, chunk_first, s.columns);
+            if (DIFFERENCES && (!at_once || column_first == begin))
+                load_transposed<ROWS>(own, s.owner, row_first, s.owners, chunk_first, s.columns);
+            __syncthreads();
+#pragma unroll 1
+            for (int group = 0; group < GROUPS; ++group) {
+                real sums[R * GROUP];
+#pragma unroll
+                for (int h = 0; h < GROUP; ++h) {
+                    const int k = group * GROUP + h;
+                    real from[R];
+                    if (DIFFERENCES) {
+                        const Four four = *(const Four *)&own[k][ty * R];
+#pragma unroll
+                        for (int r = 0; r < R; ++r)
+                            from[r] = four.v[r];
+                    }
+#pragma unroll
+                    for (int r = 0; r < R; ++r)
+                        sums[r * GROUP + h] = real(0);
+#pragma unroll
+                    for (int g = 0; g < C; g += 4) {
+                        const Four to = *(const Four *)&payload[k][place(tx, g)];
+#pragma unroll
+                        for (int q = 0; q < 4; ++q)
+#pragma unroll
+                            for (int r = 0; r < R; ++r)
+                                sums[r * GROUP + h] +=
+                                    tile[r][g + q] * (DIFFERENCES ? to.v[q] - from[r] : to.v[q]);
+                    }
+                }
+                scatter_sums<R * GROUP>(sums);
+                const real sum = sums[0];
+                if (at_once) {
+                    // Sums of tiles are added to the sum of all: fewer roundings than one long sum.
+                    // In the product, whose terms may be many and of one sign, what is rounded off
+                    // is added up as well.
+                    const real before = total[group][me], after = before + sum;
+                    total[group][me] = after;
+                    if (SUM == PRODUCT)
+                        lost[group][me] += sum - (after - before);
+                } else {
+                    const int64 k = chunk_first + group * GROUP;
+                    if (holds && k + held < s.columns) {
+                        const bool first = column_first == begin;
+                        real *const result = held_result(k, blockIdx.y);
+                        const real before = first ? real(0) : *result;
+                        const real after = before + scaled(sum);
+                        *result = after;
+                        if (SUM == PRODUCT) { // in slabs of their own, behind the others
+                            real *const rest = held_result(k, blockIdx.y + gridDim.y);
+                            const real digits =
+                                (first ? real(0) : *rest) + (sum - (after - before));
+                            *rest = isfinite(digits) ? digits : real(0);
+                        }
+                    }
+                }
+            }
+            __syncthreads(); // payload and own have been used
+        }
+        if (!s.columns)
+            __syncthreads(); // factors and scales have been used
+    }
+
+    if (at_once) {
+#pragma unroll
+        for (int group = 0; group < GROUPS; ++group) {
+            // Beside an infinite total, what was lost is not a number.
+            const real all = total[group][me], rest = lost[SUM == PRODUCT ? group : 0][me];
+            const real sum = isfinite(rest) ? all + rest : all;
+            if (holds && group * GROUP + held < s.columns)
+                *held_result(group * GROUP, blockIdx.y) = scaled(sum);
+        }
+    }
+    if (SUM != PRODUCT && Y_OWNS && tx % 2 == 0) { // holds number tx / 2 of the parameters' sums
+        const int r = tx / 2 % R;
+        const int64 entry = blockIdx.y * s.owners + row + r;
+        if (r < rows_here && tx / 2 < R)
+            s.damplitude[entry] = parameter_total;
+        if (r < rows_here && tx / 2 >= R)
+            s.dgamma[entry] = s.amplitude[(row + r) * s.amplitude_step] * parameter_total;
     }
 }

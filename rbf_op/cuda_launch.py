@@ -7,8 +7,16 @@ every run and device of one kind. Imports cuda_runtime and reference, no Theano.
 
 from rbf_op import cuda_runtime, reference
 
-_ROWS = 64  # ROWS of cuda/sweep.cuh: rows that a block of a sweep owns
-_FORWARD_TILE = {"float32": 128, "float64": 64}  # TILE of cuda/forward.cu
+# Rows of a block and columns of a tile: ROWS and OTHERS of cuda/sweep.cuh, as product.cu and
+# gradient.cu have it; ROWS and COLUMNS of forward.cu.
+_ROWS = 64
+_TILE = {"float32": 128, "float64": 64}
+_GRADIENT_TILE = 64
+# cuda/narrow.cu: points of so few dimensions, and so few columns; its THREADS, and rows a thread
+_NARROW = 4
+_NARROW_TILE = 128
+_NARROW_PRODUCT_ROWS = {"float32": (8, 4), "float64": (4, 2)}  # COLUMNS 1 and 4
+_NARROW_GRADIENT_ROWS = {"float32": 4, "float64": 2}
 _BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
 _TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
 
@@ -23,11 +31,10 @@ def forward(device, x, y, gamma, amplitude, out=None):
     if out is None or out.shape != (n, m) or not out.flags.c_contiguous:
         out = device.empty((n, m), dtype)
     if out.size:
-        tile = _FORWARD_TILE[dtype]
         x, y, gamma, amplitude = map(device.contiguous, (x, y, gamma, amplitude))
         device.launch(
-            ("forward.cu", "rbf_forward", dtype, None),
-            (-(-n // tile) * -(-m // tile), 1),
+            ("forward.cu", "rbf_forward", dtype),
+            (-(-n // _ROWS) * -(-m // _TILE[dtype]), 1),
             [x, y] + _parameters(gamma, amplitude) + [out, n, m, d],
         )
     return out
@@ -81,22 +88,26 @@ def _parameters(gamma, amplitude):
     return [gamma, 1 if gamma.ndim else 0, amplitude, 1 if amplitude.ndim else 0]
 
 
-def _columns(width, dtype, one=False):
+def _columns(width, one=False):
     """COLUMNS to compile a sweep with that has `width` results a row."""
-    if one and width == 1:
-        return 1
-    return 3 if width <= 3 else 16 if width <= 16 or dtype == "float64" else 32
+    return 1 if one and width == 1 else 4 if width <= 4 else 16
 
 
-def _slabs(owners, others):
-    """(number of slabs, other points in each): enough blocks to keep a device busy."""
-    if not (owners and others):
-        return 1, _ROWS
-    tiles = -(-others // _ROWS)
-    row_blocks = -(-owners // _ROWS)
-    slabs = max(1, min(-(-_BLOCKS_WANTED // row_blocks), tiles // _TILES_A_SLAB))
-    slab = -(-tiles // slabs) * _ROWS
-    return -(-others // slab), slab
+class _Grid:
+    """How a sweep over `others` is cut: blocks of `rows` owners, slabs of whole tiles of others."""
+
+    def __init__(self, owners, others, rows, tile, tiles_a_slab=_TILES_A_SLAB):
+        tiles = -(-others // tile)
+        blocks = -(-owners // rows)
+        wanted = -(-_BLOCKS_WANTED // max(blocks, 1))  # enough blocks to keep a device busy
+        slabs = max(1, min(wanted, tiles // tiles_a_slab))
+        self.slab = max(1, -(-tiles // slabs)) * tile
+        self.slabs = max(1, -(-others // self.slab))
+        self.shape = (blocks, self.slabs)
+
+
+def _is_narrow(d, p):
+    return 1 <= d <= _NARROW and 1 <= p <= _NARROW
 
 
 def _product(device, name, owner, other, gamma, payload):
@@ -104,14 +115,23 @@ def _product(device, name, owner, other, gamma, payload):
     width = payload.shape[1]
     if not (owners and others and width):
         return device.zeros((owners, width), dtype)
-    slabs, slab = _slabs(owners, others)
+    columns = _columns(width, one=True)
+    if _is_narrow(d, width):
+        rows = _NARROW_TILE * _NARROW_PRODUCT_ROWS[dtype][columns > 1]
+        grid = _Grid(owners, others, rows, _NARROW_TILE, tiles_a_slab=1)
+        kernel = ("narrow.cu", name, dtype, columns, d)
+    else:
+        grid = _Grid(owners, others, _ROWS, _TILE[dtype])
+        kernel = ("product.cu", name, dtype, columns)
+    # With several rounds of columns, what the sums round off is kept in slabs of its own.
+    slabs = grid.slabs if width <= columns else 2 * grid.slabs
     result = device.empty((slabs, owners, width), dtype)
     device.launch(
-        ("product.cu", name, dtype, _columns(width, dtype, one=True)),
-        (-(-owners // _ROWS), slabs),
+        kernel,
+        grid.shape,
         [owner, other, owners, others, d]
         + _parameters(gamma, device.one(dtype))
-        + [payload, width, slab, result],
+        + [payload, width, grid.slab, result],
     )
     return _sum_slabs(device, result)
 
@@ -120,22 +140,30 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
     (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
     both = "x+y" in wanted
-    slabs_x, slab_x = _slabs(n, m)
-    slabs_y, slab_y = _slabs(m, n)
+    inner = source_x[3]
+    if _is_narrow(d, inner):
+        cut = (_NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype], _NARROW_TILE, 1)
+    else:
+        cut = (_ROWS, _GRADIENT_TILE)
+    grid_x, grid_y = _Grid(n, m, *cut), _Grid(m, n, *cut)
 
-    def sweep(kernel, owner, other, width, slab, grid_slabs, source, outputs):
+    def sweep(kernel, owner, other, width, grid, source, outputs):
         if not other.shape[0]:  # no tile at all: nothing would be written
             for output in outputs:
                 if output is not None:
                     device.clear(output)
         elif owner.shape[0]:
+            if _is_narrow(d, inner):
+                compiled = ("narrow.cu", kernel, dtype, _columns(inner, one=True), d)
+            else:
+                compiled = ("gradient.cu", kernel, dtype, _columns(width))
             device.launch(
-                ("gradient.cu", kernel, dtype, _columns(width, dtype)),
-                (-(-owner.shape[0] // _ROWS), grid_slabs),
+                compiled,
+                grid.shape,
                 [owner, other, owner.shape[0], other.shape[0], d]
                 + _parameters(gamma, amplitude)
                 + source
-                + [width, slab]
+                + [width, grid.slab]
                 + outputs,
             )
 
@@ -144,16 +172,18 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     y_sweep_needed = dy_needed or "gamma" in wanted or "amplitude" in wanted
     width = d if dy_needed else 0
     if both:  # one array, so that one sum adds both sweeps
-        points = device.empty((slabs_x + slabs_y, n, d), dtype)
-        dx, dy = (points[:slabs_x], points[slabs_x:]) if points.size else (points, points)
+        points = device.empty((grid_x.slabs + grid_y.slabs, n, d), dtype)
+        dx, dy = (
+            (points[: grid_x.slabs], points[grid_x.slabs :]) if points.size else (points, points)
+        )
     else:
-        dx = device.empty((slabs_x, n, d), dtype) if dx_needed else None
-        dy = device.empty((slabs_y, m, width), dtype) if y_sweep_needed else None
-    dgamma, damplitude = (device.empty((slabs_y, m), dtype) for _ in range(2))
+        dx = device.empty((grid_x.slabs, n, d), dtype) if dx_needed else None
+        dy = device.empty((grid_y.slabs, m, width), dtype) if y_sweep_needed else None
+    dgamma, damplitude = (device.empty((grid_y.slabs, m), dtype) for _ in range(2))
     if dx_needed:
-        sweep(name + "_x", x, y, d, slab_x, slabs_x, source_x, [dx, None, None])
+        sweep(name + "_x", x, y, d, grid_x, source_x, [dx, None, None])
     if y_sweep_needed:
-        sweep(name + "_y", y, x, width, slab_y, slabs_y, source_y, [dy, dgamma, damplitude])
+        sweep(name + "_y", y, x, width, grid_y, source_y, [dy, dgamma, damplitude])
 
     slabs = {"x": dx, "y": dy, "gamma": dgamma, "amplitude": damplitude}
     if both:
@@ -174,7 +204,7 @@ def _sum_slabs(device, slabs):
         return slabs.reshape(shape)
     result = device.empty(shape, slabs.dtype)
     device.launch(
-        ("arrays.cu", "sum_slabs", str(slabs.dtype), None),
+        ("arrays.cu", "sum_slabs", str(slabs.dtype)),
         (cuda_runtime.grid_for(result.size), 1),
         [slabs, count, result.size, result],
     )
@@ -184,6 +214,6 @@ def _sum_slabs(device, slabs):
 def _sum_all(device, values):
     result = device.empty((), values.dtype)
     device.launch(
-        ("arrays.cu", "sum_all", str(values.dtype), None), (1, 1), [values, values.size, result]
+        ("arrays.cu", "sum_all", str(values.dtype)), (1, 1), [values, values.size, result]
     )
     return result

@@ -1,30 +1,21 @@
 """The package's nodes on the CUDA device, and the functions that put them into graphs.
 
 CudaOp is the twin of an Op in ops.py: same inputs, same derivatives, its arrays on the device.
-Imports ops, cuda_type, cuda_launch and cuda_runtime; the front ends import this when a device is
-asked for.
+AutoOp is one that chooses between the two at each call. Imports ops, cuda_type, cuda_launch,
+cuda_placement and cuda_runtime; the front ends import this when a device is asked for.
 """
 
-import os
-
-import theano.tensor as T
 from theano.ifelse import ifelse
 
 from rbf_op import (
     cuda_elementwise,  # noqa: F401 (registers its rewrite)
     cuda_launch,
+    cuda_placement,
     cuda_runtime,
 )
 from rbf_op.cuda_type import DeviceType, HostFromDevice, as_device, host_from_device
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 from rbf_op.theano_api import Apply, Op, clients, local_optimizer, register_canonicalize
-
-DEVICES = ("cpu", "cuda", "auto")
-
-#: With device "auto" a product of fewer pairs n * m than this stays on the CPU: for these a launch
-#: and the copies take as long as the CPU needs. Reckoned from 50 microseconds for a launch with its
-#: copies and 4e9 pairs a second on a CPU with few cores; not yet measured on a device.
-AUTO_PAIRS = 200000
 
 
 class CudaOp(Op):
@@ -87,6 +78,13 @@ def _to_host(variables):
     ]
 
 
+def _is_on_device(variable):
+    """Whether a variable is on the device, or a copy of one that is."""
+    if isinstance(variable.type, DeviceType):
+        return True
+    return variable.owner is not None and isinstance(variable.owner.op, HostFromDevice)
+
+
 def _kernel(op, device, inputs, output_storage):
     x, y, gamma, amplitude = _with_y(op, inputs)
     return [cuda_launch.forward(device, x, y, gamma, amplitude, out=output_storage[0][0])]
@@ -137,7 +135,7 @@ def local_cuda_gradient_only_what_is_used(node, fgraph):
 @local_optimizer(list(_COMPUTE))
 def local_move_to_device(node, fgraph):
     """Compute on the device what would take its arrays from there."""
-    if not any(v.owner is not None and isinstance(v.owner.op, HostFromDevice) for v in node.inputs):
+    if not any(map(_is_on_device, node.inputs)):
         return False
     outputs = CudaOp(node.op)(*node.inputs, return_list=True)
     return [host_from_device(o) for o in outputs]
@@ -146,52 +144,80 @@ def local_move_to_device(node, fgraph):
 # -- For the front ends ----------------------------------------------------------------------------
 
 
-def resolve_device(requested=None):
-    """The device to use, "cpu", "cuda" or "auto": `requested`, or RBF_OP_DEVICE where that is None.
+class AutoOp(Op):
+    """An RBFDot or RBFDotGrad of host arrays that is computed where it is done sooner.
 
-    "auto" without a usable device is "cpu". Raises ValueError for another name, and for "cuda"
-    where it cannot be used CUDAUnavailable, saying what is missing.
+    It has the derivatives of `host_op`. When a graph is compiled, it becomes a choice between
+    `host_op` and the same on the device, made by cuda_placement.product_pays at each call.
     """
-    source = "device" if requested is not None else "RBF_OP_DEVICE"
-    name = requested if requested is not None else os.environ.get("RBF_OP_DEVICE") or "cpu"
-    if name not in DEVICES:
-        raise ValueError(
-            "rbf_op: %s must be one of %s, but is %r."
-            % (source, ", ".join(map(repr, DEVICES)), name)
-        )
-    if name == "cpu":
-        return name
-    reason = cuda_runtime.why_unavailable()
-    if reason is None:
-        return name
-    if name == "auto":
-        return "cpu"
-    raise cuda_runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
+
+    __props__ = ("host_op",)
+
+    def __init__(self, host_op):
+        self.host_op = host_op
+
+    def __str__(self):
+        return "Auto{%s}" % self.host_op
+
+    def make_node(self, *inputs):
+        node = self.host_op.make_node(*inputs)
+        return Apply(self, node.inputs, [o.type() for o in node.outputs])
+
+    def infer_shape(self, node, shapes):
+        return self.host_op.infer_shape(node, shapes)
+
+    def perform(self, node, inputs, output_storage):
+        self.host_op.perform(node, inputs, output_storage)  # where no rewrites run
+
+    def L_op(self, inputs, outputs, output_gradients):
+        if hasattr(self.host_op, "gradient_op"):
+            grad_op = AutoOp(self.host_op.gradient_op())
+            return grad_op(*(list(inputs) + [output_gradients[0]]), return_list=True)
+        return self.host_op.L_op(inputs, outputs, output_gradients)
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+    def R_op(self, inputs, eval_points):
+        return self.host_op.R_op(inputs, eval_points)
 
 
-def rbf_kernel_cuda(x, y, gamma, amplitude, symmetric=False):
-    """The kernel matrix computed on the device, as a tensor variable.
+@register_canonicalize("fast_compile")
+@local_optimizer([AutoOp])
+def local_choose_device(node, fgraph):
+    """Put the choice in the place of an AutoOp, for those of its outputs that are used.
 
-    Arguments as RBFKernel takes them (y is ignored if symmetric), each a tensor or device variable.
-    What consumes the result on the device takes it from there; anything else gets a copy.
+    Theano's default linker and "vm" compute only the branch that is taken. (ifelse itself does not
+    come before T.grad, which would compute the gradients of both branches.)
     """
-    inputs = (x, gamma, amplitude) if symmetric else (x, y, gamma, amplitude)
-    return host_from_device(CudaOp(RBFKernel(symmetric=symmetric))(*inputs))
+    op, outputs = node.op.host_op, node.outputs
+    if hasattr(op, "wrt"):
+        outputs = [o for o in outputs if clients(fgraph, o)]
+        if not outputs:
+            return False
+        op = op.narrowed(tuple(n for n, o in zip(op.wrt, node.outputs) if o in outputs))
+    x, y, _, weights = node.inputs[:4]
+    pays = cuda_placement.product_pays(
+        x.shape[0], y.shape[0], x.shape[1], weights.shape[1], x.dtype
+    )
+    on_device = [host_from_device(o) for o in CudaOp(op)(*node.inputs, return_list=True)]
+    chosen = ifelse(pays, on_device, op(*node.inputs, return_list=True))
+    return dict(zip(outputs, chosen))
 
 
-def rbf_dot_cuda(x, y, gamma, weights):
-    """The matrix-free product computed on the device, as a tensor variable.
+def placed(op, device, inputs):
+    """The output of an RBFKernel or RBFDot on device "cuda" or "auto", as a tensor variable.
 
-    Arguments as RBFDot takes them, each a tensor or device variable.
+    inputs: those of the Op, each a tensor or device variable. What consumes the result on the
+    device takes it from there; anything else gets a copy.
+
+    With "auto" it goes to the device if one of the inputs is there. Else a product goes there if it
+    is large enough, which is decided at each call; a kernel matrix stays on the CPU, since copying
+    it back takes longer than computing it.
     """
-    return host_from_device(CudaOp(RBFDot())(x, y, gamma, weights))
-
-
-def rbf_dot_auto(x, y, gamma, weights):
-    """The product, on the device from AUTO_PAIRS pairs on, decided when the function is called.
-
-    Only the branch that is taken is computed (by Theano's default linker and by "vm").
-    """
-    x, y, gamma, weights = (T.as_tensor_variable(v) for v in (x, y, gamma, weights))
-    worth_it = T.ge(x.shape[0] * y.shape[0], AUTO_PAIRS)
-    return ifelse(worth_it, rbf_dot_cuda(x, y, gamma, weights), RBFDot()(x, y, gamma, weights))
+    if device == "auto" and not any(map(_is_on_device, inputs)):
+        host = op(*inputs)
+        if isinstance(op, RBFDot) and cuda_placement.made_for(host.dtype):
+            return AutoOp(op)(*inputs)
+        return host
+    return host_from_device(CudaOp(op)(*inputs))

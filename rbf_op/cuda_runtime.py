@@ -20,6 +20,8 @@ DTYPES = {"float32": "float", "float64": "double"}
 
 OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
 
+_BLOCKS = {"arrays.cu": (256, 1, 1), "narrow.cu": (128, 1, 1)}  # threads
+
 _device = None
 _lock = threading.RLock()
 _forked_from_user_of_cuda = False
@@ -58,9 +60,10 @@ def why_unavailable():
         count = driver.Device.count()
         if count == 0:
             return "rbf_op: the NVIDIA driver finds no CUDA device. Is CUDA_VISIBLE_DEVICES set?"
-        if _device_number() not in map(str, range(count)):
+        number = os.environ.get("CUDA_DEVICE", "0")
+        if number not in map(str, range(count)):
             return "rbf_op: CUDA_DEVICE is %r; the driver has devices 0 to %d." % (
-                _device_number(),
+                number,
                 count - 1,
             )
     except driver.Error as error:
@@ -95,12 +98,13 @@ def device():
             reason = why_unavailable()
             if reason is not None:
                 raise CUDAUnavailable(reason)
-            _device = Device(int(_device_number()))
+            _device = Device(device_number())
     return _device
 
 
-def _device_number():
-    return os.environ.get("CUDA_DEVICE", "0")
+def device_number():
+    """The number that CUDA_DEVICE names, 0 by default."""
+    return int(os.environ.get("CUDA_DEVICE", "0"))
 
 
 class Device:
@@ -229,7 +233,7 @@ class Device:
         row_step, column_step = ((0,) + array.strides)[-2:]
         result = self.empty(array.shape, array.dtype)
         self.launch(
-            ("arrays.cu", "copy_strided", str(array.dtype), None),
+            ("arrays.cu", "copy_strided", str(array.dtype)),
             (grid_for(result.size), 1),
             [array, row_step, column_step, result, rows, columns],
         )
@@ -238,12 +242,13 @@ class Device:
     # -- Kernels -----------------------------------------------------------------------------------
 
     def launch(self, kernel, grid, arguments):
-        """Start a kernel with blocks of 16 x 16 threads, or 256 in a row for arrays.cu.
+        """Start a kernel with blocks of 16 x 16 threads, or as _BLOCKS says.
 
-        kernel: (file, name, dtype, COLUMNS or None); arguments: GPUArrays, None for a null pointer,
-        and integers, which the kernels take as 64-bit numbers.
+        kernel: (file, name, dtype, COLUMNS, DIMS), the last two where the file has such macros;
+        arguments: GPUArrays, None for a null pointer, and integers, which the kernels take as
+        64-bit numbers.
         """
-        block = (256, 1, 1) if kernel[0] == "arrays.cu" else (16, 16, 1)
+        block = _BLOCKS.get(kernel[0], (16, 16, 1))
         self._function(*kernel)(*map(_packed, arguments), block=block, grid=grid)
 
     def launch_text(self, text, name, arguments):
@@ -258,27 +263,31 @@ class Device:
         grid = (grid_for(arguments[0]), 1)
         self._functions[key](*map(_packed, arguments), block=(256, 1, 1), grid=grid)
 
-    def _function(self, file, name, dtype, columns):
-        key = (file, name, dtype, columns)
+    def _function(self, file, name, dtype, *sizes):
+        key = (file, name, dtype, sizes)
         if key not in self._functions:
-            module = self._module(file, dtype, columns)
+            module = self._module(file, dtype, sizes)
             self._functions[key] = module.get_function(name)
         return self._functions[key]
 
-    def _module(self, file, dtype, columns):
-        macros = ["-DREAL=" + DTYPES[dtype]]
-        macros += [] if columns is None else ["-DCOLUMNS=%d" % columns]
-        key = (file,) + tuple(macros)
+    def _module(self, file, dtype, sizes):
+        key = (file, dtype, sizes)
         if key not in self._functions:
-            self._functions[key] = self._compiled(source(file), macros)
+            self._functions[key] = self._compiled(source(file), macros(dtype, *sizes))
         return self._functions[key]
 
-    def _compiled(self, text, macros):
+    def _compiled(self, text, options):
         from pycuda.compiler import SourceModule
 
         # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options (the
         # architecture is one) and nvcc's version.
-        return SourceModule(text, nvcc=find_nvcc(), options=OPTIONS + macros, no_extern_c=True)
+        return SourceModule(text, nvcc=find_nvcc(), options=OPTIONS + options, no_extern_c=True)
+
+
+def macros(dtype, columns=None, dims=None):
+    """nvcc's options for the macros of a file in cuda/."""
+    values = {"REAL": DTYPES[dtype], "COLUMNS": columns, "DIMS": dims}
+    return ["-D%s=%s" % pair for pair in values.items() if pair[1] is not None]
 
 
 def source(file):

@@ -9,13 +9,14 @@ import numbers
 import numpy as np
 import theano.tensor as T
 
+from rbf_op import cuda_placement
 from rbf_op.ops import RBFDot, RBFKernel, RBFLogSumExp
 from rbf_op.theano_api import upcast
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 
 
-def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, device=None):
     """Gaussian (RBF, squared exponential) kernel matrix as one fused, multi-threaded node.
 
         K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)
@@ -37,6 +38,9 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         exp(-1/2 sum_k ((x[i, k] - y[j, k]) / lengthscale[k])**2): one width per column (ARD).
     amplitude : () or (m,), optional
         Factor of each column of K; 1 by default.
+    device : "cpu", "cuda" or "auto", optional
+        Where it is computed; by default what the environment variable RBF_OP_DEVICE says, which is
+        "cpu" if it is not set. docs/cuda.md has the rule of "auto".
 
     Returns
     -------
@@ -54,6 +58,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
     ValueError
         A constant width that is negative, zero (sigma, lengthscale) or NaN; constant arrays whose
         shapes do not fit. Shapes only known at run time raise it when the function is called.
+    rbf_op.cuda_runtime.CUDAUnavailable
+        device is "cuda" and PyCUDA, the driver, a GPU or nvcc is missing; the message says which.
 
     Examples
     --------
@@ -66,12 +72,14 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
     )
     if y is None:
         if gamma.ndim == 0 and amplitude.ndim == 0:
-            return RBFKernel(symmetric=True)(x, gamma, amplitude)
+            return _placed(RBFKernel(symmetric=True), device, (x, gamma, amplitude))
         y = x
-    return RBFKernel()(x, y, gamma, amplitude)
+    return _placed(RBFKernel(), device, (x, y, gamma, amplitude))
 
 
-def rbf_dot(x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+def rbf_dot(
+    x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, device=None
+):
     """Gaussian kernel matrix times weights, in O((n + m)(d + p)) memory: K is never stored.
 
         P[i] = sum_j amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2) * weights[j]
@@ -83,7 +91,7 @@ def rbf_dot(x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitud
     ----------
     weights : (m, p) or (m,)
         One row per row of y.
-    x, y, gamma, sigma, lengthscale, amplitude
+    x, y, gamma, sigma, lengthscale, amplitude, device
         As in rbf_kernel; y=None means y = x.
 
     Returns
@@ -107,7 +115,7 @@ def rbf_dot(x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitud
     columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
     if not _is_one(amplitude):
         columns = columns * (amplitude.dimshuffle(0, "x") if amplitude.ndim else amplitude)
-    product = RBFDot()(x, y, gamma, columns)
+    product = _placed(RBFDot(), device, (x, y, gamma, columns))
     return product if weights.ndim == 2 else product[:, 0]
 
 
@@ -126,6 +134,16 @@ def rbf_logsumexp(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplit
         "rbf_logsumexp", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
     )
     return RBFLogSumExp()(x, x if y is None else y, gamma, T.log(amplitude))
+
+
+def _placed(op, device, inputs):
+    """The Op's output, computed on `device`; None: as RBF_OP_DEVICE says."""
+    name = cuda_placement.resolve_device(device)
+    if name == "cpu":
+        return op(*inputs)
+    from rbf_op import cuda_ops  # not needed, nor its rewrites, by those who have no device
+
+    return cuda_ops.placed(op, name, inputs)
 
 
 def _is_one(variable):

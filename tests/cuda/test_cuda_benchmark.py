@@ -16,11 +16,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SCRIPT = os.path.join(ROOT, "benchmarks", "gpu.py")
 
 
-def run(script, *arguments):
+def run(script, *arguments, **environment):
     tiny = ["--quick", "--points", "70", "--dims", "3", "--columns", "2", "--repeats", "1"]
     return subprocess.run(
         [sys.executable, str(script)] + tiny + list(arguments),
-        env=dict(os.environ, COLUMNS="80"),
+        env=dict(os.environ, COLUMNS="80", **environment),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
     )  # fmt: skip
 
@@ -37,6 +37,23 @@ def test_the_table_and_the_numbers(tmp_path):
     ]  # fmt: skip
     assert all(r["seconds"] > 0 and r["floor"] > 0 for r in timed)
     assert {r["dtype"] for r in timed} == {"float32", "float64"}
+
+
+def test_other_libraries_are_checked_and_timed(tmp_path):
+    # NumPy under another name; once with an exponential that is wrong.
+    for wrong, time in ((False, float), (True, str)):
+        (tmp_path / "cupy.py").write_text(
+            "from numpy import *\nasnumpy = asarray\n" + "exp = expm1\n" * wrong
+        )
+        numbers = tmp_path / "numbers.json"
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        done = run(SCRIPT, "--dtypes", "float64", "--json", str(numbers), PYTHONPATH=path)
+        assert done.returncode == 0, done.stdout
+        timed = [r for r in json.loads(numbers.read_text()) if "what" in r]
+        others = {r["what"]: r["others"]["cupy expansion"] for r in timed if r["others"]}
+        assert sorted(others) == ["K kept", "product"]
+        assert all(type(seconds) is time for seconds in others.values())
+        assert ("wrong" in done.stdout) == wrong
 
 
 def test_a_wrong_result_is_not_timed(tmp_path):

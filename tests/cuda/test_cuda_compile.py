@@ -32,13 +32,17 @@ needs_nvcc = pytest.mark.skipif(NVCC is None, reason="NOT TESTED: there is no nv
 
 
 def modules():
-    """(file, dtype, COLUMNS) of every module that cuda_launch can ask for."""
+    """(file, dtype, COLUMNS, DIMS) of every module that cuda_launch can ask for."""
     found = []
     for dtype in cuda_runtime.DTYPES:
-        found += [("forward.cu", dtype, None), ("arrays.cu", dtype, None)]
-        columns = {cuda_launch._columns(width, dtype) for width in range(1, 100)}
-        found += [("gradient.cu", dtype, c) for c in sorted(columns)]
-        found += [("product.cu", dtype, c) for c in sorted(columns | {1})]
+        found += [("forward.cu", dtype), ("arrays.cu", dtype)]
+        gradient = {cuda_launch._columns(width) for width in range(1, 100)}
+        product = {cuda_launch._columns(width, one=True) for width in range(1, 100)}
+        found += [("gradient.cu", dtype, c) for c in sorted(gradient)]
+        found += [("product.cu", dtype, c) for c in sorted(product)]
+        few = range(1, cuda_launch._NARROW + 1)
+        narrow = {(cuda_launch._columns(p, one=True), d) for p in few for d in few}
+        found += [("narrow.cu", dtype) + sizes for sizes in sorted(narrow)]
     return found
 
 
@@ -49,7 +53,16 @@ def compiled(folder, text, macros, architectures):
     command = [NVCC] + cuda_runtime.OPTIONS + macros
     for a in architectures:
         command += ["-gencode", "arch=compute_%s,code=sm_%s" % (a, a)]
-    command += ["-Xptxas", "-v", "-fatbin", "-o", str(folder / "kernel.fatbin"), str(source)]
+    command += [
+        "--threads",
+        "2",
+        "-Xptxas",
+        "-v",
+        "-fatbin",
+        "-o",
+        str(folder / "kernel.fatbin"),
+        str(source),
+    ]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )
@@ -59,13 +72,11 @@ def compiled(folder, text, macros, architectures):
 
 
 @needs_nvcc
-@pytest.mark.parametrize("file, dtype, columns", modules())
-def test_compiles_without_spills(tmp_path, file, dtype, columns):
-    text = cuda_runtime.source(file)
+@pytest.mark.parametrize("module", modules(), ids=lambda m: "-".join(map(str, m)))
+def test_compiles_without_spills(tmp_path, module):
+    text = cuda_runtime.source(module[0])
     assert "#include" not in text
-    macros = ["-DREAL=" + cuda_runtime.DTYPES[dtype]]
-    macros += [] if columns is None else ["-DCOLUMNS=%d" % columns]
-    said = compiled(tmp_path, text, macros, ARCHITECTURES)
+    said = compiled(tmp_path, text, cuda_runtime.macros(*module[1:]), ARCHITECTURES)
     kernels = len(re.findall(r'extern "C" __global__', text))
     usage = re.findall(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill", said

@@ -51,6 +51,10 @@ def test_threads_of_a_warp_do_not_run_in_step(run, order):
     assert np.isnan(run("bug_warp_synchronous")).any()
 
 
+def test_warps_do_not_wait_for_each_other_at_shuffles(run, order):
+    assert np.isnan(run("bug_warps_run_ahead")).any()
+
+
 def test_uninitialised_memory_shows_as_nan(run):
     assert np.isnan(run("bug_uninitialised")[200:]).all()
     assert np.isnan(run("bug_unwritten")).tolist() == [i == 17 for i in range(256)]

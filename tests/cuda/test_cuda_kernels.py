@@ -14,12 +14,14 @@ pytestmark = pytest.mark.gpu
 NAMES = oracle.INPUT_NAMES
 DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
-# Below, at and above the tiles (64 and 128), the slices (8) and the sweep's chunks (4, 16, 32);
-# n, m and d all different. The last two have several slabs in both sweeps.
+# Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4 and 16) and what
+# counts as few dimensions (4); n, m and d all different. The last two have several slabs, one in
+# the sweep over y, one in that over x.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
-    (200, 256, 2), (520, 530, 3), (515, 521, 35),
+    (200, 256, 2), (1030, 270, 3), (70, 515, 18),
 ]  # fmt: skip
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "%d-%d-%d" % s)
 
 
 def roundings(dtype, count):
@@ -42,7 +44,7 @@ def assert_product(result, kernel, weights):
     assert (np.abs(result - exact) <= roundings(weights.dtype, 20) * scale).all()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@shapes
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_forward(device, dtype, shape):
     for vector in ((True, True), (False, False), (True, False)):
@@ -52,7 +54,7 @@ def test_forward(device, dtype, shape):
         oracle.assert_accurate(result, *values)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@shapes
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient(device, dtype, shape):
     for vector in ((True, True), (False, True)):
@@ -65,7 +67,7 @@ def test_gradient(device, dtype, shape):
 
 
 @pytest.mark.parametrize("p", [1, 3, 16, 33])
-@pytest.mark.parametrize("shape", SHAPES)
+@shapes
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_product_and_its_gradient(device, dtype, shape, p):
     x, y, gamma = values = oracle.problem(*shape, dtype=dtype)[:3]
@@ -192,21 +194,42 @@ def test_special_values(device):
         np.testing.assert_allclose(result, expected, rtol=3e-6, atol=1e-44, err_msg=str(gamma))
 
 
-def test_rows_far_away_do_not_spoil_others(device):
+@pytest.mark.parametrize("d", [3, 7])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_denormal_results(device, dtype, d):
+    # From the least normal number down to zero, beside numbers of ordinary size.
+    info = np.finfo(dtype)
+    x = np.zeros((1, d), dtype)
+    y = np.zeros((40, d), dtype)
+    exponents = -np.log(np.asarray(info.tiny, oracle.LONG)) + np.linspace(-1, info.nmant + 2, 40)
+    y[:, d - 1] = np.sqrt(exponents)
+    y[::5] = 0.1
+    one, weights = np.ones((), dtype), np.diag(np.ones(40, dtype))[:, 2:4].copy()
+    arrays = on_device(device, [x, y, one, one, weights])
+    K = device.to_host(cuda_launch.forward(device, *arrays[:4]))
+    oracle.assert_accurate(K, x, y, one, one)
+    assert (K > 0).sum() > 20 and ((0 < K) & (K < info.tiny)).any()
+    product = device.to_host(cuda_launch.product(device, *(arrays[:3] + arrays[4:])))
+    error = np.abs(product - K[:, 2:4].astype(oracle.LONG))
+    assert (error <= roundings(dtype, 1000) * K[:, 2:4] + 2 * info.tiny * info.eps).all()
+
+
+@pytest.mark.parametrize("d", [2, 6])
+def test_rows_far_away_do_not_spoil_others(device, d):
     # Beyond the last point there is padding; an infinite row must not turn it into NaN.
-    x = np.array([[np.inf, 0], [0, 0]], np.float32)
-    y = np.zeros((3, 2), np.float32)
+    x, y = np.zeros((2, d), np.float32), np.zeros((3, d), np.float32)
+    x[0, 0] = np.inf
     one, weights = np.float32(1), np.ones((3, 1), np.float32)
     X, Y, C, W = on_device(device, [x, y, np.asarray(one), weights])
     product = device.to_host(cuda_launch.product(device, X, Y, C, W))
     assert product.tolist() == [[0], [3]]
 
 
-@pytest.mark.parametrize("p", [1, 20])
-def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, p):
+@pytest.mark.parametrize("d, p", [(3, 1), (3, 2), (5, 1), (5, 20)])
+def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 tiles, where a plain float sum loses more than two digits.
     monkeypatch.setattr(cuda_launch, "_BLOCKS_WANTED", 1)
-    x, y, gamma = oracle.problem(1, 300 * 64, 3, "float32")[:3]
+    x, y, gamma = oracle.problem(1, 300 * 64, d, "float32")[:3]
     weights = np.random.RandomState(0).uniform(0.5, 1, (300 * 64, p)).astype(np.float32)
     X, Y, C, W = on_device(device, [x, y, gamma, weights])
     result = device.to_host(cuda_launch.product(device, X, Y, C, W))
@@ -214,9 +237,11 @@ def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, p):
     assert (np.abs(result - exact) <= roundings("float32", 4) * exact).all()
 
 
-def test_infinite_sums_stay_infinite(device):
-    y = np.zeros((200, 1), np.float32)
-    weights = np.full((200, 2), [np.inf, 3e38], np.float32)
+@pytest.mark.parametrize("d, p", [(1, 2), (5, 2), (5, 20)])
+def test_infinite_sums_stay_infinite(device, d, p):
+    y = np.zeros((200, d), np.float32)
+    weights = np.full((200, p), 3e38, np.float32)
+    weights[:, 0] = np.inf
     X, Y, C, W = on_device(device, [y[:1], y, np.ones((), np.float32), weights])
     assert (device.to_host(cuda_launch.product(device, X, Y, C, W)) == np.inf).all()
 

@@ -11,11 +11,13 @@ import numpy as np
 import oracle
 import pytest
 
-from rbf_op import cuda_launch, cuda_ops, cuda_runtime, cuda_type
-from rbf_op.ops import RBFDot, RBFKernel
+from rbf_op import cuda_launch, cuda_ops, cuda_placement, cuda_runtime, cuda_type
+from rbf_op.kernels import rbf_dot, rbf_kernel
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel
 
 import theano  # isort: skip  (rbf_op mends it before its import)
 import theano.tensor as T  # isort: skip
+from theano.gof.vm import VM_Linker  # isort: skip
 
 pytestmark = pytest.mark.gpu
 
@@ -49,6 +51,14 @@ def problem(request):
     kinds = (matrix, matrix, vector, vector, matrix)
     names = ("x", "y", "gamma", "amplitude", "weights")
     return [kind(name) for kind, name in zip(kinds, names)], values, dtype
+
+
+def kernel_on_device(x, y, gamma, amplitude):
+    return rbf_kernel(x, y, gamma=gamma, amplitude=amplitude, device="cuda")
+
+
+def dot_on_device(x, y, gamma, weights):
+    return rbf_dot(x, y, weights, gamma=gamma, device="cuda")
 
 
 def ops_of(compiled):
@@ -94,7 +104,7 @@ def test_kernel_and_its_gradients(device, problem):
     x, y, gamma, amplitude = variables[:4]
     G = T.TensorType(dtype, (False, False))("G")
     grad_output = oracle.problem(N, M, D, dtype)[4]
-    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    K = kernel_on_device(x, y, gamma, amplitude)
     f = function(variables[:4] + [G], [K] + T.grad((K * G).sum(), variables[:4]))
     results = f(*values[:4], grad_output)
     oracle.assert_accurate(results[0], *values[:4])
@@ -106,7 +116,7 @@ def test_kernel_and_its_gradients(device, problem):
 def test_symmetric_kernel_and_its_gradients(device, problem):
     _, values, dtype = problem
     x, s, a = T.TensorType(dtype, (False, False))("x"), T.scalar(dtype=dtype), T.scalar(dtype=dtype)
-    K = cuda_ops.rbf_kernel_cuda(x, None, s, a, symmetric=True)
+    K = rbf_kernel(x, gamma=s, amplitude=a, device="cuda")
     reference = RBFKernel(symmetric=True)(x, s, a)
     f = function([x, s, a], [K] + T.grad(T.sqr(K).sum(), [x, s, a]))
     g = function([x, s, a], [reference] + T.grad(T.sqr(reference).sum(), [x, s, a]))
@@ -120,7 +130,7 @@ def test_product_and_its_gradients(device, problem):
     x, y, gamma, _, weights = variables
     inputs, arguments = [x, y, gamma, weights], [values[i] for i in (0, 1, 2, 4)]
     outputs = []
-    for product in (cuda_ops.rbf_dot_cuda(*inputs), RBFDot()(*inputs)):
+    for product in (dot_on_device(*inputs), RBFDot()(*inputs)):
         outputs += [product] + T.grad(T.sqr(product).sum(), inputs)
     results = function(inputs, outputs)(*arguments)
     for result, expected in zip(results[:5], results[5:]):
@@ -130,8 +140,8 @@ def test_product_and_its_gradients(device, problem):
 def test_second_derivatives_and_the_forward_rule(device, problem):
     variables, values, dtype = problem
     x, y, gamma, amplitude, weights = variables
-    kernel = [x, y, gamma, amplitude], cuda_ops.rbf_kernel_cuda, RBFKernel()
-    product = [x, y, gamma, weights], cuda_ops.rbf_dot_cuda, RBFDot()
+    kernel = [x, y, gamma, amplitude], kernel_on_device, RBFKernel()
+    product = [x, y, gamma, weights], dot_on_device, RBFDot()
     for inputs, on_device, host_op in (kernel, product):
         arguments = [values[variables.index(v)] for v in inputs]
         outputs = []
@@ -147,8 +157,8 @@ def test_second_derivatives_and_the_forward_rule(device, problem):
 
 def test_only_wanted_gradients_are_computed(device, problem):
     (x, y, gamma, amplitude, weights), values, dtype = problem
-    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
-    P_ = cuda_ops.rbf_dot_cuda(x, y, gamma, weights)
+    K = kernel_on_device(x, y, gamma, amplitude)
+    P_ = dot_on_device(x, y, gamma, weights)
     f = function([x, y, gamma, amplitude, weights], T.grad(K.sum() + P_.sum(), [weights, gamma]))
     wrt = [op.host_op.wrt for op in ops_of(f) if hasattr(getattr(op, "host_op", None), "wrt")]
     assert sorted(wrt) == [("gamma",), ("gamma", "weights")]
@@ -156,8 +166,8 @@ def test_only_wanted_gradients_are_computed(device, problem):
 
 def test_shapes_are_inferred_without_computing(device, problem):
     (x, y, gamma, amplitude, weights), values, _ = problem
-    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
-    product = cuda_ops.rbf_dot_cuda(x, y, gamma, weights)
+    K = kernel_on_device(x, y, gamma, amplitude)
+    product = dot_on_device(x, y, gamma, weights)
     f = function([x, y, gamma, amplitude, weights], [K.shape, product.shape])
     assert not any(isinstance(op, cuda_ops.CudaOp) for op in ops_of(f))
     assert [list(s) for s in f(*values)] == [[N, M], [N, P]]
@@ -165,18 +175,18 @@ def test_shapes_are_inferred_without_computing(device, problem):
 
 def test_shapes_that_do_not_fit_and_types(device, problem):
     (x, y, gamma, amplitude, weights), values, dtype = problem
-    f = function([x, y, gamma, amplitude], cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude))
+    f = function([x, y, gamma, amplitude], kernel_on_device(x, y, gamma, amplitude))
     with pytest.raises(ValueError, match=r"\(70, 5\).*\(33, 4\)"):
         f(values[0], values[1][:, 1:], values[2], values[3])
     with pytest.raises(TypeError, match="x must"):
-        cuda_ops.rbf_kernel_cuda(gamma, y, gamma, amplitude)
+        kernel_on_device(gamma, y, gamma, amplitude)
     with pytest.raises(TypeError, match="float16"):
-        cuda_ops.rbf_kernel_cuda(T.TensorType("float16", (False, False))(), y, gamma, amplitude)
+        kernel_on_device(T.TensorType("float16", (False, False))(), y, gamma, amplitude)
 
 
 def test_integer_and_mixed_inputs_are_cast_as_on_the_host(device):
     x, y = T.imatrix(), T.fmatrix()
-    outputs = [cuda_ops.rbf_kernel_cuda(x, y, 0.5, 1), RBFKernel()(x, y, 0.5, 1)]
+    outputs = [kernel_on_device(x, y, 0.5, 1), RBFKernel()(x, y, 0.5, 1)]
     assert outputs[0].type == outputs[1].type
     a = np.arange(6, dtype=np.int32).reshape(3, 2)
     results = function([x, y], outputs)(a, np.ones((4, 2), np.float32))
@@ -189,7 +199,7 @@ def test_integer_and_mixed_inputs_are_cast_as_on_the_host(device):
 def test_copies_from_host_inputs(problem, transfers):
     variables, values, dtype = problem
     x, y, gamma, amplitude = variables[:4]
-    K = cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude)
+    K = kernel_on_device(x, y, gamma, amplitude)
     size = np.dtype(dtype).itemsize
     points, parameters, pairs = (N + M) * D, 2 * M, N * M
     # dK = 2 K is computed on the device, dK = 2 K w w^T on the host.
@@ -206,7 +216,7 @@ def test_copies_from_host_inputs(problem, transfers):
 
 def test_constants_are_copied_once(problem, transfers):
     (x, *_), values, dtype = problem
-    K = cuda_ops.rbf_kernel_cuda(x, values[1], values[2], values[3])
+    K = kernel_on_device(x, values[1], values[2], values[3])
     f = function([x], K)
     first = f(values[0])
     size = np.dtype(dtype).itemsize
@@ -220,7 +230,7 @@ def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):
     # W is trained against a target: K never leaves the device, nor do x and y.
     (x, y, gamma, _, weights), values, dtype = problem
     shared = [cuda_type.device_shared(v) for v in (values[0], values[1], values[2])]
-    product = cuda_ops.rbf_dot_cuda(*shared, weights)
+    product = dot_on_device(*shared, weights)
     f = function([weights], T.grad(T.sqr(product).sum(), weights))
     size = np.dtype(dtype).itemsize
     f(values[4])
@@ -235,7 +245,7 @@ def test_device_inputs_and_outputs_copy_nothing(problem, transfers):
     _, values, dtype = problem
     kinds = [cuda_type.DeviceType(dtype, (False,) * v.ndim) for v in values]
     x, y, gamma, amplitude, weights = inputs = [kind() for kind in kinds]
-    K = cuda_type.as_device(cuda_ops.rbf_kernel_cuda(x, y, gamma, amplitude))
+    K = cuda_type.as_device(kernel_on_device(x, y, gamma, amplitude))
     f = function([x, y, gamma, amplitude], K)
     arrays = [kind.filter(v) for kind, v in zip(kinds, values)]
     assert len(inputs) == 5 and count_copies(f) == (0, 0)
@@ -259,7 +269,7 @@ def test_linkers(linker):
         pytest.skip("Theano found no C++ compiler")
     values = oracle.problem(N, M, D, "float32")[:4]
     x = T.fmatrix()
-    f = function([x], cuda_ops.rbf_kernel_cuda(x, *values[1:]), linker)
+    f = function([x], kernel_on_device(x, *values[1:]), linker)
     for _ in range(2):
         oracle.assert_accurate(f(values[0]), *values)
 
@@ -287,7 +297,7 @@ def test_training_on_the_device(problem):
     results = []
     for make in (cuda_type.device_shared, theano.shared):
         y, weights = make(values[1]), make(values[4])
-        build = cuda_ops.rbf_dot_cuda if make is cuda_type.device_shared else RBFDot()
+        build = dot_on_device if make is cuda_type.device_shared else RBFDot()
         cost = T.sqr(build(values[0], y, values[2], weights) - 1).sum()
         steps = [(v, v - rate * T.grad(cost, v)) for v in (y, weights)]
         train = function([], cost, updates=steps)
@@ -305,7 +315,7 @@ def test_a_training_step_copies_only_what_the_host_computes(problem, transfers):
         cuda_type.device_shared(values[i]) for i in (0, 1, 2, 4)
     )  # fmt: skip
     rate = theano.shared(np.asarray(0.01, dtype))
-    product = cuda_ops.rbf_dot_cuda(points, y, gamma, weights)
+    product = dot_on_device(points, y, gamma, weights)
     cost = T.sqr(product - 1).sum()
     momentum = cuda_type.device_shared(0 * values[4])
     step = T.cast(0.5, dtype) * momentum - rate * T.grad(cost, weights)
@@ -385,7 +395,7 @@ def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, tra
     _, values, dtype = problem
     kind = cuda_type.DeviceType(dtype, (False, False))
     x = kind("x")
-    f = function([x], cuda_ops.rbf_kernel_cuda(x, *values[1:4]))
+    f = function([x], kernel_on_device(x, *values[1:4]))
     f(values[0])
     size = np.dtype(dtype).itemsize
     array = device.to_device(values[0])
@@ -407,32 +417,139 @@ def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, tra
 
 def test_resolve_device(monkeypatch):
     monkeypatch.delenv("RBF_OP_DEVICE", raising=False)
-    assert cuda_ops.resolve_device() == "cpu"
+    assert cuda_placement.resolve_device() == "cpu"
     for name in ("cpu", "cuda", "auto"):
-        assert cuda_ops.resolve_device(name) == name
+        assert cuda_placement.resolve_device(name) == name
         monkeypatch.setenv("RBF_OP_DEVICE", name)
-        assert cuda_ops.resolve_device() == name
-        assert cuda_ops.resolve_device("cpu") == "cpu"
+        assert cuda_placement.resolve_device() == name
+        assert cuda_placement.resolve_device("cpu") == "cpu"
     with pytest.raises(ValueError, match="device must be one of 'cpu', 'cuda', 'auto'.*'gpu'"):
-        cuda_ops.resolve_device("gpu")
+        cuda_placement.resolve_device("gpu")
     monkeypatch.setenv("RBF_OP_DEVICE", "CUDA")
     with pytest.raises(ValueError, match="RBF_OP_DEVICE must be one of"):
-        cuda_ops.resolve_device()
+        cuda_placement.resolve_device()
 
 
-def test_auto_leaves_small_products_on_the_cpu(problem, monkeypatch):
-    variables, values, dtype = problem
-    inputs = [variables[i] for i in (0, 1, 2, 4)]
+def test_the_functions_follow_the_argument_and_the_setting(problem, monkeypatch):
+    (x, y, gamma, amplitude, weights), values, dtype = problem
+
+    def built(device):
+        """Whether K, symmetric K and the product are computed on the device."""
+        outputs = [
+            rbf_kernel(x, y, gamma, amplitude=amplitude, device=device),
+            rbf_kernel(x, gamma=0.1, device=device),
+            rbf_dot(x, y, weights[:, 0], gamma=gamma, amplitude=amplitude, device=device),
+        ]
+        f = function([x, y, gamma, amplitude, weights], outputs)
+        for result, output in zip(f(*values), on_host(*values)):
+            close(result, output, dtype)
+        return sum(isinstance(op, cuda_ops.CudaOp) for op in ops_of(f))
+
+    outputs = [
+        rbf_kernel(x, y, gamma, amplitude=amplitude, device="cpu"),
+        rbf_kernel(x, gamma=0.1, device="cpu"),
+        rbf_dot(x, y, weights[:, 0], gamma=gamma, amplitude=amplitude, device="cpu"),
+    ]
+    on_host = function([x, y, gamma, amplitude, weights], outputs)
+    monkeypatch.delenv("RBF_OP_DEVICE", raising=False)
+    assert built(None) == 0 and built("cuda") == 3
+    monkeypatch.setenv("RBF_OP_DEVICE", "cuda")
+    assert built(None) == 3 and built("cpu") == 0
+    with pytest.raises(ValueError, match="device must be one of"):
+        rbf_kernel(x, y, device="gpu")
+
+
+def device_calls(monkeypatch):
+    """A list that grows by a name each time a product or its gradient is computed on the device."""
+    calls = []
+    for name in ("product", "product_gradient"):
+        compute = getattr(cuda_launch, name)
+        monkeypatch.setattr(
+            cuda_launch, name,
+            lambda *a, name=name, compute=compute, **k: calls.append(name) or compute(*a, **k),
+        )  # fmt: skip
+    return calls
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_auto_decides_at_each_call(problem, monkeypatch, large):
+    (x, y, gamma, _, weights), values, dtype = problem
     arguments = [values[i] for i in (0, 1, 2, 4)]
-    launched = []
-    compute = cuda_launch.product
-    monkeypatch.setattr(
-        cuda_launch, "product", lambda *a, **k: launched.append(1) or compute(*a, **k)
-    )
-    results = []
-    for pairs in (N * M, N * M + 1):
-        monkeypatch.setattr(cuda_ops, "AUTO_PAIRS", pairs)
-        f = function(inputs, cuda_ops.rbf_dot_auto(*inputs), linker="vm")
-        results.append(f(*arguments))
-        assert sum(launched) == 1
-    close(results[0], results[1], dtype)
+    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
+    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
+    calls = device_calls(monkeypatch)
+    host_calls = []
+    for op in (RBFDot, RBFDotGrad):
+        perform = op.perform
+        monkeypatch.setattr(
+            op, "perform", lambda *a, f=perform: host_calls.append(type(a[0])) or f(*a)
+        )
+    outputs = []
+    for device in ("auto", "cpu"):
+        product = rbf_dot(x, y, weights, gamma=gamma, device=device)
+        outputs.append([product] + T.grad(T.sqr(product).sum(), [x, weights]))
+    linker = VM_Linker(c_thunks=False)  # lazy, and calls perform, which is counted
+    f, g = (function([x, y, gamma, weights], o, linker=linker) for o in outputs)
+    results = f(*arguments)
+    # One branch of each choice, and of the gradients only those asked for.
+    assert sorted(calls) == (["product", "product_gradient"] if large else [])
+    assert len(host_calls) == (0 if large else 2)
+    choices = [op for op in ops_of(f) if isinstance(op, cuda_ops.CudaOp)]
+    assert sorted(getattr(op.host_op, "wrt", ()) for op in choices) == [(), ("x", "weights")]
+    for result, expected in zip(results, g(*arguments)):
+        close(result, expected, dtype)
+
+
+def test_auto_without_rewrites_and_its_derivatives(problem, monkeypatch):
+    (x, y, gamma, _, weights), values, dtype = problem
+    arguments = [values[i] for i in (0, 1, 2, 4)]
+    outputs = []
+    for device in ("auto", "cpu"):
+        product = rbf_dot(x, y, weights, gamma=gamma, device=device)
+        first = T.grad(T.sqr(product).sum(), x)
+        outputs += [first, T.grad(T.sqr(first).sum(), weights), T.Rop(product, y, y), product.shape]
+    inputs = [x, y, gamma, weights]
+    unchanged = theano.Mode(linker="py", optimizer=None)
+    results = theano.function(inputs, outputs, mode=unchanged)(*arguments)
+    for result, expected in zip(results[:3], results[4:7]):
+        close(result, expected, dtype)
+    assert list(results[3]) == [N, P]
+
+
+def test_the_rule_of_auto(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    pays = cuda_placement.product_pays
+    assert not pays(100, 100, 3, 1, "float32")  # microseconds on the CPU
+    assert pays(10**5, 10**5, 3, 1, "float32")  # a second
+    assert pays(1 << 20, 1 << 20, 256, 16, "float64")
+    # A few rows against many: copying the many takes longer than the pairs.
+    assert not pays(1, 10**7, 3, 1, "float32")
+    # float64 is slower on the CPU; more cores are faster.
+    at_the_bound = (1200, 1200, 3, 1)
+    assert pays(*(at_the_bound + ("float64",))) and not pays(*(at_the_bound + ("float32",)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert not pays(*(at_the_bound + ("float64",)))
+    n = T.iscalar()
+    large = function([n], pays(n, n, 3, 1, "float32"))
+    assert [bool(large(v)) for v in (100, 10**6)] == [False, True]  # no overflow of 32 bits
+
+
+def test_auto_leaves_double_precision_to_the_cpu_on_consumer_cards(problem, monkeypatch):
+    (x, y, gamma, _, weights), _, dtype = problem
+    monkeypatch.setattr(cuda_placement, "DOUBLE_PRECISION_RATIO", 0.5)
+    op = rbf_dot(x, y, weights, gamma=gamma, device="auto").owner.op
+    assert op == (RBFDot() if dtype == "float64" else cuda_ops.AutoOp(RBFDot()))
+
+
+def test_auto_goes_where_the_arrays_are(problem, transfers):
+    (x, y, gamma, amplitude, weights), values, dtype = problem
+    assert rbf_kernel(x, y, device="auto").owner.op == RBFKernel()  # K would have to come back
+    there = cuda_type.device_shared(values[1])
+    outputs = rbf_kernel(x, there, device="auto"), rbf_dot(x, there, weights, device="auto")
+    for output in outputs:
+        assert isinstance(output.owner.op, cuda_type.HostFromDevice)
+    f = function([x, weights], outputs)
+    on_host = [rbf_kernel(x, values[1]), rbf_dot(x, values[1], weights)]
+    expected = function([x, weights], on_host)(values[0], values[4])
+    for result, right in zip(f(values[0], values[4]), expected):
+        close(result, right, dtype)

@@ -45,10 +45,11 @@ def test_importing_touches_nothing():
         """
         import sys
         import rbf_op
+        print("pycuda" in sys.modules, "rbf_op.cuda_ops" in sys.modules)
         from rbf_op import cuda_launch, cuda_ops, cuda_runtime, cuda_type
         print("pycuda" in sys.modules)
         """
-    ) == "False\n"  # fmt: skip
+    ) == "False False\nFalse\n"  # fmt: skip
 
 
 def test_arrays_may_outlive_everything():
@@ -171,18 +172,31 @@ def test_the_primary_context_is_retained_once():
 # -- What may be missing ---------------------------------------------------------------------------
 
 WHY = """
-from rbf_op import cuda_ops, cuda_runtime
-print(cuda_ops.resolve_device("auto"))
-try:
-    cuda_ops.resolve_device("cuda")
-except cuda_runtime.CUDAUnavailable as error:
-    print(error)
+import warnings
+import numpy as np
+warnings.simplefilter("ignore")  # Theano and the nodes tell of the missing C++ compiler
+from rbf_op import rbf_kernel, rbf_dot
+from rbf_op.cuda_runtime import CUDAUnavailable
+import theano
+x = np.ones((3, 2))
+mode = theano.Mode(linker="py", optimizer=None)
+print([theano.function([], f(device="auto"), mode=mode)().tolist()
+       for f in (lambda **k: rbf_kernel(x, **k), lambda **k: rbf_dot(x, x, x, **k))])
+for f in (lambda **k: rbf_kernel(x, **k), lambda **k: rbf_dot(x, x, x, **k)):
+    try:
+        f(device="cuda")
+    except CUDAUnavailable as error:
+        print(error)
 """
 
 
 def missing(before="", **environment):
-    auto, message = run(textwrap.dedent(before) + WHY, **environment).splitlines()
-    assert auto == "cpu" and message.endswith("(device is 'cuda'.)")
+    """The message of device="cuda"; "auto" goes on with the CPU."""
+    flags = os.environ.get("THEANO_FLAGS", "") + ",cxx="
+    output = run(textwrap.dedent(before) + WHY, THEANO_FLAGS=flags, **environment)
+    auto, message, again = output.splitlines()
+    assert auto == str([[[1.0] * 3] * 3, [[3.0] * 2] * 3])
+    assert message == again and message.endswith("(device is 'cuda'.)")
     return message
 
 
@@ -211,12 +225,21 @@ def test_no_nvcc():
     assert "nvcc is missing" in message and "CUDA_ROOT" in message
 
 
+def test_another_theano():
+    before = """
+    import importlib.util
+    find = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *a: None if name == "theano.gof" else find(name, *a)
+    """
+    assert "Theano 1.0.5 is needed" in missing(before)
+
+
 def test_the_setting_is_named():
     script = """
     import sys; sys.modules['pycuda'] = None
-    from rbf_op import cuda_ops, cuda_runtime
+    from rbf_op import cuda_runtime, rbf_kernel
     try:
-        cuda_ops.resolve_device()
+        rbf_kernel([[1.0]])
     except cuda_runtime.CUDAUnavailable as error:
         print(error)
     """

@@ -177,10 +177,11 @@ static bool release_barrier(Launch &launch) {
     return true;
 }
 
-// Lets go those lanes whose warp operation every lane of its mask has reached.
-static bool release_warps() {
-    bool released = false;
-    for (int t = 0; t < block.threads; ++t) {
+// Lets go the lanes of one warp operation that every lane of its mask has reached, in the warp whose
+// turn it is. Only of one, so that warps run as far ahead of each other as barriers allow.
+static bool release_warp(const std::vector<size_t> &turns) {
+    for (size_t turn : turns) {
+        const int t = (int)turn;
         const Fiber &fiber = block.fibers[t];
         if (fiber.state != AT_WARP_OPERATION)
             continue;
@@ -195,12 +196,12 @@ static bool release_warps() {
                            block.fibers[warp + l].line == mask_line;
         if (!complete)
             continue;
-        released = true;
         for (int l = 0; l < WARP; ++l)
             if ((mask >> l) & 1)
                 block.fibers[warp + l].state = RUNNABLE;
+        return true;
     }
-    return released;
+    return false;
 }
 
 static bool run_block(Launch &launch, Order &order) {
@@ -230,7 +231,7 @@ static bool run_block(Launch &launch, Order &order) {
         if (waiting == block.threads) {
             if (!release_barrier(launch))
                 return false;
-        } else if (!release_warps()) {
+        } else if (!release_warp(turns)) {
             int t = 0;
             while (block.fibers[t].state == FINISHED)
                 ++t;
@@ -364,6 +365,12 @@ static inline unsigned ballot(unsigned mask, int predicate, int line) {
 }
 static inline int lane_or_self(int source) {
     return source >= 0 && source < WARP ? source : lane();
+}
+
+// The instruction of the same name: denormal numbers count as zero, as argument and as result.
+static inline float ex2_approx_ftz(float x) {
+    const float power = exp2f(fabsf(x) < 1.17549435e-38f ? 0.0f : x);
+    return power < 1.17549435e-38f ? 0.0f : power;
 }
 
 } // namespace emulator

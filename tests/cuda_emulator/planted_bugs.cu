@@ -40,6 +40,16 @@ extern "C" __global__ void bug_warp_synchronous(const float *x, float *y) {
     s[threadIdx.x] = x[threadIdx.x];
     y[threadIdx.x] = s[threadIdx.x ^ 1];
 }
+extern "C" __global__ void bug_warps_run_ahead(const float *x, float *y) {
+    __shared__ float s[256];
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    float v = __shfl_xor_sync(0xffffffffu, 0.0f, 1); // warps do not wait for each other here
+    v += s[255 - threadIdx.x];
+    v += __shfl_xor_sync(0xffffffffu, 0.0f, 1);
+    s[threadIdx.x] = sqrtf(-1);
+    y[threadIdx.x] = v;
+}
 extern "C" __global__ void bug_uninitialised(const float *x, float *y) {
     __shared__ float s[256];
     if (threadIdx.x < 200)

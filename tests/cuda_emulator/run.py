@@ -1,9 +1,10 @@
 """Runs a command where PyCUDA works without a GPU: python tests/cuda_emulator/run.py COMMAND...
 
-Builds what is missing first, into build/cuda_emulator/: the stand-in driver (seconds) and PyCUDA
-against it (about a minute and a half, once for each Python). Needs g++ and the CUDA headers: of a
-toolkit whose nvcc is on PATH, or in the folder that CUDA_ROOT names. Exit status 3 where they are
-not found; then nothing was run. Standard library only.
+Builds what is missing first, into the folder cuda_emulator of the environment that runs this (or
+build/cuda_emulator): the stand-in driver (seconds) and PyCUDA against it (about a minute and a
+half, once). Needs g++ and the CUDA headers: of a toolkit whose nvcc is on PATH, or in the folder
+that CUDA_ROOT names. Exit status 77 where they are not found; then nothing was run. Standard
+library only.
 """
 
 import hashlib
@@ -15,10 +16,13 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BUILD = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "cuda_emulator")
+# `make clean` leaves environments alone.
+IN_ENVIRONMENT = sys.prefix != sys.base_prefix
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BUILD = os.path.join(sys.prefix if IN_ENVIRONMENT else os.path.join(ROOT, "build"), "cuda_emulator")
 PYCUDA = "pycuda==2026.1"
 PYCUDA_OLDER = "pycuda==2025.1.2"  # the last one for Python 3.8 and 3.9
-NOTHING_RUN = 3
+NOTHING_RUN = 77
 
 
 def cuda_root():
@@ -107,9 +111,14 @@ def build_pycuda(root, driver):
             file.write("numpy==%s\n" % numpy.__version__)
         target = os.path.join(home, "target")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", target]
+        print("Building PyCUDA for the emulator: a minute or two, this once.", flush=True)
         subprocess.check_call(
-            pip + ["--no-deps", requirement], env=dict(os.environ, HOME=home, CUDA_ROOT=root)
-        )
+            pip + ["--no-deps", requirement],
+            env=dict(
+                os.environ, HOME=home, CUDA_ROOT=root, CPATH=os.path.join(root, "include"),
+                LIBRARY_PATH=driver,
+            ),
+        )  # fmt: skip
         subprocess.check_call(
             pip + ["--upgrade", "-c", constraint, "mako", "pytools", "platformdirs"]
         )

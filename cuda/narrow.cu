@@ -1,0 +1,218 @@
+// The product and its gradient for points of few dimensions and few columns, where the exponential
+// counts and not the distance: a thread has its rows and their results in registers, and goes over
+// the other points of a slab, each of which all threads read at once. Otherwise as product.cu and
+// gradient.cu: the same arguments, the same bits every run.
+// Grid: ceil(owners / (THREADS * rows of a thread)) x slabs. Macros of the compilation: REAL,
+// DIMS = d (1 to 4), COLUMNS (1 or 4, at least p). May include tile.cuh only.
+#include "tile.cuh"
+
+const int THREADS = 128; // one other point each is loaded at a time
+const int RUN = 64;      // other points whose sum is added to the total
+// Rows of a thread, THREADS apart: as many as the registers hold.
+const int PRODUCT_ROWS = (SINGLE ? 4 : 2) * (COLUMNS == 1 ? 2 : 1);
+const int GRADIENT_ROWS = SINGLE ? 4 : 2;
+const int BLOCKS_PER_SM = SINGLE ? 4 : 2;
+const int ENTRIES = (DIMS + 1 + COLUMNS + 3) / 4; // Fours that hold a point
+
+struct Narrow {
+    const real *owner, *other; // (owners, DIMS), (others, DIMS)
+    int64 owners, others;
+    const real *gamma; // one for each of y's rows, which are the owners or the others
+    int64 gamma_step;
+    const real *row_values, *other_values; // (owners, columns), (others, columns)
+    int64 columns, slab;
+};
+
+// Reads `count` numbers of row i of a matrix, zeros from column `width` or if the row is not there.
+template <int COUNT>
+__device__ __forceinline__ void read_row(real (&values)[COUNT], const real *matrix, int64 i,
+                                         int64 width, bool there) {
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k)
+        values[k] = there && k < width ? matrix[i * width + k] : real(0);
+}
+
+// GRADIENT: sums[r][k] = sum_c weight (other[c][k] - owner[r][k]) with weight = K[r, c] times
+// row_values[r] . other_values[c] (times 2 gamma[c] unless Y_OWNS), and if Y_OWNS
+// sums[r][DIMS] = -sum_c weight D. Else: sums[r][h] = sum_c K[r, c] other_values[c][h].
+template <bool GRADIENT, bool Y_OWNS, int ROWS, int SUMS>
+__device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]) {
+    __shared__ Four points[THREADS][ENTRIES]; // coordinates, factor, values
+
+    const int64 row = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x;
+    const int64 begin = blockIdx.y * s.slab;
+    const int64 end = begin + s.slab < s.others ? begin + s.slab : s.others;
+    real x[ROWS][DIMS], value[ROWS][COLUMNS], factor[ROWS], lost[ROWS][SUMS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const int64 i = row + r * THREADS;
+        const bool there = i < s.owners;
+        read_row(x[r], s.owner, i, DIMS, there);
+        if (GRADIENT)
+            read_row(value[r], s.row_values, i, s.columns, there);
+        if (Y_OWNS)
+            factor[r] = there ? exponent_factor(s.gamma[i * s.gamma_step]) : real(0);
+#pragma unroll
+        for (int h = 0; h < SUMS; ++h)
+            sums[r][h] = lost[r][h] = real(0);
+    }
+
+    for (int64 first = begin; first < end; first += THREADS) {
+        const int here = existing(first, end, THREADS);
+        if (threadIdx.x < here) {
+            const int64 j = first + threadIdx.x;
+            real coordinates[DIMS], values[COLUMNS];
+            read_row(coordinates, s.other, j, DIMS, true);
+            read_row(values, s.other_values, j, s.columns, true);
+            real *const point = points[threadIdx.x]->v;
+            real scale = real(1);
+            if (!Y_OWNS) {
+                const real gamma = s.gamma[j * s.gamma_step];
+                point[DIMS] = exponent_factor(gamma);
+                if (GRADIENT)
+                    scale = 2 * gamma;
+            }
+#pragma unroll
+            for (int k = 0; k < DIMS; ++k)
+                point[k] = coordinates[k];
+#pragma unroll
+            for (int h = 0; h < COLUMNS; ++h)
+                point[DIMS + 1 + h] = scale * values[h];
+        }
+        __syncthreads();
+        for (int run = 0; run < here; run += RUN) {
+            const int run_end = here - run < RUN ? here : run + RUN;
+            real part[ROWS][SUMS];
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+                for (int h = 0; h < SUMS; ++h)
+                    part[r][h] = real(0);
+#pragma unroll 2
+            for (int j = run; j < run_end; ++j) {
+                real y[4 * ENTRIES];
+#pragma unroll
+                for (int e = 0; e < ENTRIES; ++e) {
+                    const Four four = points[j][e];
+#pragma unroll
+                    for (int q = 0; q < 4; ++q)
+                        y[4 * e + q] = four.v[q];
+                }
+                real distance[ROWS], weight[ROWS];
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) {
+                    distance[r] = real(0);
+#pragma unroll
+                    for (int k = 0; k < DIMS; ++k)
+                        distance[r] += (y[k] - x[r][k]) * (y[k] - x[r][k]);
+                    weight[r] = (Y_OWNS ? factor[r] : y[DIMS]) * distance[r];
+                }
+                exp2_all(weight);
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) {
+                    if (GRADIENT) {
+                        real grad = real(0);
+#pragma unroll
+                        for (int h = 0; h < COLUMNS; ++h)
+                            grad += value[r][h] * y[DIMS + 1 + h];
+                        weight[r] *= grad;
+#pragma unroll
+                        for (int k = 0; k < DIMS; ++k)
+                            part[r][k] += weight[r] * (y[k] - x[r][k]);
+                        if (Y_OWNS)
+                            part[r][SUMS - 1] -= weight[r] * distance[r];
+                    } else {
+#pragma unroll
+                        for (int h = 0; h < SUMS; ++h)
+                            part[r][h] += weight[r] * y[DIMS + 1 + h];
+                    }
+                }
+            }
+            // What is rounded off here is added up as well: terms may be many and of one sign.
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+                for (int h = 0; h < SUMS; ++h) {
+                    const real before = sums[r][h];
+                    sums[r][h] = before + part[r][h];
+                    if (!GRADIENT)
+                        lost[r][h] += part[r][h] - (sums[r][h] - before);
+                }
+        }
+        __syncthreads(); // the points have been used
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int h = 0; h < SUMS; ++h)
+            if (isfinite(lost[r][h])) // beside an infinite sum, what was lost is not a number
+                sums[r][h] += lost[r][h];
+}
+
+template <bool Y_OWNS> __device__ __forceinline__ void product(const Narrow &s, real *result) {
+    const int ROWS = PRODUCT_ROWS;
+    real sums[ROWS][COLUMNS];
+    narrow<false, Y_OWNS>(s, sums);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const int64 i = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x + r * THREADS;
+#pragma unroll
+        for (int h = 0; h < COLUMNS; ++h)
+            if (i < s.owners && h < s.columns)
+                result[(blockIdx.y * s.owners + i) * s.columns + h] = sums[r][h];
+    }
+}
+
+template <bool Y_OWNS>
+__device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *result, real *dgamma) {
+    const int ROWS = GRADIENT_ROWS;
+    real sums[ROWS][DIMS + Y_OWNS];
+    narrow<true, Y_OWNS>(s, sums);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const int64 i = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x + r * THREADS;
+        if (i >= s.owners)
+            continue;
+        const real scale = Y_OWNS ? 2 * s.gamma[i * s.gamma_step] : real(1);
+        const int64 entry = blockIdx.y * s.owners + i;
+#pragma unroll
+        for (int k = 0; k < DIMS; ++k)
+            if (k < width)
+                result[entry * DIMS + k] = scale * sums[r][k];
+        if (Y_OWNS)
+            dgamma[entry] = sums[r][DIMS];
+    }
+}
+
+#define PRODUCT_PARAMETERS                                                                         \
+    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
+        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *payload,        \
+        int64 columns, int64 slab, real *result
+#define GRADIENT_PARAMETERS                                                                        \
+    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
+        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *grad,           \
+        const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
+        real *result, real *dgamma, real *damplitude
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    rbf_product(PRODUCT_PARAMETERS) {
+    product<false>(
+        {owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab}, result);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    rbf_product_transposed(PRODUCT_PARAMETERS) {
+    product<true>(
+        {owner, other, owners, others, gamma, gamma_step, nullptr, payload, columns, slab}, result);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    rbf_product_gradient_x(GRADIENT_PARAMETERS) {
+    gradient<false>(
+        {owner, other, owners, others, gamma, gamma_step, row_factor, column_factor, inner, slab},
+        columns, result, dgamma);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    rbf_product_gradient_y(GRADIENT_PARAMETERS) {
+    gradient<true>(
+        {owner, other, owners, others, gamma, gamma_step, row_factor, column_factor, inner, slab},
+        columns, result, dgamma);
+}

@@ -27,11 +27,13 @@ try:
         Variable,
     )
     from theano.gof import opt as _opt
+    from theano.gof.graph import clone as clone_graph
     from theano.gof.graph import io_toposort
     from theano.gof.null_type import NullType
 except ImportError:  # Theano-PyMC 1.1
     from theano.graph import opt as _opt
     from theano.graph.basic import Apply, Constant, Variable, io_toposort
+    from theano.graph.basic import clone as clone_graph
     from theano.graph.fg import FunctionGraph, InconsistencyError
     from theano.graph.null_type import NullType
     from theano.graph.op import Op, OpenMPOp
@@ -63,6 +65,7 @@ __all__ = [
     "Variable",
     "clients",
     "clone",
+    "clone_graph",
     "disconnected_grad",
     "grad",
     "grad_undefined",

@@ -7,7 +7,7 @@ type, idempotent; every near miss is left alone. Touches rbf_op, Theano and spel
 import numpy as np
 import pytest
 
-from rbf_op.fusion import fuse, fuse_report  # isort: skip  (mends Theano before its import)
+from rbf_op import fuse, fuse_report  # isort: skip  (mends Theano before its import)
 
 import spellings
 import theano

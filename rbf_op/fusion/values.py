@@ -109,6 +109,9 @@ class Sizes:
         self._values = values
         self._parent = {}
         self._known = {}
+        # Input of a loop's body -> (the variable outside, axes dropped from it); (None, 0) for
+        # what a step takes from the one before.
+        self.inside = {}
 
     def dimension(self, variable, axis):
         """Key of variable.shape[axis]: an int, or a sorted tuple of the sizes to be multiplied."""
@@ -161,6 +164,9 @@ class Sizes:
             return int(variable.data.shape[axis])
         node = variable.owner
         if node is None:
+            outer, dropped = self.inside.get(variable, (None, 0))
+            if outer is not None:
+                return self.dimension(outer, axis + dropped)
             return self._leaf(variable, axis)
         op, inputs = node.op, node.inputs
         if isinstance(op, T.Elemwise):
@@ -228,8 +234,14 @@ class Sizes:
         value = index_constant(variable)
         if value is not None:
             return value
-        while variable.owner is not None:
+        while True:
             node = variable.owner
+            if node is None:
+                outer, dropped = self.inside.get(variable, (None, 0))
+                if outer is None or dropped:
+                    break
+                variable = outer
+                continue
             op, inputs = node.op, node.inputs
             if isinstance(op, (T.ScalarFromTensor, T.TensorFromScalar, T.DimShuffle)):
                 variable = inputs[0]
@@ -255,7 +267,8 @@ class Sizes:
         if isinstance(variable, Constant):
             return [int(v) for v in np.ravel(variable.data)]
         if variable.owner is None:
-            return None
+            outer, dropped = self.inside.get(variable, (None, 0))
+            return None if outer is None or dropped else self.of_vector(outer)
         node = variable.owner
         op, inputs = node.op, node.inputs
         if isinstance(op, MakeVector):
@@ -293,19 +306,27 @@ class Sizes:
     def expression(self, size):
         """A Theano integer scalar for a key; None if it has none."""
         size = self._find(size)
-        if isinstance(size, UnknownSize):
-            return None
         if isinstance(size, int):
             return T.constant(size, dtype="int64")
         if isinstance(size, tuple):
             factors = [self.expression(s) for s in size]
             return None if any(f is None for f in factors) else T.mul(*factors)
         variable = self._values.variables[size.key]
+        if self._is_inside(variable):
+            return None
         return variable if size.axis is None else variable.shape[size.axis]
 
-
-class UnknownSize:
-    """A length that nothing is known of: equal to itself only."""
+    def _is_inside(self, variable):
+        """Whether a variable is computed in a loop's body."""
+        stack, seen = [variable], set()
+        while stack and self.inside:
+            current = stack.pop()
+            if current in self.inside:
+                return True
+            if current not in seen and current.owner is not None:
+                stack.extend(current.owner.inputs)
+            seen.add(current)
+        return False
 
 
 class _Dimension:

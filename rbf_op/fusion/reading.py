@@ -367,6 +367,8 @@ class Reader:
             return self.read(v, i, mode, frame)
 
         if isinstance(op, (scalar_ops.Add, scalar_ops.Sub)):
+            if isinstance(op, scalar_ops.Sub) and self.same(*node.inputs):
+                return {}  # x[i] - x[i], in a loop that does not leave out the diagonal
             if mode is not LINEAR and not self.mixes(variable, index, frame):
                 return None
             parts = [operand(k) for k in range(len(operands))]
@@ -616,6 +618,8 @@ class Reader:
         base = self.read(variable, index, WHOLE, frame)
         term = single(base)
         whole = power.denominator == 1
+        if not base and power > 0:
+            return base
         if term is not None:
             coefficient, product = term
             if whole and coefficient:
@@ -819,11 +823,13 @@ class Reader:
         first, second = variable.owner.inputs
         if first.ndim == 0 or second.ndim == 0:
             return None
-        if diagonal_of(second) is not None:  # dot(A, diag(w))[i, k] = A[i, k] w[k]
-            parts = (first, index), (diagonal_of(second), index[-1:])
+        diagonal = self._diagonal_of(second)
+        if diagonal is not None:  # dot(A, diag(w))[i, k] = A[i, k] w[k]
+            parts = (first, index), (diagonal, index[-1:])
             return multiply(*[self.read(v, i, WHOLE, frame) for v, i in parts])
-        if diagonal_of(first) is not None:
-            parts = (diagonal_of(first), index[:1]), (second, index)
+        diagonal = self._diagonal_of(first)
+        if diagonal is not None:
+            parts = (diagonal, index[:1]), (second, index)
             return multiply(*[self.read(v, i, WHOLE, frame) for v, i in parts])
 
         def read_terms(index):
@@ -846,6 +852,29 @@ class Reader:
 
         return self._summed(variable, index, mode, frame, read_terms)
 
+    def _diagonal_of(self, variable):
+        """w if a variable is diag(w), else None."""
+        node = variable.owner
+        while node is not None and isinstance(node.op, (T.DimShuffle, T.Reshape)):
+            source = node.inputs[0]  # T.tensordot does this to what need not be moved at all
+            if isinstance(node.op, T.DimShuffle):
+                same = tuple(node.op.new_order) == (0, 1)
+            else:
+                same = source.ndim == 2 and all(
+                    self.sizes.equal(
+                        self.sizes.dimension(source, a), self.sizes.dimension(variable, a)
+                    )
+                    for a in range(2)
+                )
+            if not same:
+                return None
+            variable, node = source, source.owner
+        if node is None or not isinstance(node.op, T.AllocDiag):
+            return None
+        (diagonal,) = node.inputs
+        whole = node.op.offset == 0 and diagonal.ndim == 1 and not diagonal.broadcastable[0]
+        return diagonal if whole else None
+
     def _batched_dot(self, variable, index, mode, frame):
         first, second = variable.owner.inputs
 
@@ -866,16 +895,6 @@ class Reader:
             return multiply(*parts), [bound]
 
         return self._summed(variable, index, mode, frame, read_terms)
-
-
-def diagonal_of(variable):
-    """w if a variable is diag(w), else None."""
-    node = variable.owner
-    if node is None or not isinstance(node.op, T.AllocDiag):
-        return None
-    (diagonal,) = node.inputs
-    whole = node.op.offset == 0 and diagonal.ndim == 1 and not diagonal.broadcastable[0]
-    return diagonal if whole else None
 
 
 def moves_entries(variable):

@@ -202,6 +202,8 @@ class Sizes:
                     if self.is_whole(entry, inputs[0], source):
                         return self.dimension(inputs[0], source)
                     break
+        if isinstance(op, T.AllocDiag) and inputs[0].ndim == 1 and op.offset == 0:
+            return self.dimension(inputs[0], 0)
         if isinstance(op, T.ExtractDiag) and inputs[0].ndim == 2 and op.offset == 0:
             return self.dimension(inputs[0], 0)
         if isinstance(op, IncSubtensor):
@@ -403,6 +405,8 @@ class Signs:
             name = getattr(op.scalar_op, "name", "")
             nonnegative, positive = self._sign(inputs[0], depth)
             return nonnegative, positive and name in ("maximum", "minimum")
+        if isinstance(op, T.nnet.Softmax):
+            return True, True
         if not isinstance(op, T.Elemwise):
             return False, False
         return self._judge_elemwise(op.scalar_op, inputs, depth)
@@ -423,6 +427,8 @@ class Signs:
                 return True, everywhere[1]
             return everywhere
         if isinstance(op, scalar_ops.Add):
+            if _is_rectified(inputs):
+                return True, False
             return everywhere[0], everywhere[0] and any(positive for _, positive in signs)
         if isinstance(op, (scalar_ops.Cast, scalar_ops.Identity)):
             return everywhere
@@ -437,3 +443,11 @@ class Signs:
             even = exponent is not None and exponent == int(exponent) and int(exponent) % 2 == 0
             return even or signs[0][0], signs[0][1]
         return False, False
+
+
+def _is_rectified(terms):
+    """Whether a sum is u + |u|, half of which is relu(u)."""
+    return len(terms) == 2 and any(
+        b.owner is not None and _scalar_op(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
+        for a, b in (terms, terms[::-1])
+    )

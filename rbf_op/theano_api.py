@@ -7,7 +7,7 @@ May import Theano and the standard library only.
 
 import functools
 
-from theano import clone
+from theano import clone, scalar
 from theano.compile import optdb
 from theano.gradient import DisconnectedType, disconnected_grad, grad, grad_undefined
 from theano.scalar import upcast
@@ -45,6 +45,10 @@ try:
 except ImportError:  # Theano-PyMC
     from theano.scan.op import Scan
 
+# Theano-PyMC gave these longer names.
+Maximum = getattr(scalar, "Maximum", None) or scalar.ScalarMaximum
+Minimum = getattr(scalar, "Minimum", None) or scalar.ScalarMinimum
+
 # Theano-PyMC gave its base class of whole-graph rewrites a longer name.
 GlobalOptimizer = getattr(_opt, "GlobalOptimizer", None) or _opt.Optimizer
 
@@ -56,6 +60,8 @@ __all__ = [
     "FunctionGraph",
     "GlobalOptimizer",
     "InconsistencyError",
+    "Maximum",
+    "Minimum",
     "NullType",
     "Op",
     "OpenMPOp",

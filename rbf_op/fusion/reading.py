@@ -41,7 +41,7 @@ from rbf_op.fusion.values import (
     scalar_constant,
     subtensor_indices,
 )
-from rbf_op.theano_api import Constant, clone
+from rbf_op.theano_api import Constant, Maximum, Minimum, clone
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
 # is one factor, and a sum or product of matrices is taken apart only if one term comes out
@@ -387,7 +387,7 @@ class Reader:
             return operand(1)
         if isinstance(op, scalar_ops.Abs):
             return self._absolute(variable, index, operands[0], mode, frame)
-        if isinstance(op, (scalar_ops.Maximum, scalar_ops.Minimum, scalar_ops.Clip)):
+        if isinstance(op, (Maximum, Minimum, scalar_ops.Clip)):
             return self._limited(variable, op, operands, mode, frame)
         if isinstance(op, scalar_ops.Switch):
             return self._switched(variable, operands, mode, frame)
@@ -514,7 +514,7 @@ class Reader:
                 return None
             value, index = operands[0 if constants[0] is None else 1]
             bound = constants[1] if constants[0] is None else constants[0]
-            low, high = (bound, None) if isinstance(op, scalar_ops.Maximum) else (None, bound)
+            low, high = (bound, None) if isinstance(op, Maximum) else (None, bound)
         for bound, its_index in operands:
             if bound is not value:
                 self.note_opened(bound, its_index, frame)  # perhaps zeros_like(value)

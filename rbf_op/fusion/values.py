@@ -10,7 +10,7 @@ import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
-from rbf_op.theano_api import Constant
+from rbf_op.theano_api import Constant, Maximum
 
 
 class Values:
@@ -434,7 +434,7 @@ class Signs:
             return everywhere
         if isinstance(op, scalar_ops.Second):
             return signs[1]
-        if isinstance(op, scalar_ops.Maximum):
+        if isinstance(op, Maximum):
             return any(s[0] for s in signs), any(s[1] for s in signs)
         if isinstance(op, scalar_ops.Clip):
             return signs[1]

@@ -11,7 +11,6 @@ import common  # isort: skip  # noqa: E402  (before Theano)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import theano  # noqa: E402
 from keras import backend as K  # noqa: E402
 
 import rbf_op.autofuse  # noqa: E402
@@ -46,27 +45,22 @@ class RBFLayer(keras.layers.Layer):
         return (input_shape[0], self.units)
 
 
-def model(features, units, targets):
+def model(features, units, targets, mode):
     network = keras.models.Sequential(
         [
             RBFLayer(units, 1.0 / features, input_shape=(features,)),
-            keras.layers.Dense(
-                targets, kernel_initializer=keras.initializers.RandomNormal(seed=2)
-            ),
+            keras.layers.Dense(targets, kernel_initializer=keras.initializers.RandomNormal(seed=2)),
         ]
     )
-    network.compile(loss="mse", optimizer=keras.optimizers.SGD(lr=0.05))
+    network.compile(loss="mse", optimizer=keras.optimizers.SGD(lr=0.05), mode=mode)
     network._make_train_function()
     return network
 
 
-def both_models(features, units, targets):
-    excluded = theano.config.optimizer_excluding
-    theano.config.optimizer_excluding = ":".join(filter(None, [excluded, "rbf_fusion"]))
-    plain = model(features, units, targets)
-    theano.config.optimizer_excluding = excluded
+def both_models(*sizes):
+    plain = model(*sizes, mode=common.plain_mode())
     with rbf_op.autofuse.enabled():
-        fused = model(features, units, targets)
+        fused = model(*sizes, mode=common.fused_mode())
     fused.set_weights(plain.get_weights())
     return plain, fused
 

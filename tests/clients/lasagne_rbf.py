@@ -29,9 +29,7 @@ class RBFLayer(lasagne.layers.Layer):
     def __init__(self, incoming, units, how, **kwargs):
         super(RBFLayer, self).__init__(incoming, **kwargs)
         self.units, self.how = units, how
-        self.C = self.add_param(
-            lasagne.init.Normal(1.0), (units, self.input_shape[1]), name="C"
-        )
+        self.C = self.add_param(lasagne.init.Normal(1.0), (units, self.input_shape[1]), name="C")
         self.gamma = self.add_param(lasagne.init.Constant(0.3), (units,), name="gamma")
 
     def get_output_shape_for(self, input_shape):

@@ -24,12 +24,13 @@ def functions(points, targets, mode):
         process.marginal_likelihood("y", X=points, y=targets, noise=noise)
         both = model.logp_dlogp_function(mode=mode)
         both.set_extra_values({})
-        # The kernel's part of it: the rest is a Cholesky factorisation.
-        inputs = [T.dvector("l"), T.dscalar("e")]
-        kernel = inputs[1] ** 2 * pymc3.gp.cov.ExpQuad(points.shape[1], ls=inputs[0])(points)
-        weights = theano.shared(np.random.RandomState(2).randn(len(points), len(points)))
-        gradient = T.grad((weights * kernel).sum(), inputs)
-        part = theano.function(inputs, [kernel.sum()] + gradient, mode=mode)
+    # The kernel's part of it: the rest is a Cholesky factorisation.
+    inputs = [T.dvector("l"), T.dscalar("e")]
+    inputs[0].tag.test_value, inputs[1].tag.test_value = np.ones(points.shape[1]), 1.0
+    kernel = inputs[1] ** 2 * pymc3.gp.cov.ExpQuad(points.shape[1], ls=inputs[0])(points)
+    weights = theano.shared(np.random.RandomState(2).randn(len(points), len(points)))
+    gradient = T.grad((weights * kernel).sum(), inputs)
+    part = theano.function(inputs, [kernel.sum()] + gradient, mode=mode)
     return both, part
 
 

@@ -98,6 +98,22 @@ def test_every_scale_of_the_features(kernel, dtype):
     check_fused(spellings.KERNELS[kernel], dtype)
 
 
+@pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
+def test_kernels_from_the_field(kernel):
+    check_fused(spellings.FIELD[kernel], "float64")
+
+
+@pytest.mark.parametrize("name", sorted(spellings.SEVERAL))
+def test_several_kernels_at_once(name):
+    count, build = spellings.SEVERAL[name]
+    inputs = variables("float64")
+    output = build(*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(fused_nodes(fused)) == count, str(report)
+    assert fuse(fused) is fused
+    assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loop", spellings.UNROLLED, ids=lambda f: f.__name__)
 def test_loops_unrolled_in_the_graph(loop, dtype):

@@ -1,4 +1,4 @@
-"""What the client programs share: modes with and without fusing, counting nodes, timing, the report.
+"""What the client programs share: the modes with and without fusing, node counts, times, results.
 
 Each client runs in an environment of its own, with rbf_op on its path. Imported before the client:
 it also puts back what these old releases miss on a new Python. Touches rbf_op and Theano.
@@ -11,7 +11,7 @@ import inspect
 import json
 import time
 
-import rbf_op  # noqa: F401  (mends Theano before its import)
+import rbf_op  # isort: skip  # noqa: F401  (mends Theano before its import)
 
 import numpy as np
 import theano

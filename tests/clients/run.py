@@ -1,6 +1,7 @@
 """Runs PyMC3, Keras and Lasagne, unchanged, with and without fusing, each in its own environment.
 
     python tests/clients/run.py [--time] [client ...]
+    python tests/clients/run.py --compile-cost
 
 The environments are set up beside the one that runs this when they are missing. Exits with 1 if a
 client could not be installed or run, if its results differ, or if nothing was fused. May import
@@ -30,6 +31,7 @@ CLIENTS = {
     ),
     "keras_rbf": "theano==1.0.5 keras==2.3.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
     "lasagne_rbf": "theano==1.0.5 Lasagne==0.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
+    "question": "",  # Theano alone
 }
 
 
@@ -39,6 +41,8 @@ class Failed(Exception):
 
 def environment(client):
     """The interpreter of a client's environment, which is set up if it is missing or other."""
+    if not CLIENTS[client]:
+        return sys.executable
     name = os.path.basename(sys.prefix)
     name = name if name.startswith(".venv") else ".venv-%d.%d" % sys.version_info[:2]
     path = os.path.join(ROOT, "%s-%s" % (name, client))
@@ -68,14 +72,15 @@ def checked(client, what, command, variables):
     return done.stdout
 
 
-def results_of(client, options=()):
+def results_of(client, options=(), program=None):
     """What a client's program found, a dictionary. Raises Failed."""
     interpreter = environment(client)
     flags = [flag for flag in os.environ.get("THEANO_FLAGS", "").split(",") if flag]
     flags = [flag for flag in flags if not flag.startswith("base_compiledir=")]
     flags.append("base_compiledir=" + os.path.join(ROOT, ".theano", "client-" + client))
     variables = dict(os.environ, PYTHONPATH=ROOT, THEANO_FLAGS=",".join(flags))
-    command = [interpreter, "-W", "ignore", os.path.join(HERE, client + ".py")] + list(options)
+    command = [interpreter, "-W", "ignore", os.path.join(HERE, (program or client) + ".py")]
+    command += options
     output = checked(client, "did not run", command, variables)
     try:
         return json.loads(output.strip().splitlines()[-1])
@@ -105,14 +110,34 @@ def show(results):
         print("    %.2f ms before, %.2f ms fused: %.1f times" % times)
 
 
+def show_compile_cost():
+    """Compile times of a model without a kernel, with and without fusing, in turn."""
+    for client, name in (("pymc3_gp", "pymc3"), ("keras_rbf", "keras")):
+        found = results_of(client, [name], "compile_cost")
+        print("%s, a model without a kernel: compiling takes" % name)
+        ratio = 100 * (found["fusing"] / found["plain"] - 1)
+        print(
+            "  %.3f s without rbf_fusion and autofuse, %.3f s with them: %+.1f %%"
+            % (found["plain"], found["fusing"], ratio)
+        )
+        share = 100 * found["spent"] / found["plain"]
+        print("  %.4f s of it in the fusing code: %.2f %%" % (found["spent"], share))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clients", nargs="*", help="of: %s" % ", ".join(CLIENTS))
     parser.add_argument("--time", action="store_true", help="time them too, on a quiet machine")
+    parser.add_argument(
+        "--compile-cost", action="store_true", help="what fusing costs where there is no kernel"
+    )
     options = parser.parse_args()
     for client in options.clients:
         if client not in CLIENTS:
             parser.error("no client %s; there are %s" % (client, ", ".join(CLIENTS)))
+    if options.compile_cost:
+        show_compile_cost()
+        return 0
     failures = []
     # At once, except where they are timed: setting up is mostly waiting.
     with ThreadPoolExecutor(1 if options.time else len(CLIENTS)) as pool:

@@ -25,13 +25,14 @@ THEANO_PYMC := 1.0.15 1.1.2
 PYMC_STAMPS := $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test pymc-test bench lint format c-test clean
+.PHONY: help demo test pymc-test clients bench lint format c-test clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      the question's layer, five ways, then a network on real data"
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
+	@echo "make clients   PyMC3, Keras and Lasagne, unchanged and fused; CLIENT_ARGS=--time for speed-ups"
 	@echo "make bench     the benchmarks"
 	@echo "make c-test    the C kernels by themselves, under sanitizers"
 	@echo "make lint      check style; make format mends it"
@@ -49,6 +50,9 @@ pymc-test: $(PYMC_STAMPS)
 		echo "Theano-PyMC $$theano"; \
 		$(VENV)-pymc-$$theano/bin/python -m pytest -q tests/test_theanos.py tests/test_theano_api.py \
 			|| exit 1; done
+
+clients: $(STAMP)
+	@$(RUN) tests/clients/run.py $(CLIENT_ARGS)
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)

@@ -120,12 +120,13 @@ def _carries(inputs, found, scalars, output):
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, outputs, kept):
+    def __init__(self, outputs, kept=(), cautious=False):
         self.values = Values()
         self.sizes = Sizes(self.values)
         self.signs = Signs()
         self.outputs = outputs
         self.kept = set(kept)
+        self.cautious = cautious
 
     def needed(self, variables, kernels):
         """Keys of all that variables are computed from, kernels' results computed as fused."""
@@ -179,11 +180,12 @@ class Graph:
         return any(v is not variable and self.values.key(v) in needed for v in outputs)
 
 
-def find_kernels(outputs, kept=()):
+def find_kernels(outputs, kept=(), cautious=False):
     """([(variable, fused)], Report): what to replace by what, results first.
 
     `kept` are variables that must go on being what the outputs are computed from, such as those
-    that a gradient is wanted with respect to.
+    that a gradient is wanted with respect to. `cautious` leaves alone what could overflow as a
+    factor of the node but not in the exponent.
     """
     nodes = nodes_of(outputs)
     carrying, _ = carriers(nodes)
@@ -198,7 +200,7 @@ def find_kernels(outputs, kept=()):
     ]
     if not candidates:
         return [], Report()
-    graph = Graph(outputs, kept)
+    graph = Graph(outputs, kept, cautious)
     kernels, reasons = {}, {}
     while True:
         chosen, superfluous = [], set()
@@ -318,8 +320,8 @@ def build(graph, root, reader, read, index, base, lengths):
     inner, rest, limits = split_bounded(read.exponent)
     distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
     ((amplitude, coefficient),) = read.amplitude.items()
-    _check_rest(rest, row, column)
-    _check_rest(inner_rest, row, column)
+    for polynomial in (rest, inner_rest):
+        _check_rest(graph, polynomial, row, column)
     gamma_coefficient, gamma, sides = _common_width(distances, reader)
     if gamma_coefficient < 0:
         raise NoMatch("it grows with the distance, unless its width is negative")
@@ -402,17 +404,25 @@ def _factor(writer, coefficient, product, layout):
     return writer.product(coefficient, product, layout)
 
 
-def _check_rest(rest, row, column):
+def _check_rest(graph, rest, row, column):
     for product, coefficient in rest.items():
         if {row, column} <= product_symbols(product):
             raise NoMatch("the exponent has a term that is no part of a squared distance")
         if not product and abs(coefficient) > _LARGEST_CONSTANT:
             raise NoMatch("the constant in its exponent would overflow as a factor")
         for factor, _ in product:
+            if graph.cautious and not _is_logarithm(graph, factor):
+                raise NoMatch("a term of its exponent may overflow as a factor")
             if isinstance(factor, Extent):
                 raise NoMatch("a term of its exponent grows with a length and may overflow")
             if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
                 raise NoMatch("its squared distance is incomplete")
+
+
+def _is_logarithm(graph, factor):
+    """Whether exp(factor) is a number that the graph has."""
+    node = graph.values.variables[factor.key].owner if isinstance(factor, Leaf) else None
+    return isinstance(getattr(getattr(node, "op", None), "scalar_op", None), scalar_ops.Log)
 
 
 def _common_width(distances, reader):

@@ -29,8 +29,8 @@ WORKERS = -n auto --maxprocesses=8 --dist=loadfile
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cuda_emulator/*.[ch] \
 	tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
 
-.PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) bench lint format c-test \
-	c-test-machines clean
+.PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) clients bench \
+	lint format c-test c-test-machines clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
 	@echo "make test-cuda the CUDA path alone, in emulation; make mutations-cuda tests its tests"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
+	@echo "make clients   PyMC3, Keras and Lasagne, unchanged and fused; CLIENT_ARGS=--time for speed-ups"
 	@echo "make bench     the benchmarks"
 	@echo "make c-test    the C kernels by themselves, under sanitizers; c-test-machines: compiled"
 	@echo "               for other processors and by Clang, as far as that can be had here"
@@ -67,6 +68,9 @@ pymc-test: $(PYMC_TESTS)
 $(PYMC_TESTS): pymc-test-%: $(VENV)-pymc-%/complete-$(VERSION)
 	@echo "Theano-PyMC $*"
 	@$(VENV)-pymc-$*/bin/python -m pytest -q tests/test_theanos.py tests/test_theano_api.py
+
+clients: $(STAMP)
+	@$(RUN) tests/clients/run.py $(CLIENT_ARGS)
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)

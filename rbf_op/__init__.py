@@ -3,6 +3,7 @@
     from rbf_op import rbf_kernel
     K = rbf_kernel(x, y, gamma=0.1)      # symbolic in, symbolic out, differentiable
     P = rbf_dot(x, y, W, gamma=0.1)      # K times W, K never stored
+    cost = fuse(cost)                    # the same, put into a graph that spells the kernel out
 
 Import this before theano where the interpreter or NumPy is newer than Theano: compat mends that.
 """
@@ -13,6 +14,7 @@ _compat.install()
 
 from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers its rewrite)
 from rbf_op._version import __version__  # noqa: E402
+from rbf_op.fusion import fuse, fuse_report  # noqa: E402
 from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp  # noqa: E402
 from rbf_op.ops import (  # noqa: E402
     RBFDot,
@@ -31,6 +33,8 @@ __all__ = [
     "RBFLogSumExp",
     "RBFLogSumExpGrad",
     "__version__",
+    "fuse",
+    "fuse_report",
     "rbf_dot",
     "rbf_kernel",
     "rbf_logsumexp",

@@ -7,7 +7,7 @@ May import Theano and the standard library only.
 
 import functools
 
-from theano import clone
+from theano import clone, scalar
 from theano.compile import optdb
 from theano.gradient import DisconnectedType, disconnected_grad, grad, grad_undefined
 from theano.scalar import upcast
@@ -27,11 +27,13 @@ try:
         Variable,
     )
     from theano.gof import opt as _opt
+    from theano.gof.graph import clone as clone_graph
     from theano.gof.graph import io_toposort
     from theano.gof.null_type import NullType
 except ImportError:  # Theano-PyMC 1.1
     from theano.graph import opt as _opt
     from theano.graph.basic import Apply, Constant, Variable, io_toposort
+    from theano.graph.basic import clone as clone_graph
     from theano.graph.fg import FunctionGraph, InconsistencyError
     from theano.graph.null_type import NullType
     from theano.graph.op import Op, OpenMPOp
@@ -42,6 +44,10 @@ try:
     from theano.scan_module.scan_op import Scan
 except ImportError:  # Theano-PyMC
     from theano.scan.op import Scan
+
+# Theano-PyMC gave these longer names.
+Maximum = getattr(scalar, "Maximum", None) or scalar.ScalarMaximum
+Minimum = getattr(scalar, "Minimum", None) or scalar.ScalarMinimum
 
 # Theano-PyMC gave its base class of whole-graph rewrites a longer name.
 GlobalOptimizer = getattr(_opt, "GlobalOptimizer", None) or _opt.Optimizer
@@ -54,6 +60,8 @@ __all__ = [
     "FunctionGraph",
     "GlobalOptimizer",
     "InconsistencyError",
+    "Maximum",
+    "Minimum",
     "NullType",
     "Op",
     "OpenMPOp",
@@ -63,6 +71,7 @@ __all__ = [
     "Variable",
     "clients",
     "clone",
+    "clone_graph",
     "disconnected_grad",
     "grad",
     "grad_undefined",

@@ -341,6 +341,439 @@ def gram_kernel(x, s):
     return T.exp(-s * (norms[:, None] + norms[None, :] - 2 * gram))
 
 
+# -- as met in the field ---------------------------------------------------------------------------
+
+
+def pymc3_distance(x, c):
+    """pymc3.gp.cov.Stationary.square_dist, and with it the kernels of many Gaussian processes."""
+    x2, c2 = T.sum(T.square(x), 1), T.sum(T.square(c), 1)
+    product = -2.0 * T.dot(x, T.transpose(c))
+    return T.clip(product + (T.reshape(x2, (-1, 1)) + T.reshape(c2, (1, -1))), 0.0, INF)
+
+
+def pymc3_slice(x, c, s, v, w, r):
+    x, c = (T.mul(T.as_tensor_variable(p[:, [0, 2]]), 1.0 / v[:2]) for p in (x, c))
+    return s**2 * T.exp(-0.5 * pymc3_distance(x, c))
+
+
+def pymc3_product(x, c, s, v, w, r):
+    first = T.exp(-0.5 * pymc3_distance(T.mul(x[:, :2], 1 / s), T.mul(c[:, :2], 1 / s)))
+    return first * T.exp(
+        -0.5 * pymc3_distance(T.mul(x[:, 2:], 1 / v[0]), T.mul(c[:, 2:], 1 / v[0]))
+    )
+
+
+def ard_by_reshapes(x, c, s, v, w, r):
+    x, c = T.sqrt(v) * x, T.sqrt(v) * c
+    pairs = x.reshape((x.shape[0], 1, -1)) - c.reshape((1, c.shape[0], -1))
+    return s * T.exp(-0.5 * (pairs**2).sum(2))
+
+
+def ard_by_diagonal(x, c, s, v, w, r):
+    """Mahalanobis distance by a scan, its matrix diagonal (PILCO in Theano)."""
+    scale = T.diag(T.exp(-v))
+    distance, _ = theano.scan(
+        lambda row, all_, m: T.sum(((row - all_).dot(m)) ** 2, 1),
+        sequences=[x],
+        non_sequences=[c, scale],
+    )
+    return T.exp(2 * s - 0.5 * distance)
+
+
+def quadratic_form(x, c, s, v, w, r):
+    pairs = difference(x, c)
+    return T.exp(-0.5 * T.sum(T.dot(pairs, T.diag(T.exp(-2 * v))) * pairs, axis=2))
+
+
+def quadratic_form_expanded(x, c, s, v, w, r):
+    metric = T.diag(1 / v**2)
+    norms = T.sum(T.dot(x, metric) * x, 1)[:, None] + T.sum(T.dot(c, metric) * c, 1)[None, :]
+    return T.exp(-0.5 * (norms - 2 * x.dot(metric).dot(c.T)))
+
+
+def lower_triangle_before(x, c, s, v, w, r):
+    factor = T.tril(T.outer(v, v))
+    return T.exp(-0.5 * expanded(T.dot(x, factor), T.dot(c, factor)))
+
+
+def weights_in_expansion(x, c, s, v, w, r):
+    weights = T.exp(v)
+    norms = T.dot(x**2, weights)[:, None] + T.dot(c**2, weights)[None, :]
+    return T.exp(-0.5 * (norms - 2 * T.dot(x * weights, c.T)))
+
+
+def svgd(x, c, s, v, w, r):
+    """Stein variational gradient descent, bandwidth given."""
+    products = T.dot(x, x.transpose())
+    norms = T.repeat(T.reshape(T.sum(T.square(x), axis=1), (x.shape[0], 1)), x.shape[0], axis=1)
+    return T.exp(-T.sub(T.add(norms, norms.transpose()), 2 * products) / s**2 / 2.0)
+
+
+def svgd_tiled(x, c, s, v, w, r):
+    norms = T.sum(x**2, axis=1).dimshuffle(0, "x")
+    norms = T.tile(norms, (1, norms.shape[0]))
+    distance = -2.0 * T.dot(x, x.T)
+    distance += norms
+    distance += norms.T
+    return T.exp(-distance / s**2 / 2.0)
+
+
+def moment_matching(x, c, s, v, w, r):
+    """Generative moment matching: one kernel of both samples."""
+    both = T.concatenate([x, c], axis=0)
+    norms = T.sum(both * both, 1, keepdims=True)
+    return T.exp(1.0 / s**2 * (T.dot(both, both.T) - 0.5 * norms - 0.5 * norms.T))
+
+
+def parzen(x, c, s, v, w, r):
+    scaled = (x.dimshuffle(0, "x", 1) - c.dimshuffle("x", 0, 1)) / s
+    return T.exp(-0.5 * (scaled**2).sum(2)) / T.sqrt((2 * np.pi * s**2) ** 3)
+
+
+def mixture(x, c, s, v, w, r):
+    density = T.exp(-0.5 * T.sum(T.sqr(difference(x, c)), 2) / w**2) / (T.sqrt(2 * np.pi) * w) ** 3
+    return w / w.sum() * density
+
+
+def keras_repeat_elements(x, c, s, v, w, r):
+    points = T.repeat(x.dimshuffle(0, 1, "x"), c.shape[0], axis=2)
+    centres = T.repeat(c.T.dimshuffle("x", 0, 1), x.shape[0], axis=0)
+    return T.exp(-T.sum(T.sqr((points - centres) / (2 * s)), axis=-2))
+
+
+def keras_permute(x, c, s, v, w, r):
+    pairs = (x.dimshuffle(0, "x", 1) - c).dimshuffle(1, 0, 2)
+    return T.exp(-s * T.sum(T.sqr(pairs), axis=-1)).T
+
+
+def keras_columns(x, c, s, v, w, r):
+    columns = []
+    for j in range(4):
+        centre = T.tile(c[j].dimshuffle(0, "x"), (1, x.shape[0]))
+        column = T.exp((-1 / s**2) * T.sum(T.sqr(centre - x.T), axis=0))
+        columns.append(column.dimshuffle(0, "x"))
+    return T.concatenate(columns, axis=1)
+
+
+def draw_filters(x, c, s, v, w, r):
+    """The attention window of DRAW: positions on a grid, a width for each row."""
+    positions = T.arange(6, dtype=x.dtype)
+    return T.exp(-((positions - r.dimshuffle([0, "x"])) ** 2) / 2.0 / (r**2).dimshuffle([0, "x"]))
+
+
+def receptive_fields(x, c, s, v, w, r):
+    across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
+    along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
+    return s * T.exp(-(across**2 / (2 * v[0] ** 2) + along**2 / (2 * v[1] ** 2)))
+
+
+def distance_in_the_plane(x, c, s, v, w, r):
+    across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
+    along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
+    root = T.sqrt(across**2 + along**2)
+    return T.exp(-0.5 * (root / s) * (root / s))
+
+
+def loop_over_features(x, c, s, v, w, r):
+    kernel = 1
+    for k in range(3):
+        kernel = kernel * T.exp(-0.5 * ((x[:, k][:, None] - c[:, k][None, :]) / v[k]) ** 2)
+    return kernel
+
+
+def normalised(x, c, s, v, w, r):
+    rows = x / x.norm(2, axis=1)[:, None]
+    return T.exp(-s * expanded(rows, c / c.norm(2, axis=1).dimshuffle(0, "x")))
+
+
+def flattened_images(x, c, s, v, w, r):
+    images = T.tile(x.dimshuffle(0, 1, "x", "x"), (1, 1, 2, 2))
+    pixels = T.reshape(images, (x.shape[0], -1))
+    return T.exp(-s * expanded(pixels, pixels))
+
+
+def scan_over_both(x, c, s, v, w, r):
+    def row(i, points, centres):
+        return theano.scan(
+            lambda j, i_, p, q: T.exp(-T.sum((p[i_] - q[j]) ** 2)),
+            sequences=T.arange(centres.shape[0]),
+            non_sequences=[i, points, centres],
+        )[0]
+
+    return theano.scan(row, sequences=T.arange(x.shape[0]), non_sequences=[x, c])[0]
+
+
+def closures_over_both(x, c, s, v, w, r):
+    return theano.map(
+        lambda i: theano.map(
+            lambda j: T.exp(-s * T.sum((x[i, :] - c[j, :]) ** 2)), T.arange(c.shape[0])
+        )[0],
+        T.arange(x.shape[0]),
+    )[0]
+
+
+def scan_of_tiles(x, c, s, v, w, r):
+    return theano.map(
+        lambda row, all_: T.exp(
+            -s * T.sum((T.tile(row.dimshuffle("x", 0), (all_.shape[0], 1)) - all_) ** 2, axis=1)
+        ),
+        x,
+        [c],
+    )[0]
+
+
+def scan_with_both_widths(x, c, s, v, w, r):
+    return theano.map(
+        lambda row, sigma, all_, factor: (
+            factor * T.exp(-T.sum(T.sqr(row.dimshuffle("x", 0) - all_), axis=1) / (2 * sigma**2))
+        ),
+        sequences=[x, r],
+        non_sequences=[c, w],
+    )[0]
+
+
+def _scan_rows(body, x, **kwargs):
+    return theano.scan(body, **dict(dict(sequences=x), **kwargs))[0]
+
+
+# name -> whole kernels, each from somebody's program, reduced to what it computes.
+FIELD = {
+    "PyMC3, active dimensions": pymc3_slice,
+    "PyMC3, product of two": pymc3_product,
+    "PyMC3, alone": lambda x, c, s, v, w, r: (
+        s**2 * T.exp(-0.5 * pymc3_distance(T.mul(x, 1.0 / v), T.mul(x, 1.0 / v)))
+    ),
+    "ARD by reshapes and roots": ard_by_reshapes,
+    "ARD by a diagonal matrix": ard_by_diagonal,
+    "quadratic form": quadratic_form,
+    "quadratic form, expanded": quadratic_form_expanded,
+    "lower triangle before": lower_triangle_before,
+    "weights in the expansion": weights_in_expansion,
+    "SVGD": svgd,
+    "SVGD, tiled norms": svgd_tiled,
+    "moment matching": moment_matching,
+    "Parzen window": parzen,
+    "mixture density": mixture,
+    "Keras, repeat_elements": keras_repeat_elements,
+    "Keras, permute_dimensions": keras_permute,
+    "Keras, concatenated columns": keras_columns,
+    "Keras, expand_dims": lambda x, c, s, v, w, r: T.exp(
+        -1 * s * T.sum(T.pow(x.dimshuffle(0, 1, "x") - c.T, 2), axis=1)
+    ),
+    "Keras, RepeatVector": lambda x, c, s, v, w, r: T.exp(
+        -T.sum(T.sqr(T.repeat(x.dimshuffle((0, "x", 1)), c.shape[0], axis=1) - c), axis=-1)
+        / (2 * T.sqr(w))
+    ),
+    "Keras, root of a limited distance": lambda x, c, s, v, w, r: T.exp(
+        -T.sqr(T.sqrt(T.maximum(T.sum(T.sqr(x.dimshuffle(0, 1, "x") - c.T), axis=1), 1e-7)))
+        / (2 * s**2)
+    ),
+    "attention window of DRAW": draw_filters,
+    "receptive fields": receptive_fields,
+    "distance in the plane": distance_in_the_plane,
+    "a product over features in Python": loop_over_features,
+    "points on the sphere": normalised,
+    "images flattened": flattened_images,
+    "centred data": lambda x, c, s, v, w, r: T.exp(
+        -s * expanded(x - x.mean(axis=0, keepdims=True), c - x.mean(axis=0, keepdims=True))
+    ),
+    "norms by batched_dot": lambda x, c, s, v, w, r: T.exp(
+        -s * (T.batched_dot(x, x)[:, None] + T.batched_dot(c, c)[None, :] - 2 * T.dot(x, c.T))
+    ),
+    "products by tensordot": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * (
+            T.sum(x**2, 1)[:, None]
+            + T.sum(c**2, 1)[None, :]
+            - 2 * T.tensordot(x, c, axes=[[1], [1]])
+        )
+    ),
+    "norms by fill": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * (
+            T.fill(T.dot(x, c.T), T.sum(x * x, 1).dimshuffle(0, "x"))
+            + T.sum(c * c, 1).dimshuffle("x", 0)
+            - 2 * T.dot(x, c.T)
+        )
+    ),
+    "products in three dimensions": lambda x, c, s, v, w, r: T.exp(
+        -s * ((x * x).sum(1)[:, None] + (c * c).sum(1) - 2 * (x[:, None, :] * c[None, :, :]).sum(2))
+    ),
+    "halves, and products first": lambda x, c, s, v, w, r: T.exp(
+        (T.dot(x, c.T) - 0.5 * T.sum(x**2, 1, keepdims=True) - 0.5 * T.sum(c**2, 1)) / s**2
+    ),
+    "axes of length one around": lambda x, c, s, v, w, r: T.exp(
+        -s * ((x[None, :, None, :] - c[None, None, :, :]) ** 2).sum(-1)
+    )[0],
+    "axes padded": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sum((T.shape_padaxis(x, 1) - T.shape_padaxis(c, 0)) ** 2, axis=-1)
+    ),
+    "axes swapped": lambda x, c, s, v, w, r: T.exp(
+        -s * T.transpose(difference(x, c) ** 2, (2, 0, 1)).sum(0)
+    ),
+    "pairs in a long list": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sum(difference(x, c).reshape((-1, 3)) ** 2, 1)
+    ).reshape((x.shape[0], c.shape[0])),
+    "maximum with zeros": lambda x, c, s, v, w, r: T.exp(
+        -s * T.maximum(expanded(x, c), T.zeros_like(expanded(x, c)))
+    ),
+    "gate": lambda x, c, s, v, w, r: T.exp(-s * ((expanded(x, c) > 0) * expanded(x, c))),
+    "half of u and its absolute value": lambda x, c, s, v, w, r: T.exp(
+        -s * (expanded(x, c) + abs(expanded(x, c))) / 2
+    ),
+    "columns of one feature": lambda x, c, s, v, w, r: T.exp(
+        -((T.addbroadcast(x[:, 0:1], 1) - T.addbroadcast(c[:, 0:1], 1).T) ** 2) / s
+    ),
+    "points on a line, tiled": lambda x, c, s, v, w, r: T.exp(
+        -s * (T.tile(r.dimshuffle(0, "x"), (1, w.shape[0])) - T.tile(w, (r.shape[0], 1))) ** 2
+    ),
+    "points on a line, outer products": lambda x, c, s, v, w, r: T.exp(
+        -s * (T.outer(r, T.ones_like(w)) - T.outer(T.ones_like(r), w)) ** 2
+    ),
+    "density on a grid": lambda x, c, s, v, w, r: (
+        1.0
+        / T.sqrt(2.0 * np.pi * s**2)
+        * T.exp(-0.5 * T.pow((r[:, None] - T.as_tensor_variable(np.linspace(0, 1, 6))) / s, 2))
+    ),
+    "numbers as centres": lambda x, c, s, v, w, r: T.exp(
+        -s * ((x[:, None, :] - np.arange(12.0).reshape(1, 4, 3) / 7) ** 2).sum(2)
+    ),
+    "centres in a shared variable": lambda x, c, s, v, w, r: T.exp(
+        -T.exp(w) * squared(x, theano.shared(np.arange(12.0).reshape(4, 3) / 7))
+    ),
+    "integers": lambda x, c, s, v, w, r: T.exp(
+        -s * expanded(T.cast(T.cast(T.round(x), "int32"), x.dtype), c)
+    ),
+    "centres without a gradient": lambda x, c, s, v, w, r: T.exp(
+        -s * expanded(x, theano.gradient.disconnected_grad(c))
+    ),
+    "rows chosen by indices": lambda x, c, s, v, w, r: T.exp(
+        -s * expanded(x[T.constant([0, 2, 1])], c)
+    ),
+    "rows scaled": lambda x, c, s, v, w, r: T.exp(-expanded(x * r[:, None], c)),
+    "differences scaled by columns": lambda x, c, s, v, w, r: T.exp(
+        -0.5 * ((difference(x, c) / w[None, :, None]) ** 2).sum(2)
+    ),
+    "differences scaled by rows": lambda x, c, s, v, w, r: T.exp(
+        -0.5 * ((difference(x, c) / r[:, None, None]) ** 2).sum(2)
+    ),
+    "width of rows, factor of columns": lambda x, c, s, v, w, r: (
+        w * T.exp(-squared(x, c) / (2 * r[:, None] ** 2))
+    ),
+    "factors of rows and columns": lambda x, c, s, v, w, r: (
+        T.outer(r, r) * T.exp(-s * expanded(x, x))
+    ),
+    "exp of sums of the rest": lambda x, c, s, v, w, r: T.exp(
+        T.log(w) - r[:, None] - 0.5 * squared(x, c)
+    ),
+    "softmax of weights": lambda x, c, s, v, w, r: T.exp(
+        -T.sum(T.nnet.softmax(v)[0] * difference(x, c) ** 2, axis=2)
+    ),
+    "relu of weights": lambda x, c, s, v, w, r: T.exp(
+        -T.sum((T.nnet.relu(v) + 1e-3) * difference(x, c) ** 2, axis=2)
+    ),
+    "logarithm taken and undone": lambda x, c, s, v, w, r: T.exp(
+        T.log(s) + T.log(T.exp(-s * expanded(x, c)))
+    ),
+    "named operations only": lambda x, c, s, v, w, r: T.exp(
+        T.true_div(T.neg(squared(x, c)), T.mul(2.0, T.pow(s, 2.0)))
+    ),
+    "inv of exp": lambda x, c, s, v, w, r: T.inv(T.exp(s * expanded(x, c)) * w),
+    "two to the power": lambda x, c, s, v, w, r: T.exp2(-s * expanded(x, c)),
+    "the question's map": lambda x, c, s, v, w, r: theano.map(
+        lambda row, weights, scale: T.exp(-((weights.T - row).norm(2, axis=1) ** 2)) / 2 * scale**2,
+        sequences=[x],
+        non_sequences=[c.T, w],
+    )[0],
+    "scan over two indices": scan_over_both,
+    "scan over two indices, closures": closures_over_both,
+    "scan of tiles": scan_of_tiles,
+    "scan with widths and factors": scan_with_both_widths,
+    "scan of roots": lambda x, c, s, v, w, r: T.exp(
+        -(theano.map(lambda p, q: T.sqrt(T.sum(T.sqr(q - p), axis=1)), x, [c])[0] ** 2) / (2 * s**2)
+    ),
+    "scan of products with itself": lambda x, c, s, v, w, r: theano.map(
+        lambda p, all_: theano.map(lambda q, a: T.exp(-s * T.dot(a - q, a - q)), all_, [p])[0],
+        x,
+        [c],
+    )[0],
+    "scan, expanded": lambda x, c, s, v, w, r: theano.map(
+        lambda p, q: T.exp(-s * (T.dot(p, p) + (q**2).sum(1) - 2 * T.dot(q, p))), x, [c]
+    )[0],
+    "scan over features": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * theano.map(lambda a, b: T.sqr(a.dimshuffle(0, "x") - b.dimshuffle("x", 0)), [x.T, c.T])[
+            0
+        ].sum(axis=0)
+    ),
+    "scan, strict, of indices": lambda x, c, s, v, w, r: _scan_rows(
+        lambda i, q, p, g: T.exp(-g * T.sum(T.sqr(q - p[i]), axis=1)),
+        T.arange(x.shape[0]),
+        non_sequences=[c, x, s],
+        strict=True,
+    ),
+    "scan, dictionaries and taps": lambda x, c, s, v, w, r: _scan_rows(
+        lambda p, q: T.exp(-s * ((p - q) ** 2).sum(1)),
+        [dict(input=x, taps=[0])],
+        non_sequences=c,
+        outputs_info=[None],
+    ),
+    "scan, number of steps": lambda x, c, s, v, w, r: _scan_rows(
+        lambda p, q: T.exp(-s * ((p - q) ** 2).sum(1)), x, non_sequences=c, n_steps=x.shape[0]
+    ),
+    "scan of all rows but the last": lambda x, c, s, v, w, r: _scan_rows(
+        lambda p, q: T.exp(-s * ((p - q) ** 2).sum(1)), x[:-1], non_sequences=c
+    ),
+    "scan that computes a factor, too": lambda x, c, s, v, w, r: (lambda o: o[0] * o[1][:, None])(
+        theano.scan(
+            lambda p, q: [T.exp(-s * ((p - q) ** 2).sum(1)), p.sum()],
+            sequences=x,
+            non_sequences=c,
+        )[0]
+    ),
+}
+
+# name -> (number of kernels, expression)
+SEVERAL = {
+    "sum of two": (
+        2,
+        lambda x, c, s, v, w, r: (
+            T.exp(-0.5 * pymc3_distance(x / s, c / s)) + T.exp(-0.5 * pymc3_distance(x / v, c / v))
+        ),
+    ),
+    "MMD from Gram matrices": (3, lambda x, c, s, v, w, r: mmd(x, c, s)[0]),
+    "MMD without diagonals": (3, lambda x, c, s, v, w, r: mmd(x, c, s)[1]),
+    "Nystroem": (
+        2,
+        lambda x, c, s, v, w, r: T.dot(
+            T.exp(-s * expanded(x, c)),
+            T.nlinalg.matrix_inverse(T.exp(-s * expanded(c, c)) + T.eye(c.shape[0])),
+        ),
+    ),
+    "kernel times another": (
+        2,
+        lambda x, c, s, v, w, r: (
+            T.exp(-s * expanded(x, c)) * T.exp(-0.5 * T.sqr(r[:, None] - w[None, :]))
+        ),
+    ),
+}
+
+
+def mmd(x, c, s):
+    """(biased, unbiased) squared maximum mean discrepancy; the norms are diagonals of the Grams."""
+    xx, xc, cc = T.dot(x, x.T), T.dot(x, c.T), T.dot(c, c.T)
+    x_norms, c_norms = T.diagonal(xx), T.diagonal(cc)
+
+    def kernel(products, a, b):
+        return T.exp(-1.0 / (2 * s**2) * (-2 * products + a[:, np.newaxis] + b[np.newaxis, :]))
+
+    kxx, kxc, kcc = kernel(xx, x_norms, x_norms), kernel(xc, x_norms, c_norms), None
+    kcc = kernel(cc, c_norms, c_norms)
+    n, m = (T.cast(k.shape[0], x.dtype) for k in (kxx, kcc))
+    unbiased = (kxx.sum() - n) / (n * (n - 1)) + (kcc.sum() - m) / (m * (m - 1))
+    return kxx.mean() + kcc.mean() - 2 * kxc.mean(), unbiased - 2 * kxc.mean()
+
+
 # What a rewrite must leave alone.
 NEAR_MISSES = {
     "paired rows": lambda x, c, s, v, w, r: T.exp(-s * ((x - x[::-1]) ** 2).sum(axis=1)),
@@ -404,6 +837,61 @@ NEAR_MISSES = {
             - 2 * T.dot(theano.gradient.disconnected_grad(x), c.T)
         )
     ),
+    "widths of features and columns": lambda x, c, s, v, w, r: T.exp(
+        -0.5 * T.sum((difference(x, c) / T.exp(c)[None, :, :]) ** 2, axis=2)
+    ),
+    "metric of any sign": lambda x, c, s, v, w, r: T.exp(
+        -0.5 * T.sum(T.dot(difference(x, c), T.outer(v, v)) * difference(x, c), axis=2)
+    ),
+    "base of any size": lambda x, c, s, v, w, r: T.pow(s, squared(x, c)),
+    "hyperbolic": lambda x, c, s, v, w, r: 1 / T.cosh(s * squared(x, c)),
+    "sigmoid": lambda x, c, s, v, w, r: T.nnet.sigmoid(-s * squared(x, c)),
+    "softmax": lambda x, c, s, v, w, r: T.nnet.softmax(-s * squared(x, c)),
+    "root and square": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sqrt(squared(x, c) + 1e-9) - squared(x, c)
+    ),
+    "random features": lambda x, c, s, v, w, r: T.exp(
+        T.dot(x, c.T) - 0.5 * T.sum(x**2, 1, keepdims=True)
+    ),
+    "Gibbs kernel": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, c) / (T.exp(x[:, 0])[:, None] + T.exp(c[:, 0])[None, :])
+    ),
+    "products needed, too": lambda x, c, s, v, w, r: (
+        lambda g: T.exp(-s * ((x**2).sum(1)[:, None] + (c**2).sum(1) - 2 * g)) * g
+    )(T.dot(x, c.T)),
+    "differences needed, too": lambda x, c, s, v, w, r: (
+        lambda p: T.sum(T.exp(-s * T.sum(p**2, 2))[:, :, None] * p, axis=1)
+    )(difference(x, c)),
+    "derivative of the kernel": lambda x, c, s, v, w, r: (lambda d: T.exp(-d / s) * (d / s - 1))(
+        squared(x, c)
+    ),
+    "median of the distances": lambda x, c, s, v, w, r: (
+        lambda d: T.exp(-d / T.sort(d.flatten())[d.size // 2])
+    )(expanded(x, x)),
+    "five widths": lambda x, c, s, v, w, r: (
+        lambda d: sum(T.exp(-d / width) for width in (1, 2, 5, 10, 20))
+    )(expanded(x, c)),
+    "shifted by the largest": lambda x, c, s, v, w, r: (
+        lambda e: T.exp(e - e.max(axis=1, keepdims=True))
+    )(-0.5 * squared(x, c)),
+    "a batch of matrices": lambda x, c, s, v, w, r: T.exp(
+        -s * ((T.stack([x, 2 * x])[:, :, None, :] - c[None, None, :, :]) ** 2).sum(3)
+    ),
+    "one centre": lambda x, c, s, v, w, r: T.exp(-s * T.sum((x - v) ** 2, axis=1, keepdims=True)),
+    "diagonal filled": lambda x, c, s, v, w, r: T.exp(-s * T.fill_diagonal(expanded(x, x), 0)),
+    "a scan that goes on to a sum": lambda x, c, s, v, w, r: theano.foldl(
+        lambda p, total, q: total + T.exp(-T.sum((q - p) ** 2, axis=1)),
+        x,
+        T.zeros_like(c[:, 0]),
+        [c],
+    )[0],
+    "a loop needed for something else": lambda x, c, s, v, w, r: (lambda o: T.dot(o[0].T, o[1]))(
+        theano.scan(
+            lambda p, q: [T.exp(-s * ((p - q) ** 2).sum(1)), T.sort(p)],
+            sequences=x,
+            non_sequences=c,
+        )[0]
+    ),
     "variables mixed up": lambda x, c, s, v, w, r: T.exp(
         -((x**2).sum(1)[:, None] + ((c + 1) ** 2).sum(1)[None, :] - 2 * T.dot(x, c.T))
     ),
@@ -440,8 +928,58 @@ def stacked_columns(x, c, n, m, amplitude):
     return T.stack([T.exp(-T.sum((x - c[j]) ** 2, axis=1)) for j in range(m)], axis=1)
 
 
+def filled_columns(x, c, n, m, amplitude):
+    out = T.zeros((n, m))
+    for j in range(m):
+        out = T.set_subtensor(out[:, j], T.exp(-((x - c[j]) ** 2).sum(axis=1)) * amplitude[j])
+    return out
+
+
+def cells_added_to_zeros(x, c, n, m, amplitude):
+    out = T.zeros((n, m))
+    for i in range(n):
+        for j in range(m):
+            out = T.inc_subtensor(out[i, j], T.exp(-T.sum((x[i] - c[j]) ** 2)))
+    return out
+
+
+def filled_shared(x, c, n, m, amplitude):
+    """As the question began, with a shared variable, whose size may be any."""
+    out = theano.shared(np.zeros((n + 1, m)))
+    for i in range(n):
+        for j in range(m):
+            out = T.set_subtensor(out[i, j], T.exp(-((c[j] - x[i]).norm(2) ** 2)))
+    return out
+
+
+def both_triangles(x, c, n, m, amplitude):
+    out = T.zeros((n, n))
+    for i in range(n):
+        for j in range(i, n):
+            value = T.exp(-T.sum((x[i] - x[j]) ** 2))
+            out = T.set_subtensor(out[i, j], value)
+            out = T.set_subtensor(out[j, i], value)
+    return out
+
+
+def stacked_list(x, c, n, m, amplitude):
+    cells = [T.exp(-T.sum((x[i] - c[j]) ** 2)) for i in range(n) for j in range(m)]
+    return T.stack(cells).reshape((n, m))
+
+
 # Loops in Python, unrolled in the graph: functions of (x, c, n, m, amplitude).
-UNROLLED = [filled_cells, filled_rows, stacked_rows, stacked_cells, stacked_columns]
+UNROLLED = [
+    filled_cells,
+    filled_rows,
+    filled_columns,
+    filled_shared,
+    cells_added_to_zeros,
+    both_triangles,
+    stacked_rows,
+    stacked_cells,
+    stacked_columns,
+    stacked_list,
+]
 
 
 def one_cell_missing(x, c, n, m, amplitude):
@@ -462,6 +1000,19 @@ def one_cell_added(x, c, n, m, amplitude):
     return T.inc_subtensor(filled_cells(x, c, n, m, amplitude)[0, 0], 1)
 
 
+def one_cell_twice(x, c, n, m, amplitude):
+    return T.inc_subtensor(
+        cells_added_to_zeros(x, c, n, m, amplitude)[0, 0], T.exp(-(x[0, 0] ** 2))
+    )
+
+
+def added_to_ones(x, c, n, m, amplitude):
+    out = T.ones((n, m))
+    for i in range(n):
+        out = T.inc_subtensor(out[i], T.exp(-((x[i] - c) ** 2).sum(axis=1)))
+    return out
+
+
 def rows_out_of_order(x, c, n, m, amplitude):
     return T.stack([T.exp(-T.sum((x[n - 1 - i] - c) ** 2, axis=1)) for i in range(n)])
 
@@ -476,6 +1027,8 @@ UNROLLED_NEAR_MISSES = [
     one_cell_missing,
     one_cell_other,
     one_cell_added,
+    one_cell_twice,
+    added_to_ones,
     rows_out_of_order,
     always_the_first_column,
 ]

@@ -7,18 +7,25 @@ type, idempotent; every near miss is left alone. Touches rbf_op, Theano and spel
 import numpy as np
 import pytest
 
-from rbf_op.fusion import fuse, fuse_report  # isort: skip  (mends Theano before its import)
+from rbf_op import fuse, fuse_report  # isort: skip  (mends Theano before its import)
 
 import spellings
 import theano
 import theano.tensor as T
+from graphs import only_our_c_code  # noqa: F401  (a fixture)
+from processes import run_python
+from theano.tensor.subtensor import Subtensor
 
+from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.search import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.theano_api import Scan
 
 N, M, D = 5, 4, 3
 TOLERANCE = {"float32": 5e-4, "float64": 1e-9}
 MODE = theano.Mode(linker="py", optimizer=None)
+# What loops compute in a step is compiled with the default mode.
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 
 def variables(dtype):
@@ -96,6 +103,22 @@ def test_every_place_of_width_and_amplitude(width, dtype, distance):
 @pytest.mark.parametrize("kernel", sorted(spellings.KERNELS))
 def test_every_scale_of_the_features(kernel, dtype):
     check_fused(spellings.KERNELS[kernel], dtype)
+
+
+@pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
+def test_kernels_from_the_field(kernel):
+    check_fused(spellings.FIELD[kernel], "float64")
+
+
+@pytest.mark.parametrize("name", sorted(spellings.SEVERAL))
+def test_several_kernels_at_once(name):
+    count, build = spellings.SEVERAL[name]
+    inputs = variables("float64")
+    output = build(*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(fused_nodes(fused)) == count, str(report)
+    assert fuse(fused) is fused
+    assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -418,3 +441,104 @@ def test_nested_kernels_are_rewritten_when_compiled():
     given = values("float64")[:3]
     plain = compiled([x, c, s], output, "rbf_fusion")
     np.testing.assert_allclose(function(*given), plain(*given), atol=1e-12)
+
+
+EVERYTHING = dict(
+    spellings.NEAR_MISSES,
+    **spellings.KERNELS,
+    **spellings.FIELD,
+    **{name: build for name, (_, build) in spellings.SEVERAL.items()},
+)
+
+
+def large_nodes(fgraph):
+    """How many nodes compute something for each pair, or an array that large; views are free.
+
+    A loop counts as the many that its steps are.
+    """
+    count = 0
+    for node in fgraph.apply_nodes:
+        if isinstance(node.op, (T.DimShuffle, Subtensor)):
+            continue
+        if isinstance(node.op, Scan):
+            count += 100
+        large = [
+            sum(not b for b in v.broadcastable) >= 2
+            for v in node.outputs
+            if isinstance(v.type, T.TensorType)
+        ]
+        count += any(large)
+    return count
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", sorted(EVERYTHING))
+def test_the_rewrite_changes_no_type_and_adds_no_work(name):
+    inputs = variables("float64")
+    output = EVERYTHING[name](*inputs)
+    given = theano.gof.graph.inputs([output] + inputs)
+    given = [v for v in given if not isinstance(v, theano.Constant)]
+    before, after = (theano.gof.FunctionGraph(given, [output]) for _ in range(2))
+    for fgraph in (before, after):
+        theano.gof.opt.MergeOptimizer().optimize(fgraph)
+    RBFFusion().optimize(after)
+    theano.gof.opt.MergeOptimizer().optimize(after)
+    assert after.outputs[0].type == before.outputs[0].type
+    fused = sum(isinstance(node.op, RBFKernel) for node in after.apply_nodes)
+    if not fused:
+        assert len(after.apply_nodes) == len(before.apply_nodes)
+        return
+    # The node itself is large; what it replaces is more than that. Points may be scaled, though.
+    assert large_nodes(after) <= large_nodes(before)
+    assert not any(
+        isinstance(node.op, T.Elemwise)
+        and isinstance(node.op.scalar_op, theano.scalar.Exp)
+        and node.outputs[0].ndim == 3
+        for node in after.apply_nodes
+    )
+
+
+@needs_compiler
+def test_the_rewrite_leaves_what_might_overflow_as_a_factor():
+    x, c, s, _, w, _ = variables("float64")
+    output = T.exp(w - s * spellings.squared(x, c))
+    assert len(fuse_report(output).fused) == 1
+    given = [np.zeros((2, 3)), np.ones((4, 3)) * 20, 1.0, np.full(4, 800.0)]
+    function = compiled([x, c, s, w], output)
+    assert node_count(function) == 0
+    np.testing.assert_allclose(function(*given), np.exp(800.0 - 1200.0))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_rewrite_is_no_less_accurate(dtype):
+    x, c, s, _, _, _ = variables(dtype)
+    rng = np.random.RandomState(0)
+    points = [(rng.randn(n, 20) + 30).astype(dtype) for n in (30, 20)]
+    exact = [p.astype("longdouble") for p in points]
+    expected = np.exp(-0.05 * ((exact[0][:, None] - exact[1][None]) ** 2).sum(2))
+    for distance in (spellings.squared, spellings.expanded, spellings.by_norm):
+        output = T.exp(-s * distance(x, c))
+        errors = [
+            np.abs(f(*(points + [np.asarray(0.05, dtype)])) - expected).max()
+            for f in (compiled([x, c, s], output, "rbf_fusion"), compiled([x, c, s], output))
+        ]
+        assert errors[1] <= errors[0] + 4 * np.finfo(dtype).eps
+        assert errors[1] < 20 * np.finfo(dtype).eps
+
+
+@needs_compiler
+def test_the_flag_turns_the_rewrite_off():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-s * spellings.expanded(x, c))
+    assert node_count(compiled([x, c, s], output, "rbf_fusion")) == 0
+    # By import alone, in another process and by the flag.
+    code = """
+import rbf_op, theano, theano.tensor as T
+x, c = T.dmatrices("xc")
+kernel = T.exp(-T.sqr(x.dimshuffle(0, "x", 1) - c).sum(axis=2))
+mode = theano.compile.mode.get_default_mode()
+report(str(theano.function([x, c], kernel, mode=mode.clone(linker="py")).maker.fgraph))
+"""
+    assert "RBFKernel" in run_python(code)
+    assert "RBFKernel" not in run_python(code, flags={"optimizer_excluding": "rbf_fusion"})

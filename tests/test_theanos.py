@@ -10,6 +10,7 @@ import theano
 import theano.tensor as T
 
 import rbf_op
+import rbf_op.autofuse
 
 GAMMA = 0.3
 
@@ -119,3 +120,30 @@ def test_debug_mode(points):
     K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
     function = theano.function([x, y], [K] + T.grad(K.sum(), [x, y]), mode="DebugMode")
     np.testing.assert_allclose(function(*points)[0], kernel(*points), rtol=1e-13)
+
+
+def spelled_out(x, y):
+    norms = T.sum(x**2, axis=1).dimshuffle(0, "x") + T.sum(y**2, axis=1)
+    return T.exp(-GAMMA * T.clip(norms - 2 * T.dot(x, y.T), 0, np.inf))
+
+
+def mapped(x, y):
+    return theano.map(lambda row, all_: T.exp(-GAMMA * T.sum((all_ - row) ** 2, axis=1)), x, [y])[0]
+
+
+@pytest.mark.parametrize("way", [spelled_out, mapped])
+def test_kernels_in_existing_graphs_are_fused(points, way):
+    x, y = T.dmatrices("x", "y")
+    plain = way(x, y)
+    with rbf_op.autofuse.enabled():
+        by_autofuse = T.grad(plain.sum(), [x, y])
+    fused = rbf_op.fuse(plain)
+    by_fuse = T.grad(fused.sum(), [x, y])
+    assert type(fused.owner.op) is rbf_op.RBFKernel
+    mode = theano.Mode(linker="py", optimizer="fast_run")
+    function = theano.function([x, y], [plain, fused] + by_autofuse + by_fuse, mode=mode)
+    ops = [type(node.op) for node in function.maker.fgraph.apply_nodes]
+    assert rbf_op.RBFKernel in ops and rbf_op.RBFKernelGrad in ops
+    assert T.elemwise.Elemwise not in ops
+    for got, expected in zip(function(*points), 2 * (kernel(*points),) + 2 * gradient(*points)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)

@@ -235,7 +235,11 @@ def _rename_entry(entry, old, new):
 
 def replace_positions(product, replacement):
     """The product with other index entries: replacement(leaf, axis, entry) for each of them."""
-    return frozenset((_replace(factor, replacement), power) for factor, power in product)
+    powers = {}
+    for factor, power in product:  # factors may become equal
+        new = _replace(factor, replacement)
+        powers[new] = powers.get(new, 0) + power
+    return _tidy(powers)
 
 
 def _replace(factor, replacement):

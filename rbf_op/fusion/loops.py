@@ -9,10 +9,10 @@ from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.fusion import reading
-from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, replace_positions
+from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions
 from rbf_op.fusion.reading import Frame, Logarithm
-from rbf_op.fusion.values import index_constant
-from rbf_op.theano_api import Scan
+from rbf_op.fusion.values import index_constant, scalar_constant
+from rbf_op.theano_api import Scan, clone_graph
 
 
 def loop_outputs(node):
@@ -26,8 +26,7 @@ def loop_outputs(node):
 
 def _read_scan(reader, variable, index, mode, frame):
     node = variable.owner
-    inner = loop_outputs(node).get(variable)
-    if inner is None or variable.broadcastable[0] or len(index[0]) != 1:
+    if variable not in loop_outputs(node) or variable.broadcastable[0] or len(index[0]) != 1:
         return None
     step = index[0][0]
     if not isinstance(step, Symbol):
@@ -35,6 +34,7 @@ def _read_scan(reader, variable, index, mode, frame):
     if not _runs_all_steps(reader, node, variable):
         return None
     inner_frame = frame_of(reader, node, step, frame)
+    inner = inner_frame.results[variable]
     inner_index = tuple(() if b else axis for b, axis in zip(inner.broadcastable, index[1:]))
     return reader.read(inner, inner_index, mode, inner_frame)
 
@@ -70,89 +70,100 @@ def _cut_to(reader, sequence, steps):
 
 
 def frame_of(reader, node, step, parent):
-    """The Frame of one loop and step; the same object whenever asked."""
+    """The Frame of one loop and step; the same object whenever asked.
+
+    It has the body for itself, since nodes may share an Op, and so its variables.
+    """
     key = (node, step, parent)
     if key not in reader.frames:
         op = node.op
-        reader.frames[key] = Frame(
-            dict(zip(op.inner_seqs(op.inputs), op.outer_seqs(node.inputs))),
-            dict(zip(op.inner_non_seqs(op.inputs), op.outer_non_seqs(node.inputs))),
-            step,
-            parent,
-        )
+        inputs, outputs = clone_graph(op.inputs, op.outputs)
+        sequences = dict(zip(op.inner_seqs(inputs), op.outer_seqs(node.inputs)))
+        others = dict(zip(op.inner_non_seqs(inputs), op.outer_non_seqs(node.inputs)))
+        results = dict(zip(op.outer_nitsot_outs(node.outputs), op.inner_nitsot_outs(outputs)))
+        inside = reader.sizes.inside
+        inside.update((v, (None, 0)) for v in inputs)
+        inside.update((v, (outer, 1)) for v, outer in sequences.items())
+        inside.update((v, (outer, 0)) for v, outer in others.items())
+        reader.frames[key] = Frame(sequences, others, results, step, parent)
     return reader.frames[key]
-
-
-def assembled(variable):
-    """(axis, parts) if a variable is put together of parts along an axis, one for each position.
-
-    Each part is the expression for one position, without that axis: of set_subtensor on all rows
-    (or all cells, which are then parts that are put together in turn), or of stack.
-    """
-    node = variable.owner
-    if isinstance(node.op, MakeVector):
-        return 0, [Part(v, (), ()) for v in node.inputs]
-    if isinstance(node.op, T.Join):
-        axis = index_constant(node.inputs[0])
-        pieces = node.inputs[1:]
-        if axis is None or not all(v.broadcastable[axis] for v in pieces):
-            return None
-        return axis, [Part(v, (axis,), ()) for v in pieces]
-    cells = {}
-    base = variable
-    while base.owner is not None and isinstance(base.owner.op, IncSubtensor):
-        node = base.owner
-        if not node.op.set_instead_of_inc:
-            return None
-        place = _place(node)
-        if place is None or (cells and len(place) != len(next(iter(cells)))):
-            return None
-        cells.setdefault(place, node.inputs[1])  # the first one met was set last
-        base = node.inputs[0]
-    return _by_rows(cells, base)
 
 
 class Part:
     """An expression for one position: a variable, or cells to be put together further."""
 
-    def __init__(self, variable, dropped, cells):
+    def __init__(self, variable, dropped=(), cells=None):
         self.variable = variable
         self.dropped = dropped
         self.cells = cells
 
 
+def assembled(variable):
+    """(axis, parts) if a variable is put together of parts along an axis, one for each position.
+
+    Each part is the expression for one position, without that axis: of set_subtensor on all rows,
+    columns or cells (which are then parts that are put together in turn), or of stack.
+    """
+    node = variable.owner
+    if isinstance(node.op, MakeVector):
+        return 0, [Part(v) for v in node.inputs]
+    if isinstance(node.op, T.Join):
+        axis = index_constant(node.inputs[0])
+        pieces = node.inputs[1:]
+        if axis is None or not all(v.broadcastable[axis] for v in pieces):
+            return None
+        return axis, [Part(v, (axis,)) for v in pieces]
+    filled = filled_positions(variable)
+    return None if filled is None else filled[1:]
+
+
+def filled_positions(variable):
+    """(base, axis, parts) if a chain of set_subtensor sets all of the first positions of a base.
+
+    inc_subtensor does too, where it adds once to a base of zeros.
+    """
+    cells, axes, added, base = {}, None, set(), variable
+    while base.owner is not None and isinstance(base.owner.op, IncSubtensor):
+        node = base.owner
+        place = _place(node)
+        if place is None or axes not in (None, tuple(place)):
+            return None
+        axes, position = tuple(place), tuple(place.values())
+        if position in added:
+            return None
+        if not node.op.set_instead_of_inc:
+            added.add(position)
+        cells.setdefault(position, node.inputs[1])  # the first one met was set last
+        base = node.inputs[0]
+    if not cells or added and scalar_constant(base) != 0:
+        return None
+    rows = {}
+    for position, value in cells.items():
+        rows.setdefault(position[0], {})[position[1:]] = value
+    if set(rows) != set(range(len(rows))):
+        return None
+    if len(axes) == 1:
+        return base, axes[0], [Part(rows[row][()]) for row in range(len(rows))]
+    columns = set((column,) for column in range(len(rows[0])))
+    if any(set(row) != columns for row in rows.values()):
+        return None
+    return base, axes[0], [Part(None, (), rows[row]) for row in range(len(rows))]
+
+
 def _place(node):
-    """The constant position that a set_subtensor node sets: (row,) or (row, column)."""
+    """{axis: constant position} that a set_subtensor node sets; None if it sets something else."""
     entries = get_idx_list(node.inputs[:1] + node.inputs[2:], node.op.idx_list)
-    place = []
-    for number, entry in enumerate(entries):
+    place = {}
+    for axis, entry in enumerate(entries):
         if isinstance(entry, slice):
             if (entry.start, entry.stop, entry.step) != (None, None, None):
                 return None
             continue
         position = index_constant(entry)
-        if position is None or position < 0 or len(place) != number:
+        if position is None or position < 0:
             return None
-        place.append(position)
-    return tuple(place) if place else None
-
-
-def _by_rows(cells, base):
-    if not cells:
-        return None
-    width = len(next(iter(cells)))
-    rows = {}
-    for place, value in cells.items():
-        rows.setdefault(place[0], {})[place[1:]] = value
-    parts = []
-    for row in range(len(rows)):
-        if row not in rows:
-            return None
-        if width == 1:
-            parts.append(Part(rows[row][()], (), ()))
-        else:
-            parts.append(Part(None, (), rows[row]))
-    return 0, parts
+        place[axis] = position
+    return place if 0 < len(place) <= 2 else None
 
 
 def _read_assembled(reader, variable, index, mode, frame):
@@ -162,12 +173,10 @@ def _read_assembled(reader, variable, index, mode, frame):
     if found is None:
         return None
     axis, parts = found
-    node = variable.owner
-    if isinstance(node.op, IncSubtensor):
-        lengths = [reader.sizes.dimension(variable, a) for a in range(variable.ndim)]
-        if lengths[0] != len(parts):
-            return None
-        if any(part.cells and len(part.cells) != lengths[1] for part in parts):
+    if isinstance(variable.owner.op, IncSubtensor) and not reader.block:
+        lengths = [len(parts)] + ([len(parts[0].cells)] if parts[0].cells else [])
+        axes = range(axis, axis + len(lengths))
+        if any(reader.sizes.dimension(variable, a) != n for a, n in zip(axes, lengths)):
             return None
     outer, reader.in_parts = reader.in_parts, True
     try:
@@ -181,15 +190,25 @@ def _read_assembled(reader, variable, index, mode, frame):
 
 def _general(reader, parts, position, index, mode):
     """What all parts are, as a function of the position that they are at; None if they differ."""
-    if len(parts) < 2 or len(position) != 1 or not isinstance(position[0], Symbol):
+    if not all(isinstance(symbol, Symbol) for symbol in position):
+        return None
+    if len(position) == 2 and not index and not parts[0].dropped:  # a flat list of the cells
+        (_, width), count = [symbol.size for symbol in position], len(parts)
+        if not isinstance(width, int) or not width or count % width:
+            return None
+        rows = [parts[first : first + width] for first in range(0, count, width)]
+        parts = [
+            Part(None, (), {(k,): cell.variable for k, cell in enumerate(row)}) for row in rows
+        ]
+        index, position = position[1:], position[:1]
+        index = (index,)
+    if len(parts) < 2 or len(position) != 1:
         return None
     (symbol,) = position
     read = []
     for part in parts:
         if part.cells:
-            inner = [Part(part.cells.get((k,)), (), ()) for k in range(len(part.cells))]
-            if any(p.variable is None for p in inner):
-                return None
+            inner = [Part(part.cells[k,]) for k in range(len(part.cells))]
             one = _general(reader, inner, index[0], index[1:], mode)
             if one is None:
                 return None
@@ -216,7 +235,8 @@ def _general(reader, parts, position, index, mode):
 def _replaced(read, replacement):
     if isinstance(read, Logarithm):
         return Logarithm(*(_replaced(polynomial, replacement) for polynomial in read))
-    return {replace_positions(product, replacement): c for product, c in read.items()}
+    # Terms may become equal: of x_i**2 + x_j**2 - 2 x_i x_j nothing is left where i is j.
+    return add(*[{replace_positions(product, replacement): c} for product, c in read.items()])
 
 
 def _generalise(reader, number, count, symbol, positions):

@@ -27,7 +27,7 @@ class RBFFusion(GlobalOptimizer):
         # Without a compiler the node runs in NumPy, and so does the graph as it is.
         if not config.cxx:
             return
-        replacements, _ = find_kernels(fgraph.outputs)
+        replacements, _ = find_kernels(fgraph.outputs, cautious=True)
         # Results first: what is replaced later may be an input of what was put in before.
         for variable, fused in replacements:
             fgraph.replace_validate(variable, fused, reason=TAG)

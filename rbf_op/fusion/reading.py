@@ -36,13 +36,12 @@ from rbf_op.fusion.algebra import (
     sum_over,
 )
 from rbf_op.fusion.values import (
-    UnknownSize,
     all_entries,
     index_constant,
     scalar_constant,
     subtensor_indices,
 )
-from rbf_op.theano_api import Constant, clone
+from rbf_op.theano_api import Constant, Maximum, Minimum, clone
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
 # is one factor, and a sum or product of matrices is taken apart only if one term comes out
@@ -62,12 +61,20 @@ class Unreadable(Exception):
     """The expression cannot be written over the indices asked for."""
 
 
-class Frame:
-    """One step of a loop: what its inner variables are outside, at the step numbered `step`."""
+# variable ** power, the power to be applied further inside: below Ops that only move entries.
+Raised = namedtuple("Raised", "power mode")
 
-    def __init__(self, sequences, others, step, parent):
+
+class Frame:
+    """One step of a loop: what its inner variables are outside, at the step numbered `step`.
+
+    results are the inner variables of what a loop stacks up, by the variable outside.
+    """
+
+    def __init__(self, sequences, others, results, step, parent):
         self.sequences = sequences
         self.others = others
+        self.results = results
         self.step = step
         self.parent = parent
         self._dependence = {}
@@ -109,7 +116,9 @@ class Reader:
         self.opened = set()
         self.passed = set()
         self.in_parts = False  # reading a part of what loops.py puts together
+        self.block = False  # rows and columns are the first ones of a larger matrix
         self.frames = {}
+        self.rooted = set()  # keys of variables of which the graph takes the square root
         self._places = {}
         self._memory = {}
         self._depth = 0
@@ -164,6 +173,8 @@ class Reader:
     def _read(self, variable, index, mode, frame):
         if mode is LOGARITHM:
             return self._read_logarithm(variable, index, frame)
+        if isinstance(mode, Raised):
+            return self._read_raised(variable, index, mode, frame)
         value = scalar_constant(variable)
         if value is not None:
             if np.isfinite(value):
@@ -178,17 +189,30 @@ class Reader:
             or variable.dtype == "float16"
         ):
             return self.leaf(variable, index, mode, frame)
-        for classes, reader in _READERS:
-            if isinstance(node.op, classes):
+        result = self._read_by(_READERS, variable, index, mode, frame)
+        return self.leaf(variable, index, mode, frame) if result is None else result
+
+    def _read_by(self, readers, variable, index, mode, frame):
+        """What the first reader for the variable's Op makes of it; None if there is none."""
+        for classes, reader in readers:
+            if isinstance(variable.owner.op, classes):
                 try:
                     result = reader(self, variable, index, mode, frame)
                 except TooManyTerms:
                     result = None
                 if result is not None:
                     self.note_opened(variable, index, frame)
-                    return result
-                break
-        return self.leaf(variable, index, mode, frame)
+                return result
+        return None
+
+    def _read_raised(self, variable, index, mode, frame):
+        result = None
+        if moves_entries(variable) and self._depth <= _DEEPEST:
+            result = self._read_by(_MOVING, variable, index, mode, frame)
+            if result is None:
+                return self._power_of_read(variable, index, mode.power, mode.mode, frame)
+            return result
+        return self.power(variable, index, mode.power, mode.mode, frame)
 
     def note_opened(self, variable, index, frame):
         """Remember that a variable was looked through."""
@@ -201,7 +225,8 @@ class Reader:
 
     def _read_logarithm(self, variable, index, frame):
         node = variable.owner
-        simple = not self.separate and not self.mixes(variable, index, frame)
+        # A part may be a kernel of one point with itself, which depends on that one only.
+        simple = not (self.separate or self.in_parts or self.mixes(variable, index, frame))
         if node is not None and not simple and variable.dtype.startswith("float"):
             for classes, reader in _LOGARITHM_READERS:
                 if isinstance(node.op, classes):
@@ -280,7 +305,7 @@ class Reader:
     def _logarithm_product(self, variable, index, mode, frame):
         """A product over features of exponentials, which is the exponential of the sum."""
         source = variable.owner.inputs[0]
-        inner, bounds = self._with_bounds(variable.owner, index, frame)
+        inner, bounds = self._with_bounds(variable.owner, index)
         terms = self.read(source, inner, mode, frame)
         if terms.amplitude != number(1):
             return None
@@ -319,10 +344,10 @@ class Reader:
         )
 
     def is_positive(self, key):
-        return self.signs.positive(self.values.variables[key])
+        return key in self.rooted or self.signs.positive(self.values.variables[key])
 
     def is_nonnegative(self, key):
-        return self.signs.nonnegative(self.values.variables[key])
+        return key in self.rooted or self.signs.nonnegative(self.values.variables[key])
 
     def same(self, first, second):
         return self.values.key(first) == self.values.key(second)
@@ -342,6 +367,8 @@ class Reader:
             return self.read(v, i, mode, frame)
 
         if isinstance(op, (scalar_ops.Add, scalar_ops.Sub)):
+            if isinstance(op, scalar_ops.Sub) and self.same(*node.inputs):
+                return {}  # x[i] - x[i], in a loop that does not leave out the diagonal
             if mode is not LINEAR and not self.mixes(variable, index, frame):
                 return None
             parts = [operand(k) for k in range(len(operands))]
@@ -360,7 +387,7 @@ class Reader:
             return operand(1)
         if isinstance(op, scalar_ops.Abs):
             return self._absolute(variable, index, operands[0], mode, frame)
-        if isinstance(op, (scalar_ops.Maximum, scalar_ops.Minimum, scalar_ops.Clip)):
+        if isinstance(op, (Maximum, Minimum, scalar_ops.Clip)):
             return self._limited(variable, op, operands, mode, frame)
         if isinstance(op, scalar_ops.Switch):
             return self._switched(variable, operands, mode, frame)
@@ -487,7 +514,10 @@ class Reader:
                 return None
             value, index = operands[0 if constants[0] is None else 1]
             bound = constants[1] if constants[0] is None else constants[0]
-            low, high = (bound, None) if isinstance(op, scalar_ops.Maximum) else (None, bound)
+            low, high = (bound, None) if isinstance(op, Maximum) else (None, bound)
+        for bound, its_index in operands:
+            if bound is not value:
+                self.note_opened(bound, its_index, frame)  # perhaps zeros_like(value)
         low = None if low == -math.inf else low
         high = None if high == math.inf else high
         if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
@@ -542,10 +572,8 @@ class Reader:
         whole = power.denominator == 1
         even = whole and power.numerator % 2 == 0
         if node is not None and variable.dtype.startswith("float"):
-            if isinstance(node.op, T.DimShuffle):
-                self.note_opened(variable, index, frame)
-                inner = tuple_without_new(node, index)
-                return self.power(node.inputs[0], inner, power, mode, frame)
+            if moves_entries(variable):
+                return self.read(variable, index, Raised(power, mode), frame)
             if isinstance(node.op, T.Elemwise):
                 op = node.op.scalar_op
                 operands = [
@@ -590,10 +618,17 @@ class Reader:
         base = self.read(variable, index, WHOLE, frame)
         term = single(base)
         whole = power.denominator == 1
+        if not base and power > 0:
+            return base
         if term is not None:
             coefficient, product = term
             if whole and coefficient:
                 return {power_of(product, power): coefficient**power.numerator}
+            if power.denominator == 2 and len(product) == 1:
+                # Where it is negative the root is NaN, here as in the original.
+                ((factor, its_power),) = product
+                if isinstance(factor, Leaf) and its_power == 1 and coefficient > 0:
+                    self.rooted.add(factor.key)
             if coefficient > 0 and matching.product_nonnegative(product, self.is_nonnegative):
                 if all((p * power).denominator <= 2 for _, p in product):
                     root = Fraction(float(coefficient) ** float(power))
@@ -629,8 +664,10 @@ class Reader:
         node = variable.owner
         return self.read(node.inputs[0], tuple_without_new(node, index), mode, frame)
 
-    def _transparent(self, variable, index, mode, frame):
+    def _rebroadcast(self, variable, index, mode, frame):
         source = variable.owner.inputs[0]
+        if any(b and not a for a, b in zip(source.broadcastable, variable.broadcastable)):
+            return None  # it checks a length, too
         index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
         return self.read(source, index, mode, frame)
 
@@ -644,7 +681,7 @@ class Reader:
         source = variable.owner.inputs[0]
         symbols = [entry for axis in index for entry in axis]
         axes = [a for a in range(source.ndim) if not source.broadcastable[a]]
-        parts = self._partition(symbols, source, axes, frame)
+        parts = self._partition(symbols, source, axes)
         if parts is None:
             return None
         inner = [()] * source.ndim
@@ -652,7 +689,7 @@ class Reader:
             inner[axis] = tuple(part)
         return self.read(source, tuple(inner), mode, frame)
 
-    def _partition(self, symbols, source, axes, frame):
+    def _partition(self, symbols, source, axes):
         """The flat list of symbols dealt out to the axes of source, by their lengths."""
         if any(not isinstance(s, Symbol) for s in symbols):
             return [symbols] if len(axes) == 1 and len(symbols) == 1 else None
@@ -660,8 +697,6 @@ class Reader:
             return None if symbols else []
         if len(axes) == 1:
             return [symbols]
-        if frame is not None:
-            return None
         parts, unproved, rest = [], 0, list(symbols)
         for position, axis in enumerate(axes):
             if position == len(axes) - 1:
@@ -711,24 +746,29 @@ class Reader:
         return self.read(source, tuple(inner), mode, frame)
 
     def _step_position(self, entry, source, axis, frame):
-        """An index that the loop around takes from a sequence of integers."""
-        while entry.owner is not None and isinstance(
-            entry.owner.op, (T.ScalarFromTensor, T.TensorFromScalar)
-        ):
-            entry = entry.owner.inputs[0]
-        if frame is None or entry not in frame.sequences:
+        """An index that a loop around takes from a sequence of integers."""
+        around = frame
+        while around is not None:
+            while entry.owner is not None and isinstance(
+                entry.owner.op, (T.ScalarFromTensor, T.TensorFromScalar)
+            ):
+                entry = entry.owner.inputs[0]
+            if entry in around.sequences:
+                break
+            if entry not in around.others:
+                return None
+            entry, around = around.others[entry], around.parent
+        if around is None:
             return None
-        positions = frame.sequences[entry]
-        if frame.parent is not None or not positions.dtype.startswith(("int", "uint")):
+        positions = outside(around.sequences[entry], around.parent)
+        if positions is None or not positions.dtype.startswith(("int", "uint")):
             return None
         counted = count_of(positions)
-        if counted is not None:
-            outer = outside(source, frame)
-            if outer is not None and self.sizes.equal(
-                self.sizes.of_scalar(counted), self.sizes.dimension(outer, axis)
-            ):
-                return frame.step
-        return Gathered(self.values.key(positions), frame.step)
+        if counted is not None and self.sizes.equal(
+            self.sizes.of_scalar(counted), self.sizes.dimension(source, axis)
+        ):
+            return around.step
+        return Gathered(self.values.key(positions), around.step)
 
     def _diagonal(self, variable, index, mode, frame):
         op, source = variable.owner.op, variable.owner.inputs[0]
@@ -756,12 +796,12 @@ class Reader:
             return None
 
         def read_terms(index):
-            inner, bounds = self._with_bounds(variable.owner, index, frame)
+            inner, bounds = self._with_bounds(variable.owner, index)
             return self.read(source, inner, LINEAR, frame), bounds
 
         return self._summed(variable, index, mode, frame, read_terms)
 
-    def _with_bounds(self, node, index, frame):
+    def _with_bounds(self, node, index):
         """The index of what is summed or multiplied up, and the new symbols in it."""
         source = node.inputs[0]
         axes = range(source.ndim) if node.op.axis is None else node.op.axis
@@ -772,34 +812,33 @@ class Reader:
             elif source.broadcastable[axis]:
                 inner.append(())
             else:
-                bounds.append(self._bound(source, axis, frame))
+                bounds.append(self._bound(source, axis))
                 inner.append((bounds[-1],))
         return tuple(inner), bounds
 
-    def _bound(self, source, axis, frame):
-        while frame is not None:
-            if source in frame.sequences:
-                source, axis = frame.sequences[source], axis + 1
-            elif source in frame.others:
-                source = frame.others[source]
-            else:
-                return Symbol("k", UnknownSize())
-            frame = frame.parent
+    def _bound(self, source, axis):
         return Symbol("k", self.sizes.dimension(source, axis))
 
     def _dot(self, variable, index, mode, frame):
         first, second = variable.owner.inputs
         if first.ndim == 0 or second.ndim == 0:
             return None
+        diagonal = self._diagonal_of(second)
+        if diagonal is not None:  # dot(A, diag(w))[i, k] = A[i, k] w[k]
+            parts = (first, index), (diagonal, index[-1:])
+            return multiply(*[self.read(v, i, WHOLE, frame) for v, i in parts])
+        diagonal = self._diagonal_of(first)
+        if diagonal is not None:
+            parts = (diagonal, index[:1]), (second, index)
+            return multiply(*[self.read(v, i, WHOLE, frame) for v, i in parts])
 
         def read_terms(index):
             bounds = []
             if first.broadcastable[-1] or second.broadcastable[0]:
                 shared = ()
             else:
-                bounds.append(self._bound(first, first.ndim - 1, frame))
-                if frame is None:
-                    self.sizes.unite(bounds[0].size, self.sizes.dimension(second, 0))
+                bounds.append(self._bound(first, first.ndim - 1))
+                self.sizes.unite(bounds[0].size, self.sizes.dimension(second, 0))
                 shared = (bounds[0],)
             rows = index[: first.ndim - 1] + (shared,)
             columns = (shared,) + index[first.ndim - 1 :]
@@ -813,11 +852,34 @@ class Reader:
 
         return self._summed(variable, index, mode, frame, read_terms)
 
+    def _diagonal_of(self, variable):
+        """w if a variable is diag(w), else None."""
+        node = variable.owner
+        while node is not None and isinstance(node.op, (T.DimShuffle, T.Reshape)):
+            source = node.inputs[0]  # T.tensordot does this to what need not be moved at all
+            if isinstance(node.op, T.DimShuffle):
+                same = tuple(node.op.new_order) == (0, 1)
+            else:
+                same = source.ndim == 2 and all(
+                    self.sizes.equal(
+                        self.sizes.dimension(source, a), self.sizes.dimension(variable, a)
+                    )
+                    for a in range(2)
+                )
+            if not same:
+                return None
+            variable, node = source, source.owner
+        if node is None or not isinstance(node.op, T.AllocDiag):
+            return None
+        (diagonal,) = node.inputs
+        whole = node.op.offset == 0 and diagonal.ndim == 1 and not diagonal.broadcastable[0]
+        return diagonal if whole else None
+
     def _batched_dot(self, variable, index, mode, frame):
         first, second = variable.owner.inputs
 
         def read_terms(index):
-            bound = self._bound(first, first.ndim - 1, frame)
+            bound = self._bound(first, first.ndim - 1)
             batch, rest = index[:1], list(index[1:])
             rows = tuple(rest.pop(0) for _ in range(first.ndim - 2))
             inner = [
@@ -833,6 +895,12 @@ class Reader:
             return multiply(*parts), [bound]
 
         return self._summed(variable, index, mode, frame, read_terms)
+
+
+def moves_entries(variable):
+    """Whether a variable is another one's entries in other places."""
+    node = variable.owner
+    return node is not None and any(isinstance(node.op, classes) for classes, _ in _MOVING)
 
 
 def tuple_without_new(node, index):
@@ -920,7 +988,7 @@ def outside(variable, frame):
 
 _MOVING = [
     ((T.DimShuffle,), Reader._dimshuffle),
-    ((T.Rebroadcast,), Reader._transparent),
+    ((T.Rebroadcast,), Reader._rebroadcast),
     ((T.Alloc,), Reader._alloc),
     ((T.Reshape,), Reader._reshape),
     ((Subtensor,), Reader._subtensor),
@@ -940,5 +1008,5 @@ _LOGARITHM_READERS = [
 
 def add_reader(classes, reader):
     """Read Ops that move entries about: reader(Reader, variable, index, mode, frame)."""
-    _READERS.append((classes, reader))
-    _LOGARITHM_READERS.append((classes, reader))
+    for readers in (_MOVING, _READERS, _LOGARITHM_READERS):
+        readers.append((classes, reader))

@@ -20,13 +20,14 @@ from rbf_op.fusion.algebra import (
     Sum,
     Symbol,
     TooManyTerms,
+    add,
     power_of,
     product_of,
     product_symbols,
     rename,
     symbols_of,
 )
-from rbf_op.fusion.loops import Scan, loop_outputs
+from rbf_op.fusion.loops import Scan, filled_positions, loop_outputs
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
 from rbf_op.fusion.report import Candidate, Report
@@ -117,73 +118,74 @@ def _carries(inputs, found, scalars, output):
 
 
 class Graph:
-    """Who uses what in the graph of some outputs, equal computations counting as one."""
+    """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, nodes, outputs, kept):
+    def __init__(self, outputs, kept=(), cautious=False):
         self.values = Values()
         self.sizes = Sizes(self.values)
         self.signs = Signs()
-        self.users = {}
-        self.results = {self.values.key(v) for v in outputs}
+        self.outputs = outputs
         self.kept = set(kept)
-        for node in nodes:
-            if isinstance(node.op, (Shape, Shape_i)):
-                continue
-            for v in node.inputs:
-                self.users.setdefault(self.values.key(v), []).append(node)
+        self.cautious = cautious
 
-    def used_elsewhere(self, root, kernel):
-        """Something that is opened for root's kernel, but also needed for something else."""
-        opened = set(kernel.opened)
-        # Norms taken from a Gram matrix: as superfluous as the matrix, but if they are needed
-        # elsewhere so is the matrix.
-        size = None
-        while size != len(opened):
-            size = len(opened)
-            opened.update(
-                v
-                for v in kernel.passed
-                if v.owner is not None and any(u in opened for u in v.owner.inputs)
-            )
-        inside = {self.values.key(v) for v in opened} | {self.values.key(root)}
-        for variable in opened:
-            key = self.values.key(variable)
-            if key == self.values.key(root):
-                continue
-            if key in self.results:
-                return variable
-            for node in self.users.get(key, ()):
-                if not any(self.values.key(v) in inside for v in node.outputs):
-                    return variable
-            if variable.owner is not None and len(variable.owner.outputs) > 1:
-                for other in variable.owner.outputs:
-                    key = self.values.key(other)
-                    if key not in inside and (key in self.users or key in self.results):
-                        return variable
-        return None
-
-    def depends_on(self, variables, opened):
-        """Whether variables are computed from any that should have become superfluous."""
-        keys = {self.values.key(v) for v in opened}
-        stack, seen = [v for v in variables if v is not None], set()
+    def needed(self, variables, kernels):
+        """Keys of all that variables are computed from, kernels' results computed as fused."""
+        key = self.values.key
+        fused = {key(kernel.root): kernel.result for kernel in kernels}
+        found, stack = set(), list(variables)
         while stack:
             variable = stack.pop()
-            if variable in seen:
+            if key(variable) in found:
                 continue
-            seen.add(variable)
-            if self.values.key(variable) in keys:
-                return True
-            node = variable.owner
+            found.add(key(variable))
+            node = fused.get(key(variable), variable).owner
             if node is not None and not isinstance(node.op, (Shape, Shape_i)):
                 stack.extend(node.inputs)
-        return False
+        return found
+
+    def unfit(self, kernels):
+        """{root: why it must be left alone} for those that would not save anything.
+
+        What is opened for a kernel must be superfluous once all are fused. Computing a distance
+        once more for another user would cost more than the fused node saves.
+        """
+        key = self.values.key
+        needed = self.needed(self.outputs, kernels)
+        opened_by = {}
+        for kernel in kernels:
+            for k in {key(v) for v in kernel.opened}:
+                opened_by.setdefault(k, set()).add(key(kernel.root))
+        found = {}
+        for kernel in kernels:
+            root = kernel.root
+            parts = [v for v in kernel.opened if key(v) != key(root)]
+            if any(v in self.kept for v in kernel.passed if v is not root):
+                found[root] = "a gradient with respect to a part of it is wanted"
+            elif any(len(opened_by[key(v)]) > 1 for v in parts):
+                found[root] = "its squared distance is also used elsewhere, for another kernel"
+            elif any(key(v) in needed or self._with_others(v, needed) for v in parts):
+                own = self.needed([root], kernels)
+                found[root] = (
+                    "one of its parameters is computed from its squared distance"
+                    if any(key(v) in own for v in parts)
+                    else "a part of it, such as its squared distance, is also used elsewhere"
+                )
+            elif self._with_others(root, needed):
+                found[root] = "the loop that computes it is also needed for something else"
+        return found
+
+    def _with_others(self, variable, needed):
+        """Whether another output of a variable's node is needed, so that the node stays."""
+        outputs = variable.owner.outputs if variable.owner is not None else ()
+        return any(v is not variable and self.values.key(v) in needed for v in outputs)
 
 
-def find_kernels(outputs, kept=()):
+def find_kernels(outputs, kept=(), cautious=False):
     """([(variable, fused)], Report): what to replace by what, results first.
 
     `kept` are variables that must go on being what the outputs are computed from, such as those
-    that a gradient is wanted with respect to.
+    that a gradient is wanted with respect to. `cautious` leaves alone what could overflow as a
+    factor of the node but not in the exponent.
     """
     nodes = nodes_of(outputs)
     carrying, _ = carriers(nodes)
@@ -196,25 +198,37 @@ def find_kernels(outputs, kept=()):
         for v in node.outputs
         if v in carrying and v not in filled and _is_root(v)
     ]
-    report = Report()
     if not candidates:
-        return [], report
-    graph = Graph(nodes, outputs, kept)
-    replacements, superfluous = [], set()
-    for root in candidates:
-        if root in superfluous:
-            continue
-        try:
-            kernel = read_kernel(graph, root)
-            _check_users(graph, root, kernel)
-        except (NoMatch, Unreadable, TooManyTerms, RecursionError) as error:
-            expected = isinstance(error, (NoMatch, Unreadable))
-            reason = str(error) if expected else "its exponent is too large to read"
-            report.append(Candidate(root, False, reason, *[None] * 4, False, False))
-            continue
-        superfluous.update(kernel.opened)
-        replacements.append((root, kernel.result))
-        report.append(kernel.candidate)
+        return [], Report()
+    graph = Graph(outputs, kept, cautious)
+    kernels, reasons = {}, {}
+    while True:
+        chosen, superfluous = [], set()
+        for root in candidates:
+            if root in superfluous or root in reasons:
+                continue
+            if root not in kernels:
+                try:
+                    kernels[root] = read_kernel(graph, root)
+                except (NoMatch, Unreadable) as error:
+                    reasons[root] = str(error)
+                    continue
+                except (TooManyTerms, RecursionError):
+                    reasons[root] = "its exponent is too large to read"
+                    continue
+            chosen.append(kernels[root])
+            superfluous.update(kernels[root].opened)
+        unfit = graph.unfit(chosen)
+        if not unfit:
+            break
+        reasons.update(unfit)
+    replacements = [(kernel.root, kernel.result) for kernel in chosen]
+    fused = {kernel.root: kernel.candidate for kernel in chosen}
+    report = Report(
+        fused.get(root) or Candidate(root, False, reasons[root], *[None] * 4, False, False)
+        for root in candidates
+        if root in fused or root in reasons and root not in superfluous
+    )
     return replacements, _without_products(report)
 
 
@@ -259,62 +273,67 @@ def _contains_factor(variable, candidates):
     return False
 
 
-def _check_users(graph, root, kernel):
-    # A variable may be opened where it is a part of the kernel alone, or not at all: computing
-    # the distances once more for another user would cost more than the fused node saves.
-    elsewhere = graph.used_elsewhere(root, kernel)
-    if elsewhere is not None:
-        raise NoMatch("a part of it, such as its squared distance, is also used elsewhere")
-    if any(v in graph.kept for v in kernel.passed if v is not root):
-        raise NoMatch("a gradient with respect to a part of it is wanted")
-    if graph.depends_on(kernel.inputs, kernel.opened):
-        raise NoMatch("one of its parameters is computed from its squared distance")
-
-
-Kernel = namedtuple("Kernel", "result inputs opened passed candidate")
+Kernel = namedtuple("Kernel", "root result opened passed candidate")
 
 
 def read_kernel(graph, root):
     """The Kernel that a variable is. Raises NoMatch or Unreadable, saying why it is none."""
     first_error = None
+    base, lengths = _block(graph, root)
     for separate in (False, True):
         roots, index = [], []
         for axis, broadcastable in enumerate(root.broadcastable):
             if broadcastable:
                 index.append(())
                 continue
-            roots.append(Symbol("ij"[len(roots)], graph.sizes.dimension(root, axis)))
+            size = lengths.get(axis) or graph.sizes.dimension(root, axis)
+            roots.append(Symbol("ij"[len(roots)], size))
             index.append((roots[-1],))
         tolerance = 8 * Fraction(float(np.finfo(root.dtype).eps))
         reader = Reader(graph.values, graph.sizes, graph.signs, tuple(roots), tolerance, separate)
+        reader.block = bool(lengths)
         try:
             read = reader.read(root, tuple(index), LOGARITHM)
-            return build(graph, root, reader, read, tuple(index))
+            return build(graph, root, reader, read, tuple(index), base, lengths)
         except (NoMatch, Unreadable) as error:
             first_error = first_error or error
     raise first_error
 
 
-def build(graph, root, reader, read, index):
+def _block(graph, root):
+    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all."""
+    filled = isinstance(root.owner.op, IncSubtensor) and filled_positions(root)
+    if not filled:
+        return None, {}
+    base, axis, parts = filled
+    lengths = {axis: len(parts)}
+    if parts[0].cells:
+        lengths[axis + 1] = len(parts[0].cells)
+    if all(graph.sizes.dimension(root, a) == length for a, length in lengths.items()):
+        return None, {}
+    return base, lengths
+
+
+def build(graph, root, reader, read, index, base, lengths):
     """The Kernel for an exponent and a factor that were read from root."""
     row, column = reader.roots
     inner, rest, limits = split_bounded(read.exponent)
     distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
-    ((amplitude, amplitude_coefficient),) = read.amplitude.items()
-    _check_rest(rest, row, column)
-    _check_rest(inner_rest, row, column)
+    ((amplitude, coefficient),) = read.amplitude.items()
+    for polynomial in (rest, inner_rest):
+        _check_rest(graph, polynomial, row, column)
     gamma_coefficient, gamma, sides = _common_width(distances, reader)
     if gamma_coefficient < 0:
         raise NoMatch("it grows with the distance, unless its width is negative")
 
-    parameters = product_symbols(gamma) | product_symbols(amplitude)
-    for polynomial in (rest, inner_rest):
-        for product in polynomial:
-            parameters |= product_symbols(product)
-    if row in parameters and column in parameters:
-        raise NoMatch("its width and amplitude depend on the row and on the column")
-    transposed = row in parameters
-    symmetric = not parameters & {row, column} and all(
+    parameters = product_symbols(amplitude).union(*map(product_symbols, [*rest, *inner_rest]))
+    width = product_symbols(gamma) & {row, column}
+    if len(width) == 2:
+        raise NoMatch("its width depends on the row and on the column")
+    # The node takes a width and an amplitude for each column: so columns are what the width
+    # depends on, or else the amplitude. Factors that depend on the rows then follow the node.
+    transposed = row in (width or parameters) and column not in (width or parameters)
+    symmetric = not (parameters | width) & {row, column} and all(
         a == (c, rename(p, column, row)) for (a, (c, p)) in sides
     )
     if transposed:
@@ -324,55 +343,86 @@ def build(graph, root, reader, read, index):
     writer = Writer(graph.values, graph.sizes, root.dtype)
     x = _points(writer, [a for a, _ in sides], row, distances)
     y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
-    layout = (column,) if column in parameters else ()
-    gamma = writer.product(
-        gamma_coefficient, gamma, (column,) if column in product_symbols(gamma) else ()
-    )
-    factor = None
-    if amplitude or amplitude_coefficient != 1:
-        factor = writer.product(
-            amplitude_coefficient, amplitude, layout if column in product_symbols(amplitude) else ()
-        )
-    inside = factor if limits is None else None
-    for polynomial in (inner_rest,) if limits else (inner_rest, rest):
-        exponential = _exponential(writer, polynomial, column)
-        if exponential is not None:
-            inside = exponential if inside is None else inside * exponential
+    gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
+    if limits is None:
+        inner_rest, rest = add(inner_rest, rest), {}
+        amplitude, factors = _split(amplitude, row)
+        inside = _factor(writer, coefficient, amplitude, (column,))
+        after = [_factor(writer, 1, factors, (row, column))]
+    else:
+        inside, after = None, [_factor(writer, coefficient, amplitude, (row, column))]
+    exponents = [
+        {p: c for p, c in inner_rest.items() if (row in product_symbols(p)) is is_row}
+        for is_row in (False, True)
+    ]
+    exponential = _exponential(writer, exponents[0], (column,))
+    if exponential is not None:
+        inside = exponential if inside is None else inside * exponential
     try:
         result = rbf_kernel(x, y, gamma=gamma, amplitude=inside)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
+    result = _times(result, _exponential(writer, exponents[1], (row, column)))
     if limits is not None:
         result = _limit(writer, result, limits, row, column, reader)
-        outside = _exponential(writer, rest, column)
-        for extra in (factor, outside):
-            if extra is not None:
-                result = result * extra
+        after.append(_exponential(writer, rest, (row, column)))
+    result = _times(result, *after)
     candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
     axes = {row: 0, column: 1}
     order = [axes[axis[0]] if axis else "x" for axis in index]
     if order != [0, 1]:
         result = result.dimshuffle(*order)
+    if lengths:
+        block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
+        result = T.set_subtensor(base[block], result)
     if result.broadcastable != root.broadcastable:
         result = T.patternbroadcast(result, root.broadcastable)
     if result.type != root.type:
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
-    inputs = [x, y, gamma, inside, factor]
-    return Kernel(result, inputs, reader.opened, reader.passed, candidate)
+    return Kernel(root, result, reader.opened, reader.passed, candidate)
 
 
-def _check_rest(rest, row, column):
+def _split(product, symbol):
+    """(the factors without a symbol, those with it)."""
+    having = frozenset(item for item in product if symbol in symbols_of(item[0]))
+    return product - having, having
+
+
+def _times(result, *factors):
+    for factor in factors:
+        result = result if factor is None else result * factor
+    return result
+
+
+def _factor(writer, coefficient, product, layout):
+    """coefficient * product, or None for 1; a scalar if that will do for one axis."""
+    if not product and coefficient == 1:
+        return None
+    if len(layout) == 1 and layout[0] not in product_symbols(product):
+        layout = ()
+    return writer.product(coefficient, product, layout)
+
+
+def _check_rest(graph, rest, row, column):
     for product, coefficient in rest.items():
         if {row, column} <= product_symbols(product):
             raise NoMatch("the exponent has a term that is no part of a squared distance")
         if not product and abs(coefficient) > _LARGEST_CONSTANT:
             raise NoMatch("the constant in its exponent would overflow as a factor")
         for factor, _ in product:
+            if graph.cautious and not _is_logarithm(graph, factor):
+                raise NoMatch("a term of its exponent may overflow as a factor")
             if isinstance(factor, Extent):
                 raise NoMatch("a term of its exponent grows with a length and may overflow")
             if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
                 raise NoMatch("its squared distance is incomplete")
+
+
+def _is_logarithm(graph, factor):
+    """Whether exp(factor) is a number that the graph has."""
+    node = graph.values.variables[factor.key].owner if isinstance(factor, Leaf) else None
+    return isinstance(getattr(getattr(node, "op", None), "scalar_op", None), scalar_ops.Log)
 
 
 def _common_width(distances, reader):
@@ -390,7 +440,7 @@ def _common_width(distances, reader):
             for factor, power in product
         )
         if ratio <= 0 or not known or product_symbols(product):
-            raise NoMatch("it adds distances whose widths cannot be joined")
+            raise NoMatch("it adds distances whose widths may differ in sign")
         scale = root_of(ratio), power_of(product, Fraction(1, 2))
         sides.append(
             tuple(
@@ -414,13 +464,12 @@ def _points(writer, sides, symbol, distances):
     return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
 
 
-def _exponential(writer, polynomial, column):
-    """exp(polynomial) over the columns, or None for 1."""
+def _exponential(writer, polynomial, layout):
+    """exp(polynomial) over a layout, or None for 1."""
     total, constant = None, polynomial.get(frozenset(), 0)
     for product, coefficient in sorted(polynomial.items(), key=lambda item: repr(item[1])):
         if product:
-            layout = (column,) if column in product_symbols(product) else ()
-            term = writer.product(coefficient, product, layout)
+            term = _factor(writer, coefficient, product, layout)
             total = term if total is None else total + term
     if total is None:
         return writer.number(math.exp(constant)) if constant else None

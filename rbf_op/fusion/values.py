@@ -10,7 +10,7 @@ import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
-from rbf_op.theano_api import Constant
+from rbf_op.theano_api import Constant, Maximum
 
 
 class Values:
@@ -109,6 +109,9 @@ class Sizes:
         self._values = values
         self._parent = {}
         self._known = {}
+        # Input of a loop's body -> (the variable outside, axes dropped from it); (None, 0) for
+        # what a step takes from the one before.
+        self.inside = {}
 
     def dimension(self, variable, axis):
         """Key of variable.shape[axis]: an int, or a sorted tuple of the sizes to be multiplied."""
@@ -161,6 +164,9 @@ class Sizes:
             return int(variable.data.shape[axis])
         node = variable.owner
         if node is None:
+            outer, dropped = self.inside.get(variable, (None, 0))
+            if outer is not None:
+                return self.dimension(outer, axis + dropped)
             return self._leaf(variable, axis)
         op, inputs = node.op, node.inputs
         if isinstance(op, T.Elemwise):
@@ -196,6 +202,8 @@ class Sizes:
                     if self.is_whole(entry, inputs[0], source):
                         return self.dimension(inputs[0], source)
                     break
+        if isinstance(op, T.AllocDiag) and inputs[0].ndim == 1 and op.offset == 0:
+            return self.dimension(inputs[0], 0)
         if isinstance(op, T.ExtractDiag) and inputs[0].ndim == 2 and op.offset == 0:
             return self.dimension(inputs[0], 0)
         if isinstance(op, IncSubtensor):
@@ -228,8 +236,14 @@ class Sizes:
         value = index_constant(variable)
         if value is not None:
             return value
-        while variable.owner is not None:
+        while True:
             node = variable.owner
+            if node is None:
+                outer, dropped = self.inside.get(variable, (None, 0))
+                if outer is None or dropped:
+                    break
+                variable = outer
+                continue
             op, inputs = node.op, node.inputs
             if isinstance(op, (T.ScalarFromTensor, T.TensorFromScalar, T.DimShuffle)):
                 variable = inputs[0]
@@ -255,7 +269,8 @@ class Sizes:
         if isinstance(variable, Constant):
             return [int(v) for v in np.ravel(variable.data)]
         if variable.owner is None:
-            return None
+            outer, dropped = self.inside.get(variable, (None, 0))
+            return None if outer is None or dropped else self.of_vector(outer)
         node = variable.owner
         op, inputs = node.op, node.inputs
         if isinstance(op, MakeVector):
@@ -293,19 +308,27 @@ class Sizes:
     def expression(self, size):
         """A Theano integer scalar for a key; None if it has none."""
         size = self._find(size)
-        if isinstance(size, UnknownSize):
-            return None
         if isinstance(size, int):
             return T.constant(size, dtype="int64")
         if isinstance(size, tuple):
             factors = [self.expression(s) for s in size]
             return None if any(f is None for f in factors) else T.mul(*factors)
         variable = self._values.variables[size.key]
+        if self._is_inside(variable):
+            return None
         return variable if size.axis is None else variable.shape[size.axis]
 
-
-class UnknownSize:
-    """A length that nothing is known of: equal to itself only."""
+    def _is_inside(self, variable):
+        """Whether a variable is computed in a loop's body."""
+        stack, seen = [variable], set()
+        while stack and self.inside:
+            current = stack.pop()
+            if current in self.inside:
+                return True
+            if current not in seen and current.owner is not None:
+                stack.extend(current.owner.inputs)
+            seen.add(current)
+        return False
 
 
 class _Dimension:
@@ -382,6 +405,8 @@ class Signs:
             name = getattr(op.scalar_op, "name", "")
             nonnegative, positive = self._sign(inputs[0], depth)
             return nonnegative, positive and name in ("maximum", "minimum")
+        if isinstance(op, T.nnet.Softmax):
+            return True, True
         if not isinstance(op, T.Elemwise):
             return False, False
         return self._judge_elemwise(op.scalar_op, inputs, depth)
@@ -402,12 +427,14 @@ class Signs:
                 return True, everywhere[1]
             return everywhere
         if isinstance(op, scalar_ops.Add):
+            if _is_rectified(inputs):
+                return True, False
             return everywhere[0], everywhere[0] and any(positive for _, positive in signs)
         if isinstance(op, (scalar_ops.Cast, scalar_ops.Identity)):
             return everywhere
         if isinstance(op, scalar_ops.Second):
             return signs[1]
-        if isinstance(op, scalar_ops.Maximum):
+        if isinstance(op, Maximum):
             return any(s[0] for s in signs), any(s[1] for s in signs)
         if isinstance(op, scalar_ops.Clip):
             return signs[1]
@@ -416,3 +443,11 @@ class Signs:
             even = exponent is not None and exponent == int(exponent) and int(exponent) % 2 == 0
             return even or signs[0][0], signs[0][1]
         return False, False
+
+
+def _is_rectified(terms):
+    """Whether a sum is u + |u|, half of which is relu(u)."""
+    return len(terms) == 2 and any(
+        b.owner is not None and _scalar_op(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
+        for a, b in (terms, terms[::-1])
+    )

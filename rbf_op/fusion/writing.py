@@ -132,6 +132,8 @@ class Writer:
         symbols = []
         for axis, entries in reversed(list(enumerate(factor.index))):
             if not entries:
+                if not variable.broadcastable[axis]:
+                    raise NoMatch("part of it has a length that must be one, but may not be")
                 continue
             if len(entries) > 1:
                 raise NoMatch("part of it runs over a flattened pair of indices")

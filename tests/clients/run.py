@@ -1,0 +1,162 @@
+"""Runs PyMC3, Keras and Lasagne, unchanged, with and without fusing, each in its own environment.
+
+    python tests/clients/run.py [--time] [client ...]
+    python tests/clients/run.py --compile-cost
+
+The environments are set up beside the one that runs this when they are missing. Exits with 1 if a
+client could not be installed or run, if its results differ, or if nothing was fused. May import
+the standard library only.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+# Releases that work together; newer ones of the dependencies break the clients. Of NumPy the last
+# release with a wheel for the interpreter that the client works with.
+NEW = sys.version_info >= (3, 11)
+PYMC3 = "theano==1.0.5 pymc3==3.9.3 arviz==0.10.0 xarray==2023.1.0 "
+CLIENTS = {
+    "pymc3_gp": PYMC3
+    + (
+        "numpy==1.23.5 scipy<1.12 matplotlib==3.7.5 pandas==2.0.3"
+        if NEW
+        else "numpy==1.21.6 scipy==1.7.3 pandas<2.1"
+    ),
+    "keras_rbf": "theano==1.0.5 keras==2.3.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
+    "lasagne_rbf": "theano==1.0.5 Lasagne==0.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
+    "question": "",  # Theano alone
+}
+
+
+class Failed(Exception):
+    """A client could not be installed or run; the message says which and why."""
+
+
+def environment(client):
+    """The interpreter of a client's environment, which is set up if it is missing or other."""
+    if not CLIENTS[client]:
+        return sys.executable
+    name = os.path.basename(sys.prefix)
+    name = name if name.startswith(".venv") else ".venv-%d.%d" % sys.version_info[:2]
+    path = os.path.join(ROOT, "%s-%s" % (name, client))
+    interpreter = os.path.join(path, "bin", "python")
+    complete = os.path.join(path, "complete")
+    if not os.path.exists(complete) or open(complete).read() != CLIENTS[client]:
+        print("Setting up %s" % path, flush=True)
+        install = "-m pip install --quiet --disable-pip-version-check --no-compile".split()
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", path],
+            [interpreter] + install + CLIENTS[client].split(),
+        ):
+            checked(client, "could not be installed", command, os.environ)
+        with open(complete, "w") as stamp:
+            stamp.write(CLIENTS[client])
+    return interpreter
+
+
+def checked(client, what, command, variables):
+    """The output of a command; Failed with the last lines of its errors if it fails."""
+    done = subprocess.run(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        last = "\n".join(done.stderr.strip().splitlines()[-8:])
+        raise Failed("%s %s: %s\n%s" % (client, what, " ".join(command), last))
+    return done.stdout
+
+
+def results_of(client, options=(), program=None):
+    """What a client's program found, a dictionary. Raises Failed."""
+    interpreter = environment(client)
+    flags = [flag for flag in os.environ.get("THEANO_FLAGS", "").split(",") if flag]
+    flags = [flag for flag in flags if not flag.startswith("base_compiledir=")]
+    flags.append("base_compiledir=" + os.path.join(ROOT, ".theano", "client-" + client))
+    variables = dict(os.environ, PYTHONPATH=ROOT, THEANO_FLAGS=",".join(flags))
+    command = [interpreter, "-W", "ignore", os.path.join(HERE, (program or client) + ".py")]
+    command += options
+    output = checked(client, "did not run", command, variables)
+    try:
+        return json.loads(output.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise Failed("%s printed no results but: %s" % (client, output)) from None
+
+
+def failure(results):
+    """Why a client's results are not what they should be, or None."""
+    if any(results["nodes before"]):
+        return "the graph to compare with was fused too"
+    if not all(results["nodes"]):
+        return "the kernel or its gradient was not fused"
+    if not results["difference"] <= results["tolerance"]:
+        return "results differ by %(difference).1e, more than %(tolerance).1e" % results
+    return None
+
+
+def show(results):
+    print(results["client"])
+    print("  " + results["graph"])
+    print("  fused nodes      %d forward, %d gradient" % tuple(results["nodes"]))
+    print("  largest relative difference  %.1e" % results["difference"])
+    for what, (plain, fused) in results.get("seconds", {}).items():
+        print("  " + what)
+        times = 1e3 * plain, 1e3 * fused, plain / fused
+        print("    %.2f ms before, %.2f ms fused: %.1f times" % times)
+
+
+def show_compile_cost():
+    """Compile times of a model without a kernel, with and without fusing, in turn."""
+    for client, name in (("pymc3_gp", "pymc3"), ("keras_rbf", "keras")):
+        found = results_of(client, [name], "compile_cost")
+        print("%s, a model without a kernel: compiling takes" % name)
+        ratio = 100 * (found["fusing"] / found["plain"] - 1)
+        print(
+            "  %.3f s without rbf_fusion and autofuse, %.3f s with them: %+.1f %%"
+            % (found["plain"], found["fusing"], ratio)
+        )
+        share = 100 * found["spent"] / found["plain"]
+        print("  %.4f s of it in the fusing code: %.2f %%" % (found["spent"], share))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clients", nargs="*", help="of: %s" % ", ".join(CLIENTS))
+    parser.add_argument("--time", action="store_true", help="time them too, on a quiet machine")
+    parser.add_argument(
+        "--compile-cost", action="store_true", help="what fusing costs where there is no kernel"
+    )
+    options = parser.parse_args()
+    for client in options.clients:
+        if client not in CLIENTS:
+            parser.error("no client %s; there are %s" % (client, ", ".join(CLIENTS)))
+    if options.compile_cost:
+        show_compile_cost()
+        return 0
+    failures = []
+    # At once, except where they are timed: setting up is mostly waiting.
+    with ThreadPoolExecutor(1 if options.time else len(CLIENTS)) as pool:
+        arguments = ["--time"] if options.time else []
+        jobs = [pool.submit(results_of, c, arguments) for c in options.clients or CLIENTS]
+        for job in jobs:
+            try:
+                results = job.result()
+            except Failed as error:
+                failures.append(str(error))
+                continue
+            show(results)
+            reason = failure(results)
+            if reason:
+                failures.append("%s: %s" % (results["client"], reason))
+    for reason in failures:
+        print("FAILED %s" % reason)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

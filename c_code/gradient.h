@@ -225,8 +225,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
         const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
         const VECTOR twice_gamma = gamma * 2;
-        VECTOR gamma_sum = RBF_NAME(load)(column_sums + v * LANES);
-        VECTOR amplitude_sum = RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
+        /* Of the tile first: a running sum over all rows would lose more. */
+        VECTOR gamma_sum = {0}, amplitude_sum = {0};
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             const VECTOR distance = tile[r][v];
@@ -253,6 +253,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             }
             RBF_NAME(store)(weights + r * COLUMNS + v * LANES, weight);
         }
+        gamma_sum += RBF_NAME(load)(column_sums + v * LANES);
+        amplitude_sum += RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
         RBF_NAME(store)(column_sums + v * LANES, gamma_sum);
         RBF_NAME(store)(column_sums + COLUMNS + v * LANES, amplitude_sum);
     }

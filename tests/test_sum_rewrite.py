@@ -1,0 +1,106 @@
+"""The rewrite of sum(K * G) beside its gradient: the same numbers with it and without, and no K.
+
+Graphs run in NumPy here, where they compile at once; test_gradient.py has the node's C code.
+"""
+
+import graphs
+import numpy as np
+import pytest
+import theano
+import theano.tensor as T
+from graphs import DTYPES
+
+from rbf_op import rbf_kernel
+from rbf_op.ops import RBFKernel, RBFKernelGrad
+
+N, M, D = 6, 5, 3
+
+
+def values(dtype):
+    random = np.random.RandomState(5)
+    shapes = [(N, D), (M, D), (), (M,), (N, M)]
+    return [random.uniform(0.3, 1.5, shape).astype(dtype) for shape in shapes]
+
+
+def variables(dtype):
+    ndims = [2, 2, 0, 1, 2]
+    names = ["x", "y", "gamma", "amplitude", "g"]
+    return [T.TensorType(dtype, (False,) * n)(name) for n, name in zip(ndims, names)]
+
+
+def compiled(inputs, outputs, excluded=()):
+    mode = graphs.theano_mode("py").excluding(*excluded)
+    return theano.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+
+
+def kernels(function):
+    """How many nodes form K, and what the gradient nodes give."""
+    nodes = function.maker.fgraph.toposort()
+    wrt = [n.op.wrt for n in nodes if isinstance(n.op, RBFKernelGrad)]
+    return sum(isinstance(n.op, RBFKernel) for n in nodes), wrt
+
+
+def check(dtype, build, replaced=True):
+    """Compare build(variables) -> outputs with the rewrite and without; K is gone, or is not."""
+    inputs = variables(dtype)
+    outputs = build(*inputs)
+    new, old = compiled(inputs, outputs), compiled(inputs, outputs, ["rbf_sum"])
+    assert kernels(old)[0] == 1
+    assert kernels(new)[0] == (0 if replaced else 1)
+    for a, b in zip(new.maker.outputs, old.maker.outputs):
+        assert a.variable.type == b.variable.type
+    given = values(dtype)
+    for a, b in zip(new(*given), old(*given)):
+        assert a.dtype == b.dtype and a.shape == b.shape and np.any(b)
+        assert np.max(np.abs(a - b)) <= 50 * np.finfo(dtype).eps * np.max(np.abs(b))
+    return new
+
+
+def with_gradients(value, wrt):
+    return [value] + T.grad(value, wrt)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weighted_sum(dtype):
+    def build(x, y, gamma, amplitude, g):
+        return with_gradients((rbf_kernel(x, y, gamma) * g).sum(), [x, y, gamma])
+
+    assert kernels(check(dtype, build))[1] == [("x", "y", "gamma", "amplitude")]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_amplitude_of_each_centre(dtype):
+    def build(x, y, gamma, amplitude, g):
+        value = (g * rbf_kernel(x, y, gamma, amplitude=amplitude)).sum()
+        return with_gradients(value, [x, amplitude])
+
+    assert kernels(check(dtype, build))[1] == [("x", "amplitude")]
+
+
+def test_plain_sum_of_a_symmetric_kernel():
+    def build(x, y, gamma, amplitude, g):
+        return with_gradients(rbf_kernel(x, gamma=gamma, amplitude=2).sum(), [x])
+
+    check("float64", build)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda k, x, g: [k] + with_gradients((k * g).sum(), [x]),  # K is a result
+        lambda k, x, g: [k * g] + with_gradients((k * g).sum(), [x]),  # the product is one
+        lambda k, x, g: with_gradients((k * g).sum(axis=0)[1], [x]),
+        lambda k, x, g: with_gradients(T.sqr(k).sum(), [x]),  # G is not what K is multiplied by
+        lambda k, x, g: [(k * g).sum(), T.grad((k * g * g).sum(), x)],
+        lambda k, x, g: with_gradients((k * g).sum() + T.sqr(k).sum(), [x]),
+    ],
+)
+def test_left_alone(build):
+    check("float64", lambda x, y, gamma, amplitude, g: build(rbf_kernel(x, y, gamma), x, g), False)
+
+
+def test_no_gradient_no_change():
+    def build(x, y, gamma, amplitude, g):
+        return [(rbf_kernel(x, y, gamma) * g).sum()]
+
+    check("float64", build, replaced=False)

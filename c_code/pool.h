@@ -19,9 +19,11 @@
 #define RBF_POOL_BYTES ((size_t)256 << 20)
 enum { RBF_POOL_BLOCKS = 8 };
 
-/* Blocks from this size on come from the pool, in whole huge pages. */
+/* Blocks from this size on come from the pool; they begin with a huge page and are so many units.
+ */
 #define RBF_POOL_FROM ((size_t)4 << 20)
 #define RBF_POOL_PAGE ((size_t)2 << 20)
+#define RBF_POOL_UNIT ((size_t)64 << 10)
 
 typedef struct {
     void *data;
@@ -38,7 +40,7 @@ static struct {
 } rbf_pool;
 
 static inline size_t rbf_pool_size(size_t bytes) {
-    return (bytes + RBF_POOL_PAGE - 1) / RBF_POOL_PAGE * RBF_POOL_PAGE;
+    return (bytes + RBF_POOL_UNIT - 1) / RBF_POOL_UNIT * RBF_POOL_UNIT;
 }
 
 static inline int rbf_pool_lock(void) {

@@ -1,0 +1,94 @@
+"""The pool of large memory: pages are new only once, results stay theirs, and it can be turned off."""
+
+import sys
+
+import pytest
+from graphs import needs_compiler
+from processes import run_python
+
+pytestmark = [
+    needs_compiler,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts Linux's page faults"),
+]
+
+# 8 MB of output in a loop that drops it; the last of several calls is counted.
+FAULTS = """
+import resource
+from rbf_op import rbf_kernel  # before theano
+import numpy as np
+import theano, theano.tensor as T
+
+x, y = T.matrices("xy")
+f = theano.function([x, y], rbf_kernel(x, y, gamma=0.1))
+values = np.random.RandomState(0).rand(1000, 3), np.random.RandomState(1).rand(1000, 3)
+values = [v.astype(theano.config.floatX) for v in values]
+counts = []
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    f(*values)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+report(min(counts[1:]))
+"""
+
+
+def test_pages_are_new_only_once():
+    assert run_python(FAULTS) < 50  # 2000 pages, or 4 huge ones each of which asks anew
+
+
+def test_turned_off():
+    assert run_python(FAULTS, environment={"RBF_OP_POOL_BYTES": "0"}) >= 4
+
+
+RESULTS = """
+from rbf_op import rbf_kernel  # before theano
+import numpy as np
+import theano, theano.tensor as T
+
+x, y = T.matrices("xy")
+f = theano.function([x, y], rbf_kernel(x, y, gamma=0.1))
+random = np.random.RandomState(0)
+y_value = random.rand(900, 3)
+kept, copies = [], []
+for n in (1000, 1000, 1100, 1000, 40):  # 7 MB each, and one that is too small for the pool
+    x_value = random.rand(n, 3)
+    kept.append(f(x_value, y_value))
+    copies.append(kept[-1].copy())
+    f(x_value + 1, y_value)  # dropped: its memory is used again, that of the others is not
+same = all(np.array_equal(a, b) for a, b in zip(kept, copies))
+large = kept[0]
+large.resize((2000, 900), refcheck=False)  # NumPy has the owner of the memory move it
+same = same and np.array_equal(large[:1000], copies[0]) and not large[1000:].any()
+large.resize((2, 3), refcheck=False)
+same = same and np.array_equal(large.ravel(), copies[0].ravel()[:6])
+report([bool(same), bool(kept[1].flags.owndata)])
+"""
+
+
+def test_results_keep_their_memory():
+    same, owned = run_python(RESULTS, flags={"floatX": "float64"})
+    assert same and owned
+
+
+FORK = """
+import os
+from rbf_op import rbf_kernel  # before theano
+import numpy as np
+import theano, theano.tensor as T
+
+x, y = T.matrices("xy")
+f = theano.function([x, y], rbf_kernel(x, y, gamma=0.1))
+values = np.random.RandomState(0).rand(1000, 3), np.random.RandomState(1).rand(1000, 3)
+values = [v.astype(theano.config.floatX) for v in values]
+expected = f(*values).copy()
+child = os.fork()
+if child == 0:
+    good = all(np.array_equal(f(*values), expected) for _ in range(3))
+    os._exit(0 if good else 1)
+for _ in range(3):
+    assert np.array_equal(f(*values), expected)
+report(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_forked_child_has_a_pool_of_its_own():
+    assert run_python(FORK) == 0

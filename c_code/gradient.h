@@ -23,10 +23,10 @@ enum {
     RBF_NAME(GRADIENT_FEWEST_ROWS) = 32,      /* of a group: this or the depth, */
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* if that is less than this */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
-    RBF_NAME(GRADIENT_DEPTH) =
-        64, /* columns of x and y taken at a time; from there on row panels */
-    RBF_NAME(SYMMETRIC_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES,
-    RBF_NAME(GRADIENT_ROW_PANELS) = 8 /* are, too, so that panels need be read less often */
+    RBF_NAME(GRADIENT_DEPTH) = 64,            /* columns k taken at a time */
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8,        /* taken at once from that depth on */
+    /* So many row panels that their rows fill vectors. */
+    RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES
 };
 
 typedef struct {
@@ -56,7 +56,7 @@ typedef struct {
 /* The pieces of a thread's own memory. */
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [SYMMETRIC_ROWS][COLUMNS] */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS] */
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -77,12 +77,12 @@ RBF_INLINE void RBF_NAME(gather_gradient)(rbf_matrix g, int64_t row, int64_t col
     }
 }
 
-/* Symmetric: G + G^T above the diagonal of the matrix, zero elsewhere, of SYMMETRIC_ROWS rows and
+/* Symmetric: G + G^T above the diagonal of the matrix, zero elsewhere, of WHOLE_ROWS rows and
  * one panel. */
 RBF_INLINE void RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column,
                                          REAL *RBF_RESTRICT to) {
     const int64_t n = g.rows, item = (int64_t)sizeof(REAL);
-    const int64_t rows = RBF_NAME(SYMMETRIC_ROWS);
+    const int64_t rows = RBF_NAME(WHOLE_ROWS);
     int64_t i, j;
     if (row + rows <= n && column + COLUMNS <= n && g.column_stride == item) {
         int r, v;
@@ -164,12 +164,12 @@ RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][C
     }
 }
 
-/* Weights of one tile, its share of -dgamma and of damplitude added to
+/* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
+ * share of -dgamma and of damplitude added to
  * column_sums[2][COLUMNS], of dweights to dweights[p][COLUMNS]. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int log_sum) {
-    /* g_rows: of H, or, if symmetric, what stands for the tile of G. */
     const int64_t depth = job->x.columns;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
@@ -271,8 +271,6 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                 weights[i * COLUMNS + j] = 0;
 }
 
-enum { RBF_NAME(DX_SUMS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES };
-
 /* For some panels and `width` (1 or 2) columns k of x and y: sum_j w (y - x) added to
  * dx[width][RBF_TILE_ROWS], sum_i w (y - x) taken from dy[width][COLUMNS] of each panel. width and
  * the flags are constants where this is inlined. */
@@ -283,11 +281,11 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
                                           REAL *RBF_RESTRICT dy, const int width, const int want_dx,
                                           const int want_dy) {
     /* As many sums as fill vectors: those behind the last one stay zero. */
-    VECTOR sums[2 * RBF_NAME(DX_SUMS)];
+    VECTOR sums[2 * RBF_NAME(WHOLE_ROWS)];
     int64_t panel, i;
     int q, r, v;
     RBF_UNROLL
-    for (i = 0; i < 2 * RBF_NAME(DX_SUMS); ++i)
+    for (i = 0; i < 2 * RBF_NAME(WHOLE_ROWS); ++i)
         sums[i] = (VECTOR){0};
     for (panel = 0; panel < panels; ++panel) {
         RBF_UNROLL
@@ -323,7 +321,7 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
             dy += panel_stride;
     }
     if (want_dx) {
-        REAL total[2 * RBF_NAME(DX_SUMS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        REAL total[2 * RBF_NAME(WHOLE_ROWS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_UNROLL
         for (i = 0; i < width * RBF_TILE_ROWS; i += LANES)
             RBF_NAME(store)(total + i, RBF_NAME(sum_lanes)(sums + i));
@@ -375,7 +373,7 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1)
                 break;
             if (job->symmetric) {
-                const int64_t within = at_once % (RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS);
+                const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
                 if (within == 0)
                     RBF_NAME(add_transposed)
                 (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
@@ -592,10 +590,10 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
     if (job->symmetric)
         job->row_panels_at_once =
-            rbf_maximum(job->row_panels_at_once, RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS);
+            rbf_maximum(job->row_panels_at_once, RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
     job->thread_space_size =
         job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS +
-        (job->symmetric ? RBF_NAME(SYMMETRIC_ROWS) * COLUMNS : 0);
+        (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0);
     job->thread_space_size = rbf_ceiling_division(job->thread_space_size, LANES) * LANES;
     for (pass = 0; pass < 2; ++pass) {
         const int64_t slots = job->blocks_per_wave * job->groups * job->panels_per_block;

@@ -11,7 +11,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, only_our_c_code  # noqa: F401
+from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
 
 from rbf_op import rbf_kernel, reference
 
@@ -299,6 +299,42 @@ def test_symmetric_layouts(layout, dtype, mode):
     result = f(x, gamma, amplitude)
     oracle.assert_accurate(result, x, x, gamma, amplitude)
     np.testing.assert_array_equal(result, f(np.array(x, order="C"), gamma, amplitude))
+
+
+# -- outputs larger than the caches --------------------------------------------------------------
+
+# c_code/target.h streams outputs from 24e6 bytes on; rows of 2528 or 2501 entries are aligned or not.
+LARGE = {"float32": (2528, 2501), "float64": (1824, 1801)}
+
+
+@needs_compiler
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_outputs_have_the_bits_of_small_ones(dtype, aligned):
+    """Streamed past the caches or not, straight from registers or not."""
+    f = graphs.forward(dtype, "cvm")
+    m = LARGE[dtype][0 if aligned else 1]
+    x, y, gamma, amplitude, _ = oracle.problem(m + 3, m, 5, dtype)
+    large = f(x, y, gamma, amplitude)
+    assert large.nbytes >= 24e6
+    for first in range(0, m + 3, 700):
+        np.testing.assert_array_equal(
+            large[first : first + 700], f(x[first : first + 700], y, gamma, amplitude)
+        )
+
+
+@needs_compiler
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [200, None])
+def test_symmetric_has_the_bits_of_the_general_form(dtype, aligned, n):
+    n = n or LARGE[dtype][0 if aligned else 1]
+    n += 0 if aligned else 1
+    x, _, gamma, amplitude, _ = oracle.problem(n, 1, 6, dtype, (False, False))
+    np.testing.assert_array_equal(
+        graphs.symmetric_forward(dtype, "cvm")(x, gamma, amplitude),
+        graphs.forward(dtype, "cvm", (False, False))(x, x.copy(), gamma, amplitude),
+    )
 
 
 # -- parametrisations --------------------------------------------------------------------------

@@ -34,16 +34,16 @@ typedef struct {
     rbf_vector gamma;
     REAL *output;         /* (n, p), C order */
     int64_t wide, narrow; /* columns of W each way; wide is a multiple of LANES and may exceed p */
-    int64_t panels, panels_per_block, splits, panels_per_split;
+    int64_t row_panels, panels, panels_per_block, splits, panels_per_split;
+    REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
     REAL *packed_y;                        /* [panels][depth][COLUMNS] */
     REAL *packed_wide;                     /* [wide / width][panels][COLUMNS][width]: wide_width */
     REAL *packed_narrow;                   /* [panels][narrow][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
-    REAL *thread_rows;                     /* [threads][depth][RBF_TILE_ROWS] */
     REAL *thread_tiles;                    /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     REAL *thread_lanes;                    /* [threads][PRODUCT_ROWS][narrow][LANES] */
     double *thread_totals;                 /* [threads][PRODUCT_ROWS][p] */
-    int64_t thread_rows_size, thread_tiles_size, thread_lanes_size;
+    int64_t thread_tiles_size, thread_lanes_size;
     double *partial; /* [splits][n][p] if there are several splits */
 } RBF_NAME(product_job);
 
@@ -189,22 +189,21 @@ RBF_INLINE int64_t RBF_NAME(wide_width)(int64_t wide, int64_t q) {
 /* One row panel against one column block: added to lanes[rows][narrow] and totals[rows][p]. */
 RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
-                                         REAL *rows_packed, REAL *tiles, REAL *lanes,
-                                         double *totals) {
+                                         REAL *tiles, REAL *lanes, double *totals) {
     const int64_t depth = job->x.columns, p = job->weights.columns, m = job->y.rows;
     const int64_t narrow = job->narrow, panels = last_panel - first_panel;
     const int64_t columns = rbf_minimum(last_panel * COLUMNS, m) - first_panel * COLUMNS;
     const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
+    const REAL *x = job->packed_x + row * depth;
     int64_t panel, q, r, column;
-    RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
     for (panel = first_panel; panel < last_panel; ++panel) {
         const REAL *y = job->packed_y + panel * depth * COLUMNS;
         const RBF_NAME(coefficients) *c = job->coefficients + panel;
         REAL *kernel = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
         if (depth <= RBF_SUM_CHUNK)
-            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 1);
+            RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel, 1);
         else
-            RBF_NAME(kernel_tile)(depth, rows_packed, y, c, m - panel * COLUMNS, kernel, 0);
+            RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel, 0);
     }
     for (q = 0; q + 1 < narrow; q += 2)
         RBF_NAME(multiply_narrow)
@@ -279,19 +278,29 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
     }
 }
 
+/* All of x, y and W, shared among the threads. */
+RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
+    int64_t panel;
+    RBF_OMP(for schedule(static) nowait)
+    for (panel = 0; panel < job->row_panels; ++panel)
+        RBF_NAME(pack_rows)
+    (job->packed_x + panel * job->x.columns * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS,
+     RBF_TILE_ROWS);
+    RBF_OMP(for schedule(static))
+    for (panel = 0; panel < job->panels; ++panel)
+        RBF_NAME(pack_product_panel)(job, panel);
+}
+
 RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     const RBF_NAME(product_job) *job = (const RBF_NAME(product_job) *)argument;
     const int64_t n = job->x.rows, p = job->weights.columns, thread = rbf_thread_number();
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
-    REAL *rows_packed = job->thread_rows + thread * job->thread_rows_size;
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
     REAL *lanes = job->thread_lanes + thread * job->thread_lanes_size;
     double *totals = job->thread_totals + thread * RBF_NAME(PRODUCT_ROWS) * p;
     int64_t panel, task, i;
     memset(lanes, 0, (size_t)job->thread_lanes_size * sizeof(REAL));
-    RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel)
-        RBF_NAME(pack_product_panel)(job, panel);
+    RBF_NAME(pack_product)(job);
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
         const int64_t split = task / row_blocks;
@@ -304,7 +313,7 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
             for (row = 0; row < rows; row += RBF_TILE_ROWS)
                 RBF_NAME(product_rows)
             (job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row), panel,
-             rbf_minimum(end, panel + job->panels_per_block), rows_packed, tiles,
+             rbf_minimum(end, panel + job->panels_per_block), tiles,
              lanes + row * job->narrow * LANES, totals + row * p);
             if (++blocks % RBF_NAME(PRODUCT_BLOCKS) == 0)
                 RBF_NAME(join_lanes)(job, rows, lanes, totals);
@@ -334,15 +343,14 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
                                          int threads) {
     const int64_t depth = job->x.columns, p = job->weights.columns;
     const size_t panel_row = COLUMNS * sizeof(REAL), for_threads = (size_t)threads * sizeof(REAL);
-    job->thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
     job->thread_tiles_size = job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
     job->thread_lanes_size = RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES;
+    job->packed_x = (REAL *)rbf_take(space, job->row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
     job->packed_y = (REAL *)rbf_take(space, job->panels * depth, panel_row);
     job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
     job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
     job->coefficients =
         (RBF_NAME(coefficients) *)rbf_take(space, job->panels, sizeof(RBF_NAME(coefficients)));
-    job->thread_rows = (REAL *)rbf_take(space, job->thread_rows_size, for_threads);
     job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_size, for_threads);
     job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_size, for_threads);
     job->thread_totals =
@@ -374,12 +382,13 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     /* A few columns of W that are left over are cheaper one by one than padded with zeros. */
     job.narrow = p % LANES > LANES - LANES / 4 ? 0 : p % LANES;
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
+    job.row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_minimum(
         RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
-    if (RBF_NAME(symmetric_pays)(x, y, gamma, p))
+    if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
     blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);

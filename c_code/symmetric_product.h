@@ -7,10 +7,8 @@
  * bits do not depend on the threads. Blocks by themselves come first. Included once a precision by
  * instantiate.h, behind product.h.
  */
-enum {
-    RBF_NAME(SYMMETRIC_BLOCKS) = 8, /* blocks at least: tasks enough for the threads */
-    RBF_NAME(SYMMETRIC_PANELS) = 16 /* of all points: where there are fewer, halves do not pay */
-};
+/* Blocks at least: tasks enough for the threads. */
+enum { RBF_NAME(SYMMETRIC_BLOCKS) = 8 };
 
 typedef struct {
     RBF_NAME(product_job) product; /* splits and partial are not used */
@@ -90,8 +88,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
         for (row = first; row < end; row += RBF_TILE_ROWS) {
             const int64_t rows = rbf_minimum(RBF_TILE_ROWS, end - row);
             RBF_NAME(product_rows)
-            (job, row, rows, first_panel, last_panel,
-             job->thread_rows + thread * job->thread_rows_size, tiles,
+            (job, row, rows, first_panel, last_panel, tiles,
              lanes + (row - first) * job->narrow * LANES, totals + (row - first) * p);
             if (!both)
                 continue;
@@ -124,15 +121,13 @@ RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
     const int64_t n = job->x.rows, p = job->weights.columns;
     /* One more player where their number is odd, who is not there. */
     const int64_t players = (symmetric->blocks + 1) / 2 * 2, rounds = players - 1;
-    int64_t panel, round, task, i;
+    int64_t round, task, i;
     memset(job->thread_lanes + rbf_thread_number() * job->thread_lanes_size, 0,
            (size_t)job->thread_lanes_size * sizeof(REAL));
     RBF_OMP(for schedule(static) nowait)
     for (i = 0; i < n * p; ++i)
         symmetric->totals[i] = 0;
-    RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel)
-        RBF_NAME(pack_product_panel)(job, panel);
+    RBF_NAME(pack_product)(job);
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < symmetric->blocks; ++task)
         RBF_NAME(symmetric_task)(symmetric, task, task);
@@ -150,12 +145,22 @@ RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
         job->output[i] = (REAL)symmetric->totals[i];
 }
 
-/* Whether half is worth its price, which is sums over columns: by measurement. */
-RBF_FUNCTION int RBF_NAME(symmetric_pays)(rbf_matrix x, rbf_matrix y, rbf_vector gamma, int64_t p) {
+/* Panels of a block. */
+RBF_INLINE int64_t RBF_NAME(symmetric_panels)(const RBF_NAME(product_job) * job) {
+    const int64_t most = job->panels / RBF_NAME(SYMMETRIC_BLOCKS);
+    return rbf_maximum(1, rbf_minimum(job->panels_per_block, most));
+}
+
+/* Whether y is x and half is worth its price, which is sums over columns, and of lanes for every
+ * row and block; counted in instructions for a vector of K, fitted to measurements. */
+RBF_FUNCTION int RBF_NAME(symmetric_pays)(const RBF_NAME(product_job) * job) {
+    const rbf_matrix x = job->x, y = job->y;
+    const double price =
+        (double)job->weights.columns * (1 + 4 / (double)RBF_NAME(symmetric_panels)(job));
+    const double exponential = RBF_DOUBLE ? 24 : 12;
     return x.data == y.data && x.rows == y.rows && x.row_stride == y.row_stride &&
-           x.column_stride == y.column_stride && gamma.scalar &&
-           x.rows >= RBF_NAME(SYMMETRIC_PANELS) * COLUMNS &&
-           3 * p <= x.columns + (RBF_DOUBLE ? 30 : 10);
+           x.column_stride == y.column_stride && job->gamma.scalar && job->panels >= 4 &&
+           price <= ((double)x.columns + exponential) / 2;
 }
 
 /* As rbf_product, of x and y that are the same. */
@@ -169,8 +174,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
         rbf_thread_count((double)n * (double)n * ((double)depth + (double)p + 8) / LANES);
     int pass;
     symmetric.product = *product;
-    job->panels_per_block = rbf_maximum(
-        1, rbf_minimum(job->panels_per_block, job->panels / RBF_NAME(SYMMETRIC_BLOCKS)));
+    job->panels_per_block = RBF_NAME(symmetric_panels)(job);
     symmetric.blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     symmetric.thread_weights_size = rbf_ceiling_division(p * RBF_TILE_ROWS, LANES) * LANES;
     symmetric.thread_columns_size = job->panels_per_block * p * COLUMNS;

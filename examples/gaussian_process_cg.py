@@ -58,20 +58,26 @@ def preconditioner(some, x, theta, count):
     return lambda columns: (columns - c @ cho_solve(inner, c.T @ columns)) / noise
 
 
-def conjugate_gradients(multiply, precondition, b, steps):
-    """A^-1 b for each column of b, and the largest residual relative to b, after so many steps."""
+def conjugate_gradients(multiply, precondition, b, steps, enough=1e-10):
+    """A^-1 b for each column of b, and the largest residual relative to b.
+
+    After so many steps, or earlier if that is enough.
+    """
     solution, residual = np.zeros_like(b), b.copy()
     image = precondition(residual)
     direction, square = image, (residual * image).sum(axis=0)
     for _ in range(steps):
         image = multiply(direction)
-        step = square / np.maximum((direction * image).sum(axis=0), 1e-300)
+        step = square / (direction * image).sum(axis=0)
         solution += step * direction
         residual -= step * image
+        remainder = np.sqrt(np.max((residual**2).sum(axis=0) / (b**2).sum(axis=0)))
+        if remainder < enough:
+            break
         image = precondition(residual)
         previous, square = square, (residual * image).sum(axis=0)
-        direction = image + square / np.maximum(previous, 1e-300) * direction
-    return solution, np.sqrt(np.max((residual**2).sum(axis=0) / (b**2).sum(axis=0)))
+        direction = image + square / previous * direction
+    return solution, remainder
 
 
 def gradient_of_likelihood(product, slopes, precondition, x, y, theta, probes, steps):
@@ -103,7 +109,7 @@ def signs(random, n, count):
 @click.option("--figure", default="gaussian_process_cg.png", help="Where to save the figure.")
 def main(quick, figure):
     """Gaussian process regression by conjugate gradients."""
-    n, probes, steps, updates, chosen = (400, 8, 10, 4, 40) if quick else (20000, 8, 15, 12, 400)
+    n, probes, steps, updates, chosen = (400, 8, 10, 4, 40) if quick else (20000, 8, 15, 12, 200)
     random = np.random.RandomState(0)
     x = random.uniform(0, 1, (n, 2))
     y = truth(x) + 0.5 * random.randn(n)

@@ -78,7 +78,9 @@ def _growth(results, group, size):
         panel.set_title("%s, %s, %s" % (TITLES[task], dtype, fixed), fontsize=9)
         panel.tick_params(labelleft=True)
         ticks = [getattr(cell, size) for cell in cells]
-        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        # A tick too near to the last one has no number.
+        crowded = [t for t in ticks[:-1] if (ticks[-1] / t) ** 10 < ticks[-1] / ticks[0]]
+        panel.set_xticks(ticks, ["" if tick in crowded else str(tick) for tick in ticks])
         panel.minorticks_off()
     _flat(panels)[0].set_ylabel("milliseconds")
     handles, labels = _flat(panels)[0].get_legend_handles_labels()
@@ -129,6 +131,7 @@ def _threads(results):
     if not sections or len(counts) < 2:
         return None
     figure, panel = plt.subplots(figsize=(5.2, 3.6))
+    highest = counts[-1]
     for task, dtype, cells, _entries in sections:
         points = []
         for cell in cells:
@@ -136,6 +139,7 @@ def _threads(results):
             most = results.find("threads", cell, threads=counts[-1])
             if one and most:
                 points.append((cell.n, one.least / most.least))
+                highest = max(highest, points[-1][1])
         panel.plot(
             [n for n, _ in points],
             [ratio for _, ratio in points],
@@ -146,7 +150,7 @@ def _threads(results):
         )
     ticks = sorted({cell.n for _, _, cells, _ in sections for cell in cells})
     panel.axhline(counts[-1], color="black", linewidth=0.8, linestyle=":")
-    panel.set(xscale="log", xlabel="n = m, d = 10", ylim=(0, 1.1 * counts[-1]))
+    panel.set(xscale="log", xlabel="n = m, d = 10", ylim=(0, 1.1 * highest))
     panel.set_ylabel("time of 1 thread / time of %d threads" % counts[-1])
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import floors
-from benchmarks.cells import SMALLEST, Cell
+from benchmarks.cells import Cell
 
 # From this n on, cells count towards the geometric means.
 LARGE = 2000
@@ -174,85 +174,107 @@ OVERHEAD_MICROSECONDS = 3
 
 TARGETS = ("", "n, m, d", "measured", "target", "")
 
+_KIND = {"kernel": "K", "gradient": "gradient"}
+
 
 def targets(results):
     """Rows of TARGETS: what, size, measured, wanted, and "met" or "not met"."""
-    rows = []
+    return (
+        _against_peers(results, "kernel", FORWARD_RATIO, FORWARD_MEAN)
+        + _against_floor(results)
+        + _against_peers(results, "gradient", GRADIENT_RATIO, GRADIENT_MEAN)
+        + _against_itself(results)
+        + _with_threads(results)
+        + _with_a_core_busy(results)
+    )
 
-    def at_least(what, size, value, bound, form="%.2f"):
-        verdict = "met" if value >= bound else "not met"
-        rows.append((what, size, form % value, ">= " + form % bound, verdict))
 
-    def at_most(what, size, value, bound, form="%.2f"):
-        verdict = "met" if value <= bound else "not met"
-        rows.append((what, size, form % value, "<= " + form % bound, verdict))
+def _at_least(what, size, value, bound):
+    verdict = "met" if value >= bound else "not met"
+    return (what, size, "%.2f" % value, ">= %.2f" % bound, verdict)
 
-    _against_peers(results, at_least)
-    _against_itself(results, at_most)
-    _with_threads(results, at_least)
-    for task, dtype, cells, _entries in results.sections("busy"):
+
+def _at_most(what, size, value, bound):
+    verdict = "met" if value <= bound else "not met"
+    return (what, size, "%.2f" % value, "<= %.2f" % bound, verdict)
+
+
+def _against_peers(results, task, bound, mean_bound):
+    rows, ratios = [], []
+    for found, dtype, cells, entries in results.sections("grid"):
         for cell in cells:
-            free, busy = (results.find("busy", cell, key) for key in ("rbf_op", "rbf_op-busy"))
-            if free and busy:
-                shared = free.threads / (free.threads - 0.5)
-                what = "one core busy / none, %s %s" % (task, dtype)
-                text = "%.2f" % (busy.median / free.median)
-                rows.append((what, cell.size, text, "%.2f if shared out" % shared, ""))
+            own, peer = ours(entries, cell), best_peer(entries, cell)
+            if found == task and cell.n >= LARGE and own and peer:
+                ratios.append(peer.least / own.least)
+                what = "best peer, %s, %s" % (_KIND[task], dtype)
+                rows.append(_at_least(what, cell.size, ratios[-1], bound))
+    if rows:
+        what = "best peer, %s" % _KIND[task]
+        rows.append(_at_least(what, "geometric mean", geometric_mean(ratios), mean_bound))
     return rows
 
 
-def _against_peers(results, at_least):
-    bounds = {"kernel": (FORWARD_RATIO, FORWARD_MEAN), "gradient": (GRADIENT_RATIO, GRADIENT_MEAN)}
-    ratios = {task: [] for task in bounds}
+def _against_floor(results):
+    rows = []
     for task, dtype, cells, entries in results.sections("grid"):
-        for cell in cells:
-            own, peer = ours(entries, cell), best_peer(entries, cell)
-            if cell.n < LARGE or not own:
-                continue
-            if peer:
-                ratio = peer.least / own.least
-                at_least(
-                    "best peer / rbf_op, %s %s" % (task, dtype), cell.size, ratio, bounds[task][0]
+        for cell in cells if task == "kernel" else ():
+            own = ours(entries, cell)
+            if cell.n >= LARGE and own and own.floor and own.floor.bound in ("arithmetic", "exp"):
+                what = "floor (%s), K, %s" % (own.floor.bound, dtype)
+                rows.append(
+                    _at_least(what, cell.size, own.floor.seconds / own.least, SHARE_OF_FLOOR)
                 )
-                ratios[task].append(ratio)
-            if task == "kernel" and own.floor and own.floor.bound in ("arithmetic", "exp"):
-                share = own.floor.seconds / own.least
-                what = "floor (%s) / rbf_op, %s" % (own.floor.bound, dtype)
-                at_least(what, cell.size, share, SHARE_OF_FLOOR)
-    for task, found in ratios.items():
-        if found:
-            mean = geometric_mean(found)
-            at_least("best peer / rbf_op, %s" % task, "geometric mean", mean, bounds[task][1])
+    return rows
 
 
-def _against_itself(results, at_most):
+def _against_itself(results):
+    gradients, halves, overheads = [], [], []
     for task, dtype, cells, _entries in results.sections("grid"):
         for cell in cells:
             own = results.find("grid", cell)
             if own is None:
                 continue
             forward = results.find("grid", cell._replace(task="kernel"))
-            if task == "gradient" and forward and cell[1:4] != SMALLEST:
+            if task == "gradient" and forward and cell.n >= LARGE:
                 ratio = own.least / forward.least
-                at_most("gradient / K, %s" % dtype, cell.size, ratio, GRADIENT_OVER_FORWARD)
+                what = "gradient / K, %s" % dtype
+                gradients.append(_at_most(what, cell.size, ratio, GRADIENT_OVER_FORWARD))
             full = results.find("grid", cell._replace(symmetric=False))
             if cell.symmetric and full:
-                what = "y=x / y given, %s %s" % (task, dtype)
-                at_most(what, cell.size, own.least / full.least, SYMMETRIC_OVER_FULL)
+                what = "y=x / y given, %s, %s" % (_KIND[task], dtype)
+                ratio = own.least / full.least
+                halves.append(_at_most(what, cell.size, ratio, SYMMETRIC_OVER_FULL))
             empty = results.find("grid", cell, "theano-empty")
             if empty:
                 microseconds = 1e6 * (own.least - empty.least)
-                what = "over an empty function, us, %s" % dtype
-                at_most(what, cell.size, microseconds, OVERHEAD_MICROSECONDS)
+                what = "us over an empty call, %s" % dtype
+                overheads.append(_at_most(what, cell.size, microseconds, OVERHEAD_MICROSECONDS))
+    return gradients + halves + overheads
 
 
-def _with_threads(results, at_least):
+def _with_threads(results):
+    rows = []
     for task, dtype, cells, _entries in results.sections("threads"):
         for cell in cells:
             one, two = (results.find("threads", cell, threads=threads) for threads in (1, 2))
             if one and two and cell.n >= THREADS_FROM:
-                what = "1 thread / 2 threads, %s %s" % (task, dtype)
-                at_least(what, cell.size, one.least / two.least, TWO_THREADS)
+                what = "1 / 2 threads, %s, %s" % (_KIND[task], dtype)
+                rows.append(_at_least(what, cell.size, one.least / two.least, TWO_THREADS))
+    return rows
+
+
+def _with_a_core_busy(results):
+    """Medians, since the least time is one in which the scheduler has been kind."""
+    rows = []
+    for task, dtype, cells, _entries in results.sections("busy"):
+        for cell in cells:
+            free, busy = (results.find("busy", cell, key) for key in ("rbf_op", "rbf_op-busy"))
+            if free and busy:
+                what = "busy / free, %s, %s" % (_KIND[task], dtype)
+                # Half a core fewer, if all wait alike.
+                shared = "(%.2f)" % (free.threads / (free.threads - 0.5))
+                rows.append((what, cell.size, "%.2f" % (busy.median / free.median), shared, ""))
+    return rows
 
 
 GROUPS_WITH_PEERS = ("grid", "product", "product-large")
@@ -283,8 +305,12 @@ def show(results, console=None):
     rows = targets(results)
     if rows:
         table = _table("What rbf_op is meant to reach", width)
-        for name in TARGETS:
-            table.add_column(name, justify="right" if name == "measured" else "left")
+        for i, name in enumerate(TARGETS):
+            width_needed = max(len(row[i]) for row in rows) if i else None
+            right = name == "measured"
+            table.add_column(
+                name, justify="right" if right else "left", no_wrap=True, min_width=width_needed
+            )
         for row in rows:
             table.add_row(*row, style="yellow" if row[-1] == "not met" else None)
         console.print(table)
@@ -318,9 +344,15 @@ def _show_detail(console, width, title, cells, entries):
 
 def _show_comparison(console, width, cells, entries):
     table = _table(None, width)
+    longest = max(len(cell.size.split()[0]) for cell in cells)
     for name in COMPARISON:
         left = name in ("n, m, d", "best peer", "bound")
-        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+        table.add_column(
+            name,
+            justify="left" if left else "right",
+            no_wrap=not left,
+            min_width=longest if name == "n, m, d" else None,
+        )
     for row in comparison(cells, entries):
         table.add_row(*row)
     console.print(table)

@@ -11,6 +11,11 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if worker:
+    # Others need the cores: threads that have nothing to do must not spin on them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
     # Theano's own name of it tells interpreters apart; not releases of NumPy, whose headers are
     # compiled in, and not the Theanos, which would throw away each other's modules.
@@ -19,7 +24,6 @@ if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
     environment = "%s-numpy-%s" % (os.path.basename(sys.prefix), np.__version__)
     # Each worker of pytest-xdist has its own: in one directory, Theano compiles one module at a
     # time, and who waits for its turn sleeps for seconds.
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     compiledir = os.path.join(parent, ".theano", environment, worker)
     os.environ["THEANO_FLAGS"] = ",".join(
         [flag for flag in [os.environ.get("THEANO_FLAGS")] if flag]

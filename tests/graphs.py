@@ -47,7 +47,7 @@ def only_our_c_code(monkeypatch):
     make_c_thunk = theano.gof.Op.make_c_thunk
 
     def ours_only(self, *args, **kwargs):
-        if not isinstance(self, (RBFKernel, RBFKernelGrad)):
+        if not type(self).__module__.startswith("rbf_op."):
             raise NotImplementedError
         return make_c_thunk(self, *args, **kwargs)
 

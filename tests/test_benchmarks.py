@@ -195,15 +195,15 @@ def test_targets_are_compared_with_least_times():
     run = {"machine": {}, "threads": 2, "ceilings": ceilings, "groups": groups}
     rows = {row[:2]: row[2:] for row in report.targets(report.Results(run))}
     full, half = "4000x4000x10", "4000x4000x10 y=x"
-    assert rows["best peer / rbf_op, kernel float32", full] == ("3.00", ">= 2.00", "met")
-    assert rows["best peer / rbf_op, gradient float32", full] == ("2.00", ">= 3.00", "not met")
-    assert rows["best peer / rbf_op, kernel", "geometric mean"] == ("3.00", ">= 4.00", "not met")
-    assert rows["floor (arithmetic) / rbf_op, float32", full] == ("0.40", ">= 0.75", "not met")
+    assert rows["best peer, K, float32", full] == ("3.00", ">= 2.00", "met")
+    assert rows["best peer, gradient, float32", full] == ("2.00", ">= 3.00", "not met")
+    assert rows["best peer, K", "geometric mean"] == ("3.00", ">= 4.00", "not met")
+    assert rows["floor (arithmetic), K, float32", full] == ("0.40", ">= 0.75", "not met")
     assert rows["gradient / K, float32", full] == ("3.10", "<= 3.00", "not met")
-    assert rows["y=x / y given, kernel float32", half] == ("0.60", "<= 0.60", "met")
-    assert rows["over an empty function, us, float32", "5x3x10"] == ("4.00", "<= 3.00", "not met")
-    assert rows["1 thread / 2 threads, kernel float32", full] == ("1.90", ">= 1.85", "met")
-    assert rows["one core busy / none, kernel float32", full][0] == "1.50"
+    assert rows["y=x / y given, K, float32", half] == ("0.60", "<= 0.60", "met")
+    assert rows["us over an empty call, float32", "5x3x10"] == ("4.00", "<= 3.00", "not met")
+    assert rows["1 / 2 threads, K, float32", full] == ("1.90", ">= 1.85", "met")
+    assert rows["busy / free, K, float32", full][0] == "1.50"
 
 
 def test_environments_can_be_shared_between_checkouts(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from theano.tensor.subtensor import Subtensor
 
 from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.search import nodes_of
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp
 from rbf_op.theano_api import Scan
 
 N, M, D = 5, 4, 3
@@ -108,6 +108,17 @@ def test_every_scale_of_the_features(kernel, dtype):
 @pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
 def test_kernels_from_the_field(kernel):
     check_fused(spellings.FIELD[kernel], "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(spellings.LOGARITHMS))
+def test_logarithms_of_sums(name, dtype):
+    inputs = variables(dtype)
+    output = spellings.LOGARITHMS[name](*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(fused_nodes(fused, RBFLogSumExp)) == 1, str(report)
+    assert not fused_nodes(fused) and fuse(fused) is fused
+    assert_equal(inputs, output, fused, values(dtype), dtype)
 
 
 @pytest.mark.parametrize("name", sorted(spellings.SEVERAL))

@@ -320,6 +320,11 @@ class Reader:
                 size = self.sizes.of_scalar(variable)
                 if self.sizes.is_shape(size):
                     return of_factor(Extent(size))
+            elif len(index) == 1 and len(index[0]) == 1 and isinstance(index[0][0], Fixed):
+                lengths = None if variable.owner is None else self.sizes.of_vector(variable)
+                size = lengths[index[0][0].position] if lengths else None
+                if size is not None and self.sizes.is_shape(size):
+                    return of_factor(Extent(size))
             return of_factor(Leaf(self.values.key(variable), index))
         if variable in frame.sequences:
             outer = frame.sequences[variable]

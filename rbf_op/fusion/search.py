@@ -199,6 +199,9 @@ def find_kernels(outputs, kept=(), cautious=False):
                 except (TooManyTerms, RecursionError):
                     reasons[root] = "its exponent is too large to read"
                     continue
+                except Exception as error:  # a model must go on working, whatever is met in it
+                    reasons[root] = "reading it failed: %s: %s" % (type(error).__name__, error)
+                    continue
             chosen.append(kernels[root])
             superfluous.update(kernels[root].opened)
         unfit = graph.unfit(chosen)

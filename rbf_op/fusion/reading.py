@@ -317,6 +317,12 @@ class Reader:
     def leaf(self, variable, index, mode, frame):
         if frame is None:
             if all(variable.broadcastable):
+                if variable.dtype == "int64" and variable.owner is not None:
+                    (inner, *_) = variable.owner.inputs
+                    if isinstance(variable.owner.op, T.DimShuffle):
+                        return self.leaf(inner, ((),) * inner.ndim, mode, frame)
+                    if _is_elemwise(variable.owner, scalar_ops.Neg):  # minus a length
+                        return scale(self.leaf(inner, index, mode, frame), -1)
                 size = self.sizes.of_scalar(variable)
                 if self.sizes.is_shape(size):
                     return of_factor(Extent(size))

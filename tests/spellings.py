@@ -774,6 +774,34 @@ def mmd(x, c, s):
     return kxx.mean() + kcc.mean() - 2 * kxc.mean(), unbiased - 2 * kxc.mean()
 
 
+def shifted(exponent, keepdims=False, mean=False):
+    """log(sum(exp(exponent))) over the columns as everybody writes it, or of the mean."""
+    largest = T.max(exponent, axis=1, keepdims=True)
+    powers = T.exp(exponent - largest)
+    sums = powers.mean(axis=1, keepdims=keepdims) if mean else powers.sum(axis=1, keepdims=keepdims)
+    return T.log(sums) + (largest if keepdims else largest.flatten())
+
+
+def parzen_logarithm(x, c, s, v, w, r):
+    """Parzen window estimate of log-likelihoods, as papers on generative networks report it."""
+    a = (x.dimshuffle(0, "x", 1) - c.dimshuffle("x", 0, 1)) / s
+    e = -0.5 * (a**2).sum(2)
+    largest = e.max(1)
+    logarithm = largest + T.log(T.exp(e - largest.dimshuffle(0, "x")).mean(1))
+    return logarithm - c.shape[1] * T.log(s * np.sqrt(np.pi * 2))
+
+
+# name -> logarithms of sums of a kernel's rows
+LOGARITHMS = {
+    "Parzen window": parzen_logarithm,
+    "one axis kept": lambda x, c, s, v, w, r: shifted(-s * squared(x, c), keepdims=True),
+    "flattened": lambda x, c, s, v, w, r: shifted(-expanded(x, c) / s),
+    "mixture": lambda x, c, s, v, w, r: shifted(T.log(w) - w * squared(x, c)),
+    "mean": lambda x, c, s, v, w, r: shifted(-0.5 * squared(x / v, c / v), mean=True),
+    "not shifted": lambda x, c, s, v, w, r: T.log(T.sum(w * T.exp(-s * squared(x, c)), axis=1)),
+    "columns": lambda x, c, s, v, w, r: shifted((-s * squared(x, c)).T),
+}
+
 # What a rewrite must leave alone.
 NEAR_MISSES = {
     "paired rows": lambda x, c, s, v, w, r: T.exp(-s * ((x - x[::-1]) ** 2).sum(axis=1)),
@@ -874,6 +902,12 @@ NEAR_MISSES = {
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))
     )(-0.5 * squared(x, c)),
+    "logarithm of a sum, shifted by another": lambda x, c, s, v, w, r: (
+        shifted(-0.5 * squared(x, c)) + T.max(-0.5 * squared(x, c), axis=1)
+    ),
+    "logarithm of a sum, a width for each row": lambda x, c, s, v, w, r: shifted(
+        -r[:, None] * squared(x, c)
+    ),
     "a batch of matrices": lambda x, c, s, v, w, r: T.exp(
         -s * ((T.stack([x, 2 * x])[:, :, None, :] - c[None, None, :, :]) ** 2).sum(3)
     ),

@@ -18,7 +18,7 @@ from theano.tensor.subtensor import Subtensor
 
 from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.search import nodes_of
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp
 from rbf_op.theano_api import Scan
 
 N, M, D = 5, 4, 3
@@ -105,9 +105,21 @@ def test_every_scale_of_the_features(kernel, dtype):
     check_fused(spellings.KERNELS[kernel], dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
-def test_kernels_from_the_field(kernel):
-    check_fused(spellings.FIELD[kernel], "float64")
+def test_kernels_from_the_field(kernel, dtype):
+    check_fused(spellings.FIELD[kernel], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(spellings.LOGARITHMS))
+def test_logarithms_of_sums(name, dtype):
+    inputs = variables(dtype)
+    output = spellings.LOGARITHMS[name](*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(fused_nodes(fused, RBFLogSumExp)) == 1, str(report)
+    assert not fused_nodes(fused) and fuse(fused) is fused
+    assert_equal(inputs, output, fused, values(dtype), dtype)
 
 
 @pytest.mark.parametrize("name", sorted(spellings.SEVERAL))
@@ -134,6 +146,7 @@ def test_near_misses_are_left_alone(near_miss):
     assert fused is output, str(report)
     assert not report.fused
     assert all(candidate.reason for candidate in report)
+    assert not any("failed" in candidate.reason for candidate in report)
 
 
 @pytest.mark.parametrize("near_miss", spellings.UNROLLED_NEAR_MISSES, ids=lambda f: f.__name__)
@@ -376,6 +389,18 @@ def test_a_chain_too_deep_to_read():
         deep = T.tanh(deep) + x
     output = T.exp(-s * spellings.squared(deep, c))
     fuse(output)
+
+
+def test_a_failure_of_ours_leaves_the_graph_alone(monkeypatch):
+    def fail(*args):
+        raise KeyError("nobody thought of this")
+
+    monkeypatch.setattr("rbf_op.fusion.search.read_kernel", fail)
+    x, c, s, _, _, _ = variables("float64")
+    output = T.exp(-s * spellings.squared(x, c))
+    fused, report = fuse(output, report=True)
+    assert fused is output
+    assert "reading it failed: KeyError: 'nobody thought of this'" in report[0].reason
 
 
 def test_errors_name_the_argument():

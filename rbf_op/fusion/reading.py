@@ -317,8 +317,19 @@ class Reader:
     def leaf(self, variable, index, mode, frame):
         if frame is None:
             if all(variable.broadcastable):
+                if variable.dtype == "int64" and variable.owner is not None:
+                    (inner, *_) = variable.owner.inputs
+                    if isinstance(variable.owner.op, T.DimShuffle):
+                        return self.leaf(inner, ((),) * inner.ndim, mode, frame)
+                    if _is_elemwise(variable.owner, scalar_ops.Neg):  # minus a length
+                        return scale(self.leaf(inner, index, mode, frame), -1)
                 size = self.sizes.of_scalar(variable)
                 if self.sizes.is_shape(size):
+                    return of_factor(Extent(size))
+            elif len(index) == 1 and len(index[0]) == 1 and isinstance(index[0][0], Fixed):
+                lengths = None if variable.owner is None else self.sizes.of_vector(variable)
+                size = lengths[index[0][0].position] if lengths else None
+                if size is not None and self.sizes.is_shape(size):
                     return of_factor(Extent(size))
             return of_factor(Leaf(self.values.key(variable), index))
         if variable in frame.sequences:

@@ -1,42 +1,21 @@
-"""Finding the candidates in a graph, and building the fused node for those that are kernels.
+"""Finding the candidates in a graph, and choosing those that are kernels and worth fusing.
 
-Between fuse.py and optimizer.py, which both call find_kernels, and reading, matching and writing.
-May import Theano by way of theano_api, and kernels.py.
+Between fuse.py and optimizer.py, which both call find_kernels, and building.py. May import Theano
+by way of theano_api.
 """
 
-import math
-from collections import namedtuple
-from fractions import Fraction
-
-import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import (
-    Extent,
-    Leaf,
-    Sum,
-    Symbol,
-    TooManyTerms,
-    add,
-    power_of,
-    product_of,
-    product_symbols,
-    rename,
-    symbols_of,
-)
-from rbf_op.fusion.loops import Scan, filled_positions, loop_outputs
-from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
-from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
+from rbf_op.fusion.algebra import TooManyTerms
+from rbf_op.fusion.building import read_kernel, read_sum
+from rbf_op.fusion.loops import Scan, loop_outputs
+from rbf_op.fusion.matching import NoMatch
+from rbf_op.fusion.reading import Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.values import Shape, Shape_i, Signs, Sizes, Values, scalar_constant
-from rbf_op.fusion.writing import Writer, root_of
-from rbf_op.kernels import rbf_kernel
-
-# exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
-_LARGEST_CONSTANT = 60
 
 _FACTOR_OPS = (
     scalar_ops.Mul,
@@ -192,11 +171,12 @@ def find_kernels(outputs, kept=(), cautious=False):
     if not carrying:
         return [], Report()
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
+    logarithms = sums_of_rows(nodes, carrying)
     candidates = [
         v
         for node in reversed(nodes)
         for v in node.outputs
-        if v in carrying and v not in filled and _is_root(v)
+        if v in logarithms or v in carrying and v not in filled and _is_root(v)
     ]
     if not candidates:
         return [], Report()
@@ -209,12 +189,18 @@ def find_kernels(outputs, kept=(), cautious=False):
                 continue
             if root not in kernels:
                 try:
-                    kernels[root] = read_kernel(graph, root)
+                    if root in logarithms:
+                        kernels[root] = read_sum(graph, root, logarithms[root])
+                    else:
+                        kernels[root] = read_kernel(graph, root)
                 except (NoMatch, Unreadable) as error:
                     reasons[root] = str(error)
                     continue
                 except (TooManyTerms, RecursionError):
                     reasons[root] = "its exponent is too large to read"
+                    continue
+                except Exception as error:  # a model must go on working, whatever is met in it
+                    reasons[root] = "reading it failed: %s: %s" % (type(error).__name__, error)
                     continue
             chosen.append(kernels[root])
             superfluous.update(kernels[root].opened)
@@ -230,6 +216,56 @@ def find_kernels(outputs, kept=(), cautious=False):
         if root in fused or root in reasons and root not in superfluous
     )
     return replacements, _without_products(report)
+
+
+def sums_of_rows(nodes, carrying):
+    """{root: logarithm} for logarithms of sums of a carrier's rows; root adds something, or not.
+
+    That something may be what the exponents were shifted by.
+    """
+    users, found = {}, {}
+    for node in nodes:
+        for v in node.inputs:
+            users.setdefault(v, []).append(node)
+    for node in nodes:
+        if not _is_elemwise(node, scalar_ops.Log) or not _sums_rows(node.inputs[0], carrying):
+            continue
+        root = logarithm = node.outputs[0]
+        found[root] = logarithm
+        while len(users.get(root, ())) == 1 and isinstance(users[root][0].op, T.DimShuffle):
+            root = users[root][0].outputs[0]
+        above = users.get(root, ())
+        if len(above) == 1 and _is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
+            (root,) = above[0].outputs
+            if sum(not b for b in root.broadcastable) == 1:
+                found[root] = logarithm
+    return found
+
+
+def _sums_rows(variable, carrying):
+    """Whether a variable is the sum of a carrier over one axis, perhaps divided by a number."""
+    node = variable.owner
+    while node is not None and (
+        isinstance(node.op, T.DimShuffle)
+        or _is_elemwise(node, scalar_ops.TrueDiv)
+        and all(node.inputs[1].broadcastable)
+    ):
+        node = node.inputs[0].owner
+    if node is None or not isinstance(node.op, T.elemwise.Sum):
+        return False
+    (source,) = node.inputs
+    return (
+        source in carrying
+        and node.op.axis is not None
+        and len(node.op.axis) == 1
+        and not source.broadcastable[node.op.axis[0]]
+        and sum(not b for b in source.broadcastable) == 2
+        and variable.dtype in ("float32", "float64")
+    )
+
+
+def _is_elemwise(node, classes):
+    return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
 
 
 def _is_root(variable):
@@ -271,238 +307,3 @@ def _contains_factor(variable, candidates):
                 return True
             stack.append(v)
     return False
-
-
-Kernel = namedtuple("Kernel", "root result opened passed candidate")
-
-
-def read_kernel(graph, root):
-    """The Kernel that a variable is. Raises NoMatch or Unreadable, saying why it is none."""
-    first_error = None
-    base, lengths = _block(graph, root)
-    for separate in (False, True):
-        roots, index = [], []
-        for axis, broadcastable in enumerate(root.broadcastable):
-            if broadcastable:
-                index.append(())
-                continue
-            size = lengths.get(axis) or graph.sizes.dimension(root, axis)
-            roots.append(Symbol("ij"[len(roots)], size))
-            index.append((roots[-1],))
-        tolerance = 8 * Fraction(float(np.finfo(root.dtype).eps))
-        reader = Reader(graph.values, graph.sizes, graph.signs, tuple(roots), tolerance, separate)
-        reader.block = bool(lengths)
-        try:
-            read = reader.read(root, tuple(index), LOGARITHM)
-            return build(graph, root, reader, read, tuple(index), base, lengths)
-        except (NoMatch, Unreadable) as error:
-            first_error = first_error or error
-    raise first_error
-
-
-def _block(graph, root):
-    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all."""
-    filled = isinstance(root.owner.op, IncSubtensor) and filled_positions(root)
-    if not filled:
-        return None, {}
-    base, axis, parts = filled
-    lengths = {axis: len(parts)}
-    if parts[0].cells:
-        lengths[axis + 1] = len(parts[0].cells)
-    if all(graph.sizes.dimension(root, a) == length for a, length in lengths.items()):
-        return None, {}
-    return base, lengths
-
-
-def build(graph, root, reader, read, index, base, lengths):
-    """The Kernel for an exponent and a factor that were read from root."""
-    row, column = reader.roots
-    inner, rest, limits = split_bounded(read.exponent)
-    distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
-    ((amplitude, coefficient),) = read.amplitude.items()
-    for polynomial in (rest, inner_rest):
-        _check_rest(graph, polynomial, row, column)
-    gamma_coefficient, gamma, sides = _common_width(distances, reader)
-    if gamma_coefficient < 0:
-        raise NoMatch("it grows with the distance, unless its width is negative")
-
-    parameters = product_symbols(amplitude).union(*map(product_symbols, [*rest, *inner_rest]))
-    width = product_symbols(gamma) & {row, column}
-    if len(width) == 2:
-        raise NoMatch("its width depends on the row and on the column")
-    # The node takes a width and an amplitude for each column: so columns are what the width
-    # depends on, or else the amplitude. Factors that depend on the rows then follow the node.
-    transposed = row in (width or parameters) and column not in (width or parameters)
-    symmetric = not (parameters | width) & {row, column} and all(
-        a == (c, rename(p, column, row)) for (a, (c, p)) in sides
-    )
-    if transposed:
-        row, column = column, row
-        sides = [(b, a) for a, b in sides]
-
-    writer = Writer(graph.values, graph.sizes, root.dtype)
-    x = _points(writer, [a for a, _ in sides], row, distances)
-    y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
-    gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
-    if limits is None:
-        inner_rest, rest = add(inner_rest, rest), {}
-        amplitude, factors = _split(amplitude, row)
-        inside = _factor(writer, coefficient, amplitude, (column,))
-        after = [_factor(writer, 1, factors, (row, column))]
-    else:
-        inside, after = None, [_factor(writer, coefficient, amplitude, (row, column))]
-    exponents = [
-        {p: c for p, c in inner_rest.items() if (row in product_symbols(p)) is is_row}
-        for is_row in (False, True)
-    ]
-    exponential = _exponential(writer, exponents[0], (column,))
-    if exponential is not None:
-        inside = exponential if inside is None else inside * exponential
-    try:
-        result = rbf_kernel(x, y, gamma=gamma, amplitude=inside)
-    except (TypeError, ValueError) as error:
-        raise NoMatch(str(error)) from error
-    result = _times(result, _exponential(writer, exponents[1], (row, column)))
-    if limits is not None:
-        result = _limit(writer, result, limits, row, column, reader)
-        after.append(_exponential(writer, rest, (row, column)))
-    result = _times(result, *after)
-    candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
-    axes = {row: 0, column: 1}
-    order = [axes[axis[0]] if axis else "x" for axis in index]
-    if order != [0, 1]:
-        result = result.dimshuffle(*order)
-    if lengths:
-        block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
-        result = T.set_subtensor(base[block], result)
-    if result.broadcastable != root.broadcastable:
-        result = T.patternbroadcast(result, root.broadcastable)
-    if result.type != root.type:
-        raise NoMatch("the fused node has another type: %s" % result.type)
-    result.name = root.name
-    return Kernel(root, result, reader.opened, reader.passed, candidate)
-
-
-def _split(product, symbol):
-    """(the factors without a symbol, those with it)."""
-    having = frozenset(item for item in product if symbol in symbols_of(item[0]))
-    return product - having, having
-
-
-def _times(result, *factors):
-    for factor in factors:
-        result = result if factor is None else result * factor
-    return result
-
-
-def _factor(writer, coefficient, product, layout):
-    """coefficient * product, or None for 1; a scalar if that will do for one axis."""
-    if not product and coefficient == 1:
-        return None
-    if len(layout) == 1 and layout[0] not in product_symbols(product):
-        layout = ()
-    return writer.product(coefficient, product, layout)
-
-
-def _check_rest(graph, rest, row, column):
-    for product, coefficient in rest.items():
-        if {row, column} <= product_symbols(product):
-            raise NoMatch("the exponent has a term that is no part of a squared distance")
-        if not product and abs(coefficient) > _LARGEST_CONSTANT:
-            raise NoMatch("the constant in its exponent would overflow as a factor")
-        for factor, _ in product:
-            if graph.cautious and not _is_logarithm(graph, factor):
-                raise NoMatch("a term of its exponent may overflow as a factor")
-            if isinstance(factor, Extent):
-                raise NoMatch("a term of its exponent grows with a length and may overflow")
-            if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
-                raise NoMatch("its squared distance is incomplete")
-
-
-def _is_logarithm(graph, factor):
-    """Whether exp(factor) is a number that the graph has."""
-    node = graph.values.variables[factor.key].owner if isinstance(factor, Leaf) else None
-    return isinstance(getattr(getattr(node, "op", None), "scalar_op", None), scalar_ops.Log)
-
-
-def _common_width(distances, reader):
-    """(coefficient, weight, [(rows, columns)]): the distances as one, of joined features."""
-    coefficient, weight = distances[0].coefficient, distances[0].weight
-    sides = []
-    for distance in distances:
-        ratio = distance.coefficient / coefficient
-        product = product_of(distance.weight, power_of(weight, Fraction(-1)))
-        known = all(
-            power.denominator == 1
-            and (power.numerator % 2 == 0)
-            or isinstance(factor, Leaf)
-            and reader.is_positive(factor.key)
-            for factor, power in product
-        )
-        if ratio <= 0 or not known or product_symbols(product):
-            raise NoMatch("it adds distances whose widths may differ in sign")
-        scale = root_of(ratio), power_of(product, Fraction(1, 2))
-        sides.append(
-            tuple(
-                (c * scale[0], product_of(p, scale[1]))
-                for c, p in (distance.rows, distance.columns)
-            )
-        )
-    return -coefficient, weight, sides
-
-
-def _points(writer, sides, symbol, distances):
-    """The matrix of rows (or columns) as points: one a row, one feature a column."""
-    parts = []
-    for (coefficient, product), distance in zip(sides, distances):
-        part = writer.product(coefficient, product, (symbol,) + distance.bounds)
-        if part.ndim == 1:
-            part = part.dimshuffle(0, "x")
-        elif part.ndim > 2:
-            part = T.flatten(part, 2)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
-
-
-def _exponential(writer, polynomial, layout):
-    """exp(polynomial) over a layout, or None for 1."""
-    total, constant = None, polynomial.get(frozenset(), 0)
-    for product, coefficient in sorted(polynomial.items(), key=lambda item: repr(item[1])):
-        if product:
-            term = _factor(writer, coefficient, product, layout)
-            total = term if total is None else total + term
-    if total is None:
-        return writer.number(math.exp(constant)) if constant else None
-    if constant:
-        total = total + writer.number(constant)
-    return T.exp(total)
-
-
-def _limit(writer, result, limits, row, column, reader):
-    """The kernel limited as its exponent was: exp(m u) grows with u where m > 0, else falls."""
-    coefficient, product, low, high = limits
-    for bound in (low, high):
-        if bound is not None and abs(bound) > 1e30:
-            raise NoMatch("its squared distance is limited (clip) at a very large number")
-    layout = (row, column)
-    known = product_nonnegative(product, reader.is_nonnegative)
-    falls = coefficient < 0 if known else writer.product(coefficient, product, layout) < 0
-
-    def exponential(bound):
-        return T.exp(writer.product(coefficient * Fraction(bound), product, layout))
-
-    for bound, if_falling, if_growing in (
-        (low, T.minimum, T.maximum),
-        (high, T.maximum, T.minimum),
-    ):
-        if bound is None:
-            continue
-        value = exponential(bound)
-        if known:
-            result = (if_falling if falls else if_growing)(result, value)
-        else:
-            no_limit = {T.minimum: np.inf, T.maximum: 0}
-            for function, applies in ((if_falling, falls), (if_growing, T.invert(falls))):
-                limit = T.switch(applies, value, writer.number(no_limit[function]))
-                result = function(result, limit)
-    return result

@@ -247,7 +247,9 @@ class Sizes:
             op, inputs = node.op, node.inputs
             if isinstance(op, (T.ScalarFromTensor, T.TensorFromScalar, T.DimShuffle)):
                 variable = inputs[0]
-            elif _scalar_op(node, scalar_ops.Cast) or isinstance(op, scalar_ops.Cast):
+            elif _scalar_op(node, scalar_ops.Cast, scalar_ops.Identity) or isinstance(
+                op, scalar_ops.Cast
+            ):
                 variable = inputs[0]
             elif isinstance(op, Shape_i):
                 return self.dimension(inputs[0], op.i)

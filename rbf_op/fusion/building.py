@@ -1,0 +1,367 @@
+"""The fused node for an expression: what is read from it, taken apart and written anew.
+
+Between search.py, which chooses the expressions, and reading, matching and writing. May import
+Theano by way of theano_api, and kernels.py.
+"""
+
+import math
+from collections import namedtuple
+from fractions import Fraction
+
+import numpy as np
+import theano.scalar as scalar_ops
+import theano.tensor as T
+from theano.tensor.subtensor import IncSubtensor
+
+from rbf_op.fusion.algebra import (
+    Extent,
+    Leaf,
+    Sum,
+    Symbol,
+    add,
+    power_of,
+    product_of,
+    product_symbols,
+    rename,
+    scale,
+    symbols_of,
+)
+from rbf_op.fusion.loops import filled_positions
+from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
+from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
+from rbf_op.fusion.report import Candidate
+from rbf_op.fusion.writing import Writer, root_of
+from rbf_op.kernels import rbf_kernel, rbf_logsumexp
+
+# exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
+_LARGEST_CONSTANT = 60
+
+# What is to be put in the place of root; opened: what that makes superfluous, passed: what else
+# was looked through.
+Kernel = namedtuple("Kernel", "root result opened passed candidate")
+
+
+def read_kernel(graph, root):
+    """The Kernel that a variable is. Raises NoMatch or Unreadable, saying why it is none."""
+    first_error = None
+    base, lengths = _block(graph, root)
+    for separate in (False, True):
+        roots, index = [], []
+        for axis, broadcastable in enumerate(root.broadcastable):
+            if broadcastable:
+                index.append(())
+                continue
+            size = lengths.get(axis) or graph.sizes.dimension(root, axis)
+            roots.append(Symbol("ij"[len(roots)], size))
+            index.append((roots[-1],))
+        reader = Reader(
+            graph.values, graph.sizes, graph.signs, tuple(roots), _tolerance(root), separate
+        )
+        reader.block = bool(lengths)
+        try:
+            read = reader.read(root, tuple(index), LOGARITHM)
+            return build(graph, root, reader, read, tuple(index), base, lengths)
+        except (NoMatch, Unreadable) as error:
+            first_error = first_error or error
+    raise first_error
+
+
+def read_sum(graph, root, logarithm):
+    """The Kernel for log(sum(kernel, axis=1)), or for a sum of which that is a term.
+
+    Such as max + log(mean(exp(e - max), axis=1)): the shift cancels, and so is not needed.
+    """
+    reader = Reader(graph.values, graph.sizes, graph.signs, (), _tolerance(root))
+    (axis,) = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
+    row = Symbol("i", graph.sizes.dimension(root, axis))
+    index = tuple((row,) if a == axis else () for a in range(root.ndim))
+    terms, stack, found = {}, [(1, root, index)], None
+    looked_through = set()
+    while stack:
+        sign, variable, its_index = stack.pop()
+        looked_through.add(variable)
+        node = variable.owner
+        if variable is logarithm:
+            found = sign, its_index
+        elif isinstance(node.op, T.DimShuffle) and _within(logarithm, variable):
+            stack.append((sign, node.inputs[0], tuple_without_new(node, its_index)))
+        elif _within(logarithm, variable):
+            signs = (sign, -sign if isinstance(node.op.scalar_op, scalar_ops.Sub) else sign)
+            for operand, its_sign in zip(node.inputs, signs + (sign,) * len(node.inputs)):
+                inner = tuple(() if b else a for b, a in zip(operand.broadcastable, its_index))
+                stack.append((its_sign, operand, inner))
+        else:
+            looked_through.discard(variable)
+            terms = add(terms, scale(reader.read(variable, its_index), sign))
+    if found is None or found[0] != 1:
+        raise NoMatch("the logarithm of the sum is subtracted")
+    sums, its_index, divisor = logarithm.owner.inputs[0], found[1], {}
+    while not isinstance(sums.owner.op, T.elemwise.Sum):
+        looked_through.add(sums)
+        if isinstance(sums.owner.op, T.DimShuffle):
+            its_index = tuple_without_new(sums.owner, its_index)
+        else:
+            if divisor:
+                raise NoMatch("the sum is divided more than once")
+            divisor = reader.read(sums.owner.inputs[1], ((),) * sums.ndim)
+            if len(divisor) != 1:
+                raise NoMatch("the sum is divided by another")
+        sums = sums.owner.inputs[0]
+    looked_through.add(sums)
+    (source,), (axis,) = sums.owner.inputs, sums.owner.op.axis
+    column = Symbol("j", graph.sizes.dimension(source, axis))
+    inner = its_index[:axis] + ((column,),) + its_index[axis:]
+    reader = Reader(graph.values, graph.sizes, graph.signs, (row, column), _tolerance(root), True)
+    read = reader.read(source, inner, LOGARITHM)
+    kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
+    kernel.opened.update(looked_through)
+    return kernel
+
+
+def _tolerance(root):
+    return 8 * Fraction(float(np.finfo(root.dtype).eps))
+
+
+def _within(inner, variable):
+    """Whether a variable is a sum (of sums) that has another as a term."""
+    if variable is inner:
+        return True
+    node = variable.owner
+    if node is None:
+        return False
+    if isinstance(node.op, T.Elemwise) and isinstance(
+        node.op.scalar_op, (scalar_ops.Add, scalar_ops.Sub)
+    ):
+        return any(_within(inner, v) for v in node.inputs)
+    return isinstance(node.op, T.DimShuffle) and _within(inner, node.inputs[0])
+
+
+def _block(graph, root):
+    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all."""
+    filled = isinstance(root.owner.op, IncSubtensor) and filled_positions(root)
+    if not filled:
+        return None, {}
+    base, axis, parts = filled
+    lengths = {axis: len(parts)}
+    if parts[0].cells:
+        lengths[axis + 1] = len(parts[0].cells)
+    if all(graph.sizes.dimension(root, a) == length for a, length in lengths.items()):
+        return None, {}
+    return base, lengths
+
+
+# What read_sum found: root = log(sum over the columns of the kernel / divisor) + terms of the row.
+RowSum = namedtuple("RowSum", "terms divisor")
+
+
+def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None):
+    """The Kernel for an exponent and a factor that were read from root.
+
+    With a RowSum, root is the logarithm of the sums of the kernel's rows.
+    """
+    row, column = reader.roots
+    inner, rest, limits = split_bounded(read.exponent)
+    distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
+    ((amplitude, coefficient),) = read.amplitude.items()
+    for polynomial in (rest, inner_rest):
+        _check_rest(graph, polynomial, row, column)
+    gamma_coefficient, gamma, sides = _common_width(distances, reader)
+    if gamma_coefficient < 0:
+        raise NoMatch("it grows with the distance, unless its width is negative")
+
+    parameters = product_symbols(amplitude).union(*map(product_symbols, [*rest, *inner_rest]))
+    width = product_symbols(gamma) & {row, column}
+    if len(width) == 2:
+        raise NoMatch("its width depends on the row and on the column")
+    # The node takes a width and an amplitude for each column: so columns are what the width
+    # depends on, or else the amplitude. Factors that depend on the rows then follow the node.
+    transposed = row in (width or parameters) and column not in (width or parameters)
+    if row_sum is not None:
+        if limits is not None or row in width | product_symbols(amplitude):
+            raise NoMatch("the width or factor of each row has no place in a logarithm of sums")
+        transposed = False
+    symmetric = not (parameters | width) & {row, column} and all(
+        a == (c, rename(p, column, row)) for (a, (c, p)) in sides
+    )
+    if transposed:
+        row, column = column, row
+        sides = [(b, a) for a, b in sides]
+
+    writer = Writer(graph.values, graph.sizes, root.dtype)
+    x = _points(writer, [a for a, _ in sides], row, distances)
+    y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
+    gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
+    if limits is None:
+        inner_rest, rest = add(inner_rest, rest), {}
+        amplitude, factors = _split(amplitude, row)
+        inside = _factor(writer, coefficient, amplitude, (column,))
+        after = [_factor(writer, 1, factors, (row, column))]
+    else:
+        inside, after = None, [_factor(writer, coefficient, amplitude, (row, column))]
+    exponents = [
+        {p: c for p, c in inner_rest.items() if (row in product_symbols(p)) is is_row}
+        for is_row in (False, True)
+    ]
+    exponential = _exponential(writer, exponents[0], (column,))
+    if exponential is not None:
+        inside = exponential if inside is None else inside * exponential
+    function = rbf_kernel if row_sum is None else rbf_logsumexp
+    try:
+        result = function(x, y, gamma=gamma, amplitude=inside)
+    except (TypeError, ValueError) as error:
+        raise NoMatch(str(error)) from error
+    if row_sum is not None:
+        for product, c in sorted(add(row_sum.terms, exponents[1]).items(), key=_order):
+            result = result + writer.product(c, product, (row,))
+        for product, c in row_sum.divisor.items():
+            result = result - T.log(writer.product(c, product, ()))
+    else:
+        result = _times(result, _exponential(writer, exponents[1], (row, column)))
+        if limits is not None:
+            result = _limit(writer, result, limits, row, column, reader)
+            after.append(_exponential(writer, rest, (row, column)))
+        result = _times(result, *after)
+    candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
+    axes = {row: 0, column: 1}
+    order = [axes[axis[0]] if axis else "x" for axis in index]
+    if order != list(range(result.ndim)):
+        result = result.dimshuffle(*order)
+    if lengths:
+        block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
+        result = T.set_subtensor(base[block], result)
+    if result.broadcastable != root.broadcastable:
+        result = T.patternbroadcast(result, root.broadcastable)
+    if result.type != root.type:
+        raise NoMatch("the fused node has another type: %s" % result.type)
+    result.name = root.name
+    return Kernel(root, result, reader.opened, reader.passed, candidate)
+
+
+def _split(product, symbol):
+    """(the factors without a symbol, those with it)."""
+    having = frozenset(item for item in product if symbol in symbols_of(item[0]))
+    return product - having, having
+
+
+def _times(result, *factors):
+    for factor in factors:
+        result = result if factor is None else result * factor
+    return result
+
+
+def _factor(writer, coefficient, product, layout):
+    """coefficient * product, or None for 1; a scalar if that will do for one axis."""
+    if not product and coefficient == 1:
+        return None
+    if len(layout) == 1 and layout[0] not in product_symbols(product):
+        layout = ()
+    return writer.product(coefficient, product, layout)
+
+
+def _check_rest(graph, rest, row, column):
+    for product, coefficient in rest.items():
+        if {row, column} <= product_symbols(product):
+            raise NoMatch("the exponent has a term that is no part of a squared distance")
+        if not product and abs(coefficient) > _LARGEST_CONSTANT:
+            raise NoMatch("the constant in its exponent would overflow as a factor")
+        for factor, _ in product:
+            if graph.cautious and not _is_logarithm(graph, factor):
+                raise NoMatch("a term of its exponent may overflow as a factor")
+            if isinstance(factor, Extent):
+                raise NoMatch("a term of its exponent grows with a length and may overflow")
+            if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
+                raise NoMatch("its squared distance is incomplete")
+
+
+def _is_logarithm(graph, factor):
+    """Whether exp(factor) is a number that the graph has."""
+    node = graph.values.variables[factor.key].owner if isinstance(factor, Leaf) else None
+    return isinstance(getattr(getattr(node, "op", None), "scalar_op", None), scalar_ops.Log)
+
+
+def _common_width(distances, reader):
+    """(coefficient, weight, [(rows, columns)]): the distances as one, of joined features."""
+    coefficient, weight = distances[0].coefficient, distances[0].weight
+    sides = []
+    for distance in distances:
+        ratio = distance.coefficient / coefficient
+        product = product_of(distance.weight, power_of(weight, Fraction(-1)))
+        known = all(
+            power.denominator == 1
+            and (power.numerator % 2 == 0)
+            or isinstance(factor, Leaf)
+            and reader.is_positive(factor.key)
+            for factor, power in product
+        )
+        if ratio <= 0 or not known or product_symbols(product):
+            raise NoMatch("it adds distances whose widths may differ in sign")
+        scale = root_of(ratio), power_of(product, Fraction(1, 2))
+        sides.append(
+            tuple(
+                (c * scale[0], product_of(p, scale[1]))
+                for c, p in (distance.rows, distance.columns)
+            )
+        )
+    return -coefficient, weight, sides
+
+
+def _points(writer, sides, symbol, distances):
+    """The matrix of rows (or columns) as points: one a row, one feature a column."""
+    parts = []
+    for (coefficient, product), distance in zip(sides, distances):
+        part = writer.product(coefficient, product, (symbol,) + distance.bounds)
+        if part.ndim == 1:
+            part = part.dimshuffle(0, "x")
+        elif part.ndim > 2:
+            part = T.flatten(part, 2)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
+
+
+def _order(term):
+    """Something to sort the terms of a polynomial by."""
+    return repr(term[1])
+
+
+def _exponential(writer, polynomial, layout):
+    """exp(polynomial) over a layout, or None for 1."""
+    total, constant = None, polynomial.get(frozenset(), 0)
+    for product, coefficient in sorted(polynomial.items(), key=_order):
+        if product:
+            term = _factor(writer, coefficient, product, layout)
+            total = term if total is None else total + term
+    if total is None:
+        return writer.number(math.exp(constant)) if constant else None
+    if constant:
+        total = total + writer.number(constant)
+    return T.exp(total)
+
+
+def _limit(writer, result, limits, row, column, reader):
+    """The kernel limited as its exponent was: exp(m u) grows with u where m > 0, else falls."""
+    coefficient, product, low, high = limits
+    for bound in (low, high):
+        if bound is not None and abs(bound) > 1e30:
+            raise NoMatch("its squared distance is limited (clip) at a very large number")
+    layout = (row, column)
+    known = product_nonnegative(product, reader.is_nonnegative)
+    falls = coefficient < 0 if known else writer.product(coefficient, product, layout) < 0
+
+    def exponential(bound):
+        return T.exp(writer.product(coefficient * Fraction(bound), product, layout))
+
+    for bound, if_falling, if_growing in (
+        (low, T.minimum, T.maximum),
+        (high, T.maximum, T.minimum),
+    ):
+        if bound is None:
+            continue
+        value = exponential(bound)
+        if known:
+            result = (if_falling if falls else if_growing)(result, value)
+        else:
+            no_limit = {T.minimum: np.inf, T.maximum: 0}
+            for function, applies in ((if_falling, falls), (if_growing, T.invert(falls))):
+                limit = T.switch(applies, value, writer.number(no_limit[function]))
+                result = function(result, limit)
+    return result

@@ -303,7 +303,7 @@ def test_symmetric_layouts(layout, dtype, mode):
 
 # -- outputs larger than the caches --------------------------------------------------------------
 
-# c_code/target.h streams outputs from 24e6 bytes on; rows of 2528 or 2501 entries are aligned or not.
+# c_code/target.h streams outputs from 24e6 bytes on, rows that are aligned (the first) or not.
 LARGE = {"float32": (2528, 2501), "float64": (1824, 1801)}
 
 

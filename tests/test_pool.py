@@ -1,4 +1,4 @@
-"""The pool of large memory: pages are new only once, results stay theirs, and it can be turned off."""
+"""The pool of large memory: pages are new once, results keep theirs, and it can be turned off."""
 
 import sys
 

@@ -59,8 +59,18 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
     to->rate_low[c] = size == 0 ? 0 : rate_low;
     to->limit[c] = size == 0 ? RBF_REAL_INFINITY : RBF_EXPONENT_LIMIT * per_unit / size;
     to->shift[c] = RBF_ROUND_SHIFT + RBF_EXPONENT_BIAS + offset;
-    to->unit[c] = (REAL)ldexp(1.0, growing ? RBF_EXPONENT_OFFSET : -RBF_EXPONENT_OFFSET);
+    to->unit[c] = growing ? RBF_EXPONENT_SCALE : 1 / RBF_EXPONENT_SCALE;
     to->factor[c] = amplitude * to->unit[c];
+}
+
+/* Entry 0 for all columns. */
+RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
+    REAL *lists[] = {to->rate, to->rate_low, to->limit, to->shift,
+                     to->unit, to->factor,   to->gamma, to->amplitude};
+    int list, c;
+    for (list = 0; list < (int)(sizeof lists / sizeof *lists); ++list)
+        for (c = 1; c < COLUMNS; ++c)
+            lists[list][c] = lists[list][0];
 }
 
 /* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */

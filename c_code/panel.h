@@ -37,9 +37,15 @@ RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, 
 RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_vector gamma,
                                               rbf_vector amplitude, int64_t first,
                                               int64_t columns) {
-    int c;
+    int c = 0;
     to->special = 0;
-    for (c = 0; c < COLUMNS; ++c) {
+    if (gamma.scalar && (amplitude.scalar || !amplitude.data)) {
+        RBF_NAME(set_coefficients)
+        (to, 0, RBF_NAME(entry)(gamma, 0), amplitude.data ? RBF_NAME(entry)(amplitude, 0) : 1);
+        RBF_NAME(repeat_coefficients)(to);
+        c = (int)rbf_minimum(COLUMNS, columns - first);
+    }
+    for (; c < COLUMNS; ++c) {
         if (first + c < columns) {
             RBF_NAME(set_coefficients)
             (to, c, RBF_NAME(entry)(gamma, first + c),

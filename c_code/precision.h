@@ -13,6 +13,7 @@
 #undef RBF_MANTISSA_BITS
 #undef RBF_EXPONENT_BIAS
 #undef RBF_EXPONENT_OFFSET
+#undef RBF_EXPONENT_SCALE
 #undef RBF_EXPONENT_LIMIT
 #undef RBF_ROUND_SHIFT
 #undef RBF_RATE_SMALLEST
@@ -27,7 +28,8 @@
 #define RBF_NAME(base) base##_f64
 #define RBF_MANTISSA_BITS 52
 #define RBF_EXPONENT_BIAS 1023
-#define RBF_EXPONENT_OFFSET 512    /* exponents are carried this much off zero: exponential.h */
+#define RBF_EXPONENT_OFFSET 512 /* exponents are carried this much off zero: exponential.h */
+#define RBF_EXPONENT_SCALE 0x1p512
 #define RBF_EXPONENT_LIMIT 1500.0  /* 2^-1500 and 2^1500 are 0 and inf for any usual amplitude */
 #define RBF_ROUND_SHIFT 0x1.8p52   /* adding it rounds to an integer */
 #define RBF_RATE_SMALLEST 0x1p-960 /* rates outside are left to the C library's exp */
@@ -42,6 +44,7 @@
 #define RBF_MANTISSA_BITS 23
 #define RBF_EXPONENT_BIAS 127
 #define RBF_EXPONENT_OFFSET 64
+#define RBF_EXPONENT_SCALE 0x1p64f
 #define RBF_EXPONENT_LIMIT 185.0f
 #define RBF_ROUND_SHIFT 0x1.8p23f
 #define RBF_RATE_SMALLEST 0x1p-100f

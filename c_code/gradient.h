@@ -20,8 +20,8 @@ enum {
     RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048,   /* a row of the weights of a column block */
     RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 20, /* the panels of a column block */
     RBF_NAME(GRADIENT_GROUPS) = 32,           /* row groups at most */
-    RBF_NAME(GRADIENT_FEWEST_ROWS) = 32,      /* of a group: this or the depth, */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* if that is less than this */
+    RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* or twice the depth, if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_DEPTH) = 64,            /* columns k taken at a time */
     RBF_NAME(GRADIENT_ROW_PANELS) = 8,        /* taken at once from that depth on */
@@ -202,8 +202,13 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         g = (const char *)g_rows;
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
-        g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
+        const int64_t width = COLUMNS * (int64_t)sizeof(REAL);
+        g = job->g.data + row * job->g.row_stride + panel * width;
         g_stride = job->g.row_stride;
+        /* What the next panel will read: pieces of many rows, which no processor foresees. */
+        for (r = 0; r < RBF_TILE_ROWS && job->row_panels_at_once > 1; ++r)
+            for (i = 0; i < width; i += RBF_ALIGNMENT)
+                __builtin_prefetch(g + r * g_stride + width + i);
     } else {
         RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
@@ -581,9 +586,13 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         (RBF_SPREAD / (int64_t)sizeof(REAL));
     blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
-    rows = rbf_maximum(RBF_NAME(GRADIENT_FEWEST_ROWS),
-                       rbf_minimum(RBF_NAME(GRADIENT_ENOUGH_ROWS), widest));
-    job->groups = rbf_maximum(1, rbf_minimum(RBF_NAME(GRADIENT_GROUPS), n / rows));
+    rows = rbf_maximum(RBF_NAME(GRADIENT_FEW_ROWS),
+                       rbf_minimum(RBF_NAME(GRADIENT_ENOUGH_ROWS), 2 * widest));
+    job->groups =
+        rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
+                    rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, blocks)));
+    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS), rbf_maximum(n / rows, job->groups));
+    job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->groups));
     job->groups = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->row_panels_per_group));
     job->blocks_per_wave =

@@ -117,19 +117,47 @@ RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT r
     }
 }
 
-/* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
- * in chunks, and those in runs, since the rounding error of one running sum grows with its terms.
- */
-RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                        const REAL *RBF_RESTRICT columns,
-                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+/* The same, summed in chunks and runs, for many columns of x and y. Not inlined: it is long, and
+ * what it returns in memory is little against what it does. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT result) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int64_t k;
+    int r, v;
     RBF_NAME(distance_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile);
     for (k = RBF_SUM_RUN; k < depth; k += RBF_SUM_RUN) {
         VECTOR run[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         RBF_NAME(distance_run)
         (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS, run);
         RBF_NAME(add_tile)(tile, run);
+    }
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            RBF_NAME(store)(result + r * COLUMNS + v * LANES, tile[r][v]);
+    }
+}
+
+/* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
+ * in chunks, and those in runs, since the rounding error of one running sum grows with its terms.
+ */
+RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                        const REAL *RBF_RESTRICT columns,
+                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    int r, v;
+    if (depth <= RBF_SUM_CHUNK) {
+        RBF_NAME(distance_sum)(depth, rows, columns, tile);
+        return;
+    }
+    RBF_NAME(distance_runs)(depth, rows, columns, sums);
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] = RBF_NAME(load)(sums + r * COLUMNS + v * LANES);
     }
 }
 

@@ -145,6 +145,11 @@ def detail(cells, entries):
     return rows
 
 
+def versions(entries):
+    """Who was measured: one text for each library."""
+    return list(dict.fromkeys(e.record["version"] for e in entries if e.record.get("version")))
+
+
 def reasons(entries):
     """Lines that say who is missing, wrong, failed or too slow, and why; each once."""
     found = {}

@@ -45,7 +45,7 @@ def measure(threads, sizes, earlier=None):
 def larger(rates, other):
     """The larger of two rates; of two dicts of rates, for every name that is in either."""
     if isinstance(rates, dict):
-        found = dict(other, **rates)
+        found = {**other, **rates}
         return {
             n: larger(r, other[n]) if n in rates and n in other else r for n, r in found.items()
         }

@@ -82,7 +82,10 @@ def main(groups, keys, quick, rounds, seconds, limit, threads, output, sources, 
     """Measure rbf_op against other libraries and against the machine's ceilings."""
     console = Console(highlight=False)
     if sources:
-        results = report.Results(report.read_json(sources))
+        try:
+            results = report.Results(report.read_json(sources))
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     else:
         settings = QUICK if quick else FULL
         given = {"rounds": rounds, "seconds": seconds, "limit": limit}

@@ -95,7 +95,10 @@ def _details(results, group):
         text += "\n**%s, %s** (milliseconds)\n\n" % (report.TITLES[task], dtype)
         names = [""] + [cell.size for cell in cells]
         text += _markdown(names, report.detail(cells, entries))
-    notes = report.reasons(results.groups.get(group, []))
+    entries = results.groups.get(group, [])
+    if report.versions(entries):
+        text += "\n%s.\n" % "; ".join(report.versions(entries))
+    notes = report.reasons(entries)
     return text + "".join(
         "\n- " * (i == 0) + "- " * (i > 0) + n + "\n" for i, n in enumerate(notes)
     )

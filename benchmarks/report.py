@@ -1,7 +1,7 @@
 """Records of a run as tables for the terminal, as CSV and JSON.
 
 A comparison is made of the least time of each contender: ratios of minima in one run are what noise
-disturbs least. May import cells, floors; rich.
+disturbs least. May import cells, ceilings, floors; rich.
 """
 
 import csv
@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import floors
+from benchmarks import ceilings, floors
 from benchmarks.cells import Cell
 
 # From this n on, cells count towards the geometric means.
@@ -29,11 +29,11 @@ class Results:
 
     def __init__(self, run):
         self.run = run
-        ceilings = run["ceilings"]
+        rates = run["ceilings"]
         self.groups = {}
         for group, records in run["groups"].items():
             self.groups[group] = [
-                Entry(r, ceilings if r["threads"] == run["threads"] else None) for r in records
+                Entry(r, rates if r["threads"] == run["threads"] else None) for r in records
             ]
 
     def sections(self, group):
@@ -58,7 +58,7 @@ class Results:
 class Entry:
     """One contender in one cell."""
 
-    def __init__(self, record, ceilings):
+    def __init__(self, record, rates):
         self.record = record
         self.cell = Cell(**record["cell"])
         self.key, self.label, self.role = record["key"], record["label"], record["role"]
@@ -67,7 +67,7 @@ class Entry:
         self.ok = self.status == "ok" and bool(record["seconds"])
         self.least = min(record["seconds"]) if self.ok else None
         self.median = statistics.median(record["seconds"]) if self.ok else None
-        self.floor = floors.floor(self.cell, ceilings)
+        self.floor = floors.floor(self.cell, rates)
 
 
 def best_peer(entries, cell):
@@ -143,6 +143,11 @@ def detail(cells, entries):
                 texts.append(short.get(entry.status, entry.status))
         rows.append([next(iter(of_key.values())).label] + texts)
     return rows
+
+
+def versions(entries):
+    """Who was measured: one text for each library."""
+    return list(dict.fromkeys(e.record["version"] for e in entries if e.record.get("version")))
 
 
 def reasons(entries):
@@ -367,13 +372,21 @@ def write_json(run, path):
 
 
 def read_json(paths):
-    """The run in a file, with the groups of the other files added."""
+    """The run in a file, with the groups of the other files added, and the best of their ceilings.
+
+    Raises ValueError where runs had other numbers of threads: their ceilings are not the same.
+    """
     runs = []
     for path in paths:
         with open(path) as file:
             runs.append(json.load(file))
-    for run in runs[1:]:
+    for path, run in zip(paths[1:], runs[1:]):
+        if run["threads"] != runs[0]["threads"]:
+            counts = run["threads"], runs[0]["threads"]
+            raise ValueError("%s has been measured with %d threads, not %d." % ((path,) + counts))
         runs[0]["groups"].update(run["groups"])
+        if runs[0]["ceilings"] and run["ceilings"]:
+            runs[0]["ceilings"] = ceilings.larger(runs[0]["ceilings"], run["ceilings"])
     return runs[0]
 
 

@@ -206,6 +206,23 @@ def test_targets_are_compared_with_least_times():
     assert rows["busy / free, K, float32", full][0] == "1.50"
 
 
+def test_runs_are_shown_together(tmp_path):
+    first = {"machine": {}, "threads": 2, "groups": {"grid": [1]}}
+    first["ceilings"] = {"exponential": {"float32": 3.0}, "memory": {"8": {"loads": 1.0}}}
+    other = {"machine": {}, "threads": 2, "groups": {"threads": [2]}}
+    other["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
+    paths = []
+    for run in (first, other, dict(other, threads=1)):
+        paths.append(str(tmp_path / ("%d.json" % len(paths))))
+        report.write_json(run, paths[-1])
+    both = report.read_json(paths[:2])
+    assert both["groups"] == {"grid": [1], "threads": [2]}
+    assert both["ceilings"]["exponential"] == {"float32": 4.0}
+    assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
+    with pytest.raises(ValueError, match="1 threads, not 2"):
+        report.read_json(paths)
+
+
 def test_environments_can_be_shared_between_checkouts(monkeypatch, tmp_path):
     monkeypatch.setenv("RBF_OP_BENCH_ENVIRONMENTS", str(tmp_path))
     assert environments.folder("jax") == str(tmp_path / ".venv-bench-jax")

@@ -39,13 +39,16 @@ def measure(threads, sizes, earlier=None):
         program = _compile("memory", folder)
         for size in sorted(set(sizes)):
             rates["memory"][size] = _run([program, str(size)], threads)
-    return _larger(rates, earlier) if earlier else rates
+    return larger(rates, earlier) if earlier else rates
 
 
-def _larger(rates, other):
-    """The larger of two rates, or of those with the same names in two dicts."""
+def larger(rates, other):
+    """The larger of two rates; of two dicts of rates, for every name that is in either."""
     if isinstance(rates, dict):
-        return {name: _larger(rate, other[name]) for name, rate in rates.items()}
+        found = {**other, **rates}
+        return {
+            n: larger(r, other[n]) if n in rates and n in other else r for n, r in found.items()
+        }
     return max(rates, other)
 
 

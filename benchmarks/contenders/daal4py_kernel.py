@@ -1,10 +1,12 @@
 """daal4py's kernel_function_rbf (scikit-learn-intelex). It has no gradients. Imports daal4py."""
 
+from importlib import metadata
+
 import daal4py
 
 
 def version():
-    return "daal4py %s" % daal4py._get__daal_link_version__()
+    return "scikit-learn-intelex %s" % metadata.version("scikit-learn-intelex")
 
 
 def prepare(variant, cell, data, threads):

@@ -159,8 +159,8 @@ RBF_FUNCTION int RBF_NAME(symmetric_pays)(const RBF_NAME(product_job) * job) {
         (double)job->weights.columns * (1 + 4 / (double)RBF_NAME(symmetric_panels)(job));
     const double exponential = RBF_DOUBLE ? 24 : 12;
     return x.data == y.data && x.rows == y.rows && x.row_stride == y.row_stride &&
-           x.column_stride == y.column_stride && job->gamma.scalar && job->panels >= 4 &&
-           price <= ((double)x.columns + exponential) / 2;
+           x.column_stride == y.column_stride && job->gamma.scalar &&
+           job->panels >= (RBF_DOUBLE ? 8 : 4) && price <= ((double)x.columns + exponential) / 2;
 }
 
 /* As rbf_product, of x and y that are the same. */

@@ -145,10 +145,12 @@ RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
         job->output[i] = (REAL)symmetric->totals[i];
 }
 
-/* Panels of a block. */
+/* Panels of a block, which must consist of whole row panels too. */
 RBF_INLINE int64_t RBF_NAME(symmetric_panels)(const RBF_NAME(product_job) * job) {
     const int64_t most = job->panels / RBF_NAME(SYMMETRIC_BLOCKS);
-    return rbf_maximum(1, rbf_minimum(job->panels_per_block, most));
+    const int64_t whole = rbf_maximum(1, RBF_TILE_ROWS / COLUMNS);
+    const int64_t panels = rbf_maximum(1, rbf_minimum(job->panels_per_block, most));
+    return rbf_ceiling_division(panels, whole) * whole;
 }
 
 /* Whether y is x and half is worth its price, which is sums over columns, and of lanes for every
@@ -159,8 +161,8 @@ RBF_FUNCTION int RBF_NAME(symmetric_pays)(const RBF_NAME(product_job) * job) {
         (double)job->weights.columns * (1 + 4 / (double)RBF_NAME(symmetric_panels)(job));
     const double exponential = RBF_DOUBLE ? 24 : 12;
     return x.data == y.data && x.rows == y.rows && x.row_stride == y.row_stride &&
-           x.column_stride == y.column_stride && job->gamma.scalar && job->panels >= 4 &&
-           price <= ((double)x.columns + exponential) / 2;
+           x.column_stride == y.column_stride && job->gamma.scalar &&
+           job->panels >= (RBF_DOUBLE ? 8 : 4) && price <= ((double)x.columns + exponential) / 2;
 }
 
 /* As rbf_product, of x and y that are the same. */

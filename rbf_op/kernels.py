@@ -92,15 +92,17 @@ def rbf_dot(
     weights : (m, p) or (m,)
         One row per row of y.
     x, y, gamma, sigma, lengthscale, amplitude, device
-        As in rbf_kernel; y=None means y = x.
+        As in rbf_kernel; y=None means y = x, of which half is computed where that pays: one scalar
+        width, and fewer columns of weights than about a quarter of those of x, or one.
 
     Returns
     -------
     P : matrix (n, p), or vector (n,) if weights is a vector.
 
     Differentiable with respect to all arguments, to any order, without forming K either. Sums over
-    j go in blocks that are added in double: a float32 sum of a million positive terms keeps a
-    relative error below 1e-6. Raises as rbf_kernel does.
+    j go in short chains that are added in double: a float32 sum of a million positive terms keeps a
+    relative error below 1e-6. Raises as rbf_kernel does. In a compiled function T.dot(rbf_kernel(x,
+    y, ...), weights) becomes this node by itself where nothing else needs the matrix.
     """
     weights = _as_tensor("rbf_dot", "weights", weights)
     if weights.ndim not in (1, 2):

@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // result[0] = sum of all values; one block.
 extern "C" __global__ void __launch_bounds__(THREADS)
     sum_all(const real *values, int64 size, real *result) {
-    __shared__ double sums[THREADS];
+    __shared__ __align__(16) double sums[THREADS];
     double sum = 0;
     for (int64 e = threadIdx.x; e < size; e += THREADS)
         sum += values[e];

@@ -112,12 +112,13 @@ __device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, in
 template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Sweep &s) {
     const bool DIFFERENCES = SUM != PRODUCT;
     __shared__ Slices<R, C> slices;
-    __shared__ real payload[COLUMNS][OTHERS + 4];
-    __shared__ real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
+    __shared__ __align__(16) real payload[COLUMNS][OTHERS + 4];
+    __shared__ __align__(16) real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
     const int KNOWN = Y_OWNS ? ROWS : OTHERS;
-    __shared__ real factors[KNOWN], scales[KNOWN]; // of y's rows
+    __shared__ __align__(16) real factors[KNOWN], scales[KNOWN]; // of y's rows
     // Each thread has its own entries of these. Registers are what there is least of.
-    __shared__ real total[GROUPS][SIDE * SIDE], lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
+    __shared__ __align__(16) real total[GROUPS][SIDE * SIDE];
+    __shared__ __align__(16) real lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
 
     const int tx = threadIdx.x, ty = threadIdx.y, me = thread_in_block();
     const int64 row_first = (int64)blockIdx.x * ROWS;

@@ -32,7 +32,7 @@ __device__ __forceinline__ int existing(int64 first, int64 count, int wanted) {
 // Slices of DEPTH columns of the tile's rows and of its columns, transposed; two, so that one fills
 // while the other is used. The four extra entries keep rows 16-byte aligned and spread a transposed
 // store over the banks.
-template <int R, int C> struct Slices {
+template <int R, int C> struct __align__(16) Slices {
     real row_points[2][DEPTH][SIDE * R + 4];
     real column_points[2][DEPTH][SIDE * C + 4];
 };

@@ -53,16 +53,8 @@ def compiled(folder, text, macros, architectures):
     command = [NVCC] + cuda_runtime.OPTIONS + macros
     for a in architectures:
         command += ["-gencode", "arch=compute_%s,code=sm_%s" % (a, a)]
-    command += [
-        "--threads",
-        "2",
-        "-Xptxas",
-        "-v",
-        "-fatbin",
-        "-o",
-        str(folder / "kernel.fatbin"),
-        str(source),
-    ]
+    command += ["--threads", "2", "--keep", "--keep-dir", str(folder)]  # the PTX is kept
+    command += ["-Xptxas", "-v", "-fatbin", "-o", str(folder / "kernel.fatbin"), str(source)]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )
@@ -85,6 +77,11 @@ def test_compiles_without_spills(tmp_path, module):
     assert all(line == ("0", "0", "0") for line in usage), said
     registers = [int(r) for r in re.findall(r"Used (\d+) registers", said)]
     assert len(registers) == len(usage) and max(registers) * THREADS <= REGISTERS, said
+    # Vector loads from shared memory trap where an array is not aligned, which PTX must ask for.
+    written = [path.read_text() for path in tmp_path.iterdir() if path.name.endswith(".ptx")]
+    aligned = [re.findall(r"\.shared \.align (\d+)", ptx) for ptx in written]
+    assert written and all(map(len, aligned)) == ("__shared__" in text)
+    assert all(int(a) % 16 == 0 for found in aligned for a in found), aligned
     assert all(int(b) <= SHARED_LIMIT for b in re.findall(r"(\d+) bytes smem", said)), said
 
 

@@ -225,11 +225,11 @@ def test_rows_far_away_do_not_spoil_others(device, d):
     assert product.tolist() == [[0], [3]]
 
 
-@pytest.mark.parametrize("d, p", [(3, 1), (3, 2), (5, 1), (5, 20)])
+@pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
-    # One block adds all: 300 tiles, where a plain float sum loses more than two digits.
+    # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.
     monkeypatch.setattr(cuda_launch, "_BLOCKS_WANTED", 1)
-    x, y, gamma = oracle.problem(1, 300 * 64, d, "float32")[:3]
+    x, y, gamma = oracle.problem(60, 300 * 64, d, "float32")[:3]
     weights = np.random.RandomState(0).uniform(0.5, 1, (300 * 64, p)).astype(np.float32)
     X, Y, C, W = on_device(device, [x, y, gamma, weights])
     result = device.to_host(cuda_launch.product(device, X, Y, C, W))

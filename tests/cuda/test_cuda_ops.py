@@ -12,8 +12,9 @@ import oracle
 import pytest
 
 from rbf_op import cuda_launch, cuda_ops, cuda_placement, cuda_runtime, cuda_type
+from rbf_op.fusion import fuse
 from rbf_op.kernels import rbf_dot, rbf_kernel
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 
 import theano  # isort: skip  (rbf_op mends it before its import)
 import theano.tensor as T  # isort: skip
@@ -457,6 +458,23 @@ def test_the_functions_follow_the_argument_and_the_setting(problem, monkeypatch)
     assert built(None) == 3 and built("cpu") == 0
     with pytest.raises(ValueError, match="device must be one of"):
         rbf_kernel(x, y, device="gpu")
+
+
+def test_what_fuse_finds_follows_the_setting(problem, monkeypatch):
+    (x, y, _, _, _), values, dtype = problem
+    difference = x.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+    K = T.exp(-T.sqr(difference).sum(axis=2))
+    monkeypatch.setenv("RBF_OP_DEVICE", "cuda")
+    outputs = []
+    for result in (fuse(K), K):
+        outputs += [result, T.grad(T.sqr(result).sum(), x)]
+    f = function([x, y], outputs)
+    assert [op.host_op for op in ops_of(f) if isinstance(op, cuda_ops.CudaOp)] == [
+        RBFKernel(), RBFKernelGrad(wrt=["x"]),
+    ]  # fmt: skip
+    results = f(*values[:2])
+    for result, expected in zip(results[:2], results[2:]):
+        close(result, expected, dtype)
 
 
 def device_calls(monkeypatch):

@@ -151,10 +151,20 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert run(script, PYCUDA_CACHE_DIR=str(cache)) == "True\n"
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     assert run(script, PYCUDA_CACHE_DIR=str(cache), PATH=path) == "True\n"
-    cache2 = tmp_path / "empty"
-    cache2.mkdir()
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with pytest.raises(AssertionError, match="compiled again"):
-        run(script, PYCUDA_CACHE_DIR=str(cache2), PATH=path)
+        run(script, PYCUDA_CACHE_DIR=str(empty), PATH=path)
+    # Another option, architecture or version of nvcc.
+    for change in (
+        "cuda_runtime.OPTIONS.append('-DANOTHER')",
+        "import pycuda.driver as d; d.Device.compute_capability = lambda self: (8, 0)",
+    ):
+        with pytest.raises(AssertionError, match="compiled again"):
+            run(USE + change + "\nuse()", PYCUDA_CACHE_DIR=str(cache), PATH=path)
+    nvcc.write_text(nvcc.read_text().replace("exec", "echo another;"))
+    with pytest.raises(AssertionError, match="compiled again"):
+        run(script, PYCUDA_CACHE_DIR=str(cache), PATH=path)
 
 
 @emulated

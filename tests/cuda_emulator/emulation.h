@@ -177,8 +177,8 @@ static bool release_barrier(Launch &launch) {
     return true;
 }
 
-// Lets go the lanes of one warp operation that every lane of its mask has reached, in the warp whose
-// turn it is. Only of one, so that warps run as far ahead of each other as barriers allow.
+// Lets go the lanes of one warp operation that every lane of its mask has reached, in the warp
+// whose turn it is. Only of one, so that warps run as far ahead of each other as barriers allow.
 static bool release_warp(const std::vector<size_t> &turns) {
     for (size_t turn : turns) {
         const int t = (int)turn;

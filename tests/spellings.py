@@ -467,6 +467,13 @@ def receptive_fields(x, c, s, v, w, r):
     return s * T.exp(-(across**2 / (2 * v[0] ** 2) + along**2 / (2 * v[1] ** 2)))
 
 
+def rotated_receptive_fields(x, c, s, v, w, r):
+    across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
+    along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
+    first, second = T.cos(s) * across + T.sin(s) * along, T.cos(s) * along - T.sin(s) * across
+    return T.exp(-(first**2 / v[0] ** 2 + second**2 / v[1] ** 2) / 2)
+
+
 def distance_in_the_plane(x, c, s, v, w, r):
     across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
     along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
@@ -570,7 +577,17 @@ FIELD = {
     ),
     "attention window of DRAW": draw_filters,
     "receptive fields": receptive_fields,
+    "receptive fields, rotated": rotated_receptive_fields,
     "distance in the plane": distance_in_the_plane,
+    "differences less a shift": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sum((x[:, None, :] - c[None, :, :] - v) ** 2, axis=2)
+    ),
+    "points and centres moved": lambda x, c, s, v, w, r: T.exp(
+        -s * ((difference(x, c) - r[:, None, None] + w[None, :, None]) ** 2).sum(2)
+    ),
+    "mean times a length": lambda x, c, s, v, w, r: T.exp(
+        -x.shape[1] * T.mean(difference(x, c) ** 2, axis=2) / (2 * s**2)
+    ),
     "a product over features in Python": loop_over_features,
     "points on the sphere": normalised,
     "images flattened": flattened_images,
@@ -902,6 +919,9 @@ NEAR_MISSES = {
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))
     )(-0.5 * squared(x, c)),
+    "differences and a pair's term": lambda x, c, s, v, w, r: T.exp(
+        -s * (r[:, None] - w[None, :] + T.outer(r, w)) ** 2
+    ),
     "logarithm of a sum, shifted by another": lambda x, c, s, v, w, r: (
         shifted(-0.5 * squared(x, c)) + T.max(-0.5 * squared(x, c), axis=1)
     ),

@@ -31,6 +31,7 @@ from rbf_op.fusion.algebra import (
     of_factor,
     positions_of,
     power_of,
+    product_symbols,
     scale,
     single,
     sum_over,
@@ -41,6 +42,7 @@ from rbf_op.fusion.values import (
     scalar_constant,
     subtensor_indices,
 )
+from rbf_op.fusion.writing import Writer
 from rbf_op.theano_api import Constant, Maximum, Minimum, clone
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
@@ -645,7 +647,7 @@ class Reader:
                     root = Fraction(float(coefficient) ** float(power))
                     return {power_of(product, power): root}
         elif whole and 2 <= power <= 4 and base:
-            result = base
+            result = base = self._sides(base, variable.dtype)
             for _ in range(int(power) - 1):
                 result = multiply(result, base)
             return result
@@ -654,6 +656,41 @@ class Reader:
             if variable is None:
                 raise Unreadable("the loop computes a power of each row that cannot be undone")
         return of_factor(Leaf(self.values.key(variable), index), power)
+
+    def _sides(self, polynomial, dtype):
+        """R_i - C_j for a sum of more terms of which each is of rows or of columns alone."""
+        sides = {symbol: {} for symbol in self.roots}
+        for product, coefficient in polynomial.items():
+            its_roots = product_symbols(product).intersection(self.roots)
+            if len(its_roots) > 1 or len(sides) != 2:
+                return polynomial
+            (symbol,) = its_roots or self.roots[:1]
+            sides[symbol][product] = coefficient
+        if len(polynomial) <= len(sides) or not all(sides.values()):
+            return polynomial
+        # One of them is subtracted, whichever was.
+        rows, columns = sides.values()
+        single = next((side for side in (rows, columns) if len(side) == 1), None)
+        sign = 1
+        if single is not None:
+            sign = (1 if next(iter(single.values())) > 0 else -1) * (1 if single is rows else -1)
+        try:
+            return add(self._as_one(rows, sign, dtype), self._as_one(columns, -sign, dtype))
+        except matching.NoMatch:
+            return polynomial
+
+    def _as_one(self, polynomial, sign, dtype):
+        """sign * (sign * polynomial), what is in brackets being written as one variable."""
+        if len(polynomial) == 1:
+            return polynomial
+        polynomial = scale(polynomial, sign)
+        symbols = frozenset().union(*(product_symbols(product) for product in polynomial))
+        layout = tuple(sorted(symbols, key=lambda symbol: (symbol.name, repr(symbol.size))))
+        writer = Writer(self.values, self.sizes, dtype)
+        terms = sorted(polynomial.items(), key=lambda item: repr(item[1]))
+        total = sum(writer.product(coefficient, product, layout) for product, coefficient in terms)
+        leaf = Leaf(self.values.key(total), tuple((symbol,) for symbol in layout))
+        return scale(of_factor(leaf), sign)
 
     def _constant_power(self, variable, index, value, power):
         if power.denominator == 1 and (value or power > 0):

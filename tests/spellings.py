@@ -539,6 +539,19 @@ def scan_with_both_widths(x, c, s, v, w, r):
     )[0]
 
 
+def _states(x, c, body, sequences, rows=0, all_=False, **kwargs):
+    count = x.shape[0] + rows if rows else x.shape[0]
+    start = T.zeros((count, c.shape[0]), dtype=x.dtype)
+    states, _ = theano.scan(
+        body, sequences=sequences, outputs_info=start, non_sequences=[x, c], **kwargs
+    )
+    return states[-1] + states.sum() if all_ else states[-1]
+
+
+def _set_row(i, state, x, c):
+    return T.set_subtensor(state[i, :], T.exp(-T.sum((x[i] - c) ** 2, axis=1)))
+
+
 def _scan_rows(body, x, **kwargs):
     return theano.scan(body, **dict(dict(sequences=x), **kwargs))[0]
 
@@ -741,6 +754,17 @@ FIELD = {
     "scan of all rows but the last": lambda x, c, s, v, w, r: _scan_rows(
         lambda p, q: T.exp(-s * ((p - q) ** 2).sum(1)), x[:-1], non_sequences=c
     ),
+    "scan that sets the rows": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0])
+    ),
+    "scan that sets the rows it is given": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, row, state, x_, c_: T.set_subtensor(
+            state[i], T.exp(-s * T.sum((row - c_) ** 2, axis=1))
+        ),
+        [T.arange(x.shape[0]), x],
+    ),
     "scan that computes a factor, too": lambda x, c, s, v, w, r: (lambda o: o[0] * o[1][:, None])(
         theano.scan(
             lambda p, q: [T.exp(-s * ((p - q) ** 2).sum(1)), p.sum()],
@@ -919,6 +943,31 @@ NEAR_MISSES = {
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))
     )(-0.5 * squared(x, c)),
+    "scan that sets all rows but one": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), rows=1
+    ),
+    "scan that sets two rows": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), n_steps=2
+    ),
+    "scan that sets the rows, every state used": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), all_=True
+    ),
+    "scan that adds to rows": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, state, x_, c_: T.inc_subtensor(
+            state[i], T.exp(-T.sum((x_[0] - c_) ** 2, axis=1))
+        ),
+        T.arange(x.shape[0]),
+    ),
+    "scan that uses the rows set before": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, state, x_, c_: T.set_subtensor(
+            state[i], T.exp(-T.sum((x_[i] - c_) ** 2, axis=1)) * (1 + state[0])
+        ),
+        T.arange(x.shape[0]),
+    ),
     "differences and a pair's term": lambda x, c, s, v, w, r: T.exp(
         -s * (r[:, None] - w[None, :] + T.outer(r, w)) ** 2
     ),

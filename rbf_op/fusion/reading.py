@@ -70,13 +70,15 @@ Raised = namedtuple("Raised", "power mode")
 class Frame:
     """One step of a loop: what its inner variables are outside, at the step numbered `step`.
 
-    results are the inner variables of what a loop stacks up, by the variable outside.
+    results are the inner variables of what a loop stacks up, by the variable outside; states are
+    those (before the step, after it) of what it changes from step to step.
     """
 
-    def __init__(self, sequences, others, results, step, parent):
+    def __init__(self, sequences, others, results, states, step, parent):
         self.sequences = sequences
         self.others = others
         self.results = results
+        self.states = states
         self.step = step
         self.parent = parent
         self._dependence = {}
@@ -204,7 +206,7 @@ class Reader:
                     result = None
                 if result is not None:
                     self.note_opened(variable, index, frame)
-                return result
+                    return result
         return None
 
     def _read_raised(self, variable, index, mode, frame):
@@ -236,7 +238,6 @@ class Reader:
                     if result is not None:
                         self.note_opened(variable, index, frame)
                         return result
-                    break
             if frame is not None and (variable in frame.sequences or variable in frame.others):
                 return self.leaf(variable, index, LOGARITHM, frame)
         if self.mixes(variable, index, frame):
@@ -1055,6 +1056,9 @@ _LOGARITHM_READERS = [
 
 
 def add_reader(classes, reader):
-    """Read Ops that move entries about: reader(Reader, variable, index, mode, frame)."""
+    """Read Ops that move entries about: reader(Reader, variable, index, mode, frame).
+
+    It is asked before those here, and gives None for what is not its own.
+    """
     for readers in (_MOVING, _READERS, _LOGARITHM_READERS):
-        readers.append((classes, reader))
+        readers.insert(0, (classes, reader))

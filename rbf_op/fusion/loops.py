@@ -111,6 +111,14 @@ def last_state(variable):
     return states if states in node.op.outer_sitsot_outs(node.outputs) else None
 
 
+def set_in_state(states):
+    """What a step of a scan sets a part of its state to, given the scan's output; else None."""
+    op = states.owner.op
+    place = op.outer_sitsot_outs(states.owner.outputs).index(states)
+    step = set_by_a_step(op.inner_sitsot(op.inputs)[place], op.inner_sitsot_outs(op.outputs)[place])
+    return None if step is None else step[0]
+
+
 def set_by_a_step(state, new):
     """(value, entry) if a step sets state[entry] to value and changes nothing else, else None."""
     node = new.owner

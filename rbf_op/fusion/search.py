@@ -11,7 +11,7 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
 from rbf_op.fusion.building import read_kernel, read_sum
-from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_by_a_step
+from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import Unreadable
 from rbf_op.fusion.report import Candidate, Report
@@ -84,18 +84,8 @@ def carriers(nodes):
             if any(v in found or v in scalars for v in node.inputs):
                 found.add(output)
         elif isinstance(op, Subtensor) and last_state(output) is not None:
-            states = last_state(output)
-            loop = states.owner.op
-            place = loop.outer_sitsot_outs(states.owner.outputs).index(states)
-            before, after = (
-                f(v)[place]
-                for f, v in (
-                    (loop.inner_sitsot, loop.inputs),
-                    (loop.inner_sitsot_outs, loop.outputs),
-                )
-            )
-            step = set_by_a_step(before, after)
-            if step is not None and step[0] in set().union(*carriers(nodes_of([step[0]]))):
+            value = set_in_state(last_state(output))
+            if value is not None and value in set().union(*carriers(nodes_of([value]))):
                 found.add(output)
         elif isinstance(op, Scan):
             inner = loop_outputs(node)

@@ -467,6 +467,13 @@ def receptive_fields(x, c, s, v, w, r):
     return s * T.exp(-(across**2 / (2 * v[0] ** 2) + along**2 / (2 * v[1] ** 2)))
 
 
+def rotated_receptive_fields(x, c, s, v, w, r):
+    across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
+    along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
+    first, second = T.cos(s) * across + T.sin(s) * along, T.cos(s) * along - T.sin(s) * across
+    return T.exp(-(first**2 / v[0] ** 2 + second**2 / v[1] ** 2) / 2)
+
+
 def distance_in_the_plane(x, c, s, v, w, r):
     across = x[:, 0].dimshuffle(0, "x") - c[:, 0]
     along = x[:, 1].dimshuffle(0, "x") - c[:, 1]
@@ -532,6 +539,19 @@ def scan_with_both_widths(x, c, s, v, w, r):
     )[0]
 
 
+def _states(x, c, body, sequences, rows=0, all_=False, **kwargs):
+    count = x.shape[0] + rows if rows else x.shape[0]
+    start = T.zeros((count, c.shape[0]), dtype=x.dtype)
+    states, _ = theano.scan(
+        body, sequences=sequences, outputs_info=start, non_sequences=[x, c], **kwargs
+    )
+    return states[-1] + states.sum() if all_ else states[-1]
+
+
+def _set_row(i, state, x, c):
+    return T.set_subtensor(state[i, :], T.exp(-T.sum((x[i] - c) ** 2, axis=1)))
+
+
 def _scan_rows(body, x, **kwargs):
     return theano.scan(body, **dict(dict(sequences=x), **kwargs))[0]
 
@@ -570,7 +590,17 @@ FIELD = {
     ),
     "attention window of DRAW": draw_filters,
     "receptive fields": receptive_fields,
+    "receptive fields, rotated": rotated_receptive_fields,
     "distance in the plane": distance_in_the_plane,
+    "differences less a shift": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sum((x[:, None, :] - c[None, :, :] - v) ** 2, axis=2)
+    ),
+    "points and centres moved": lambda x, c, s, v, w, r: T.exp(
+        -s * ((difference(x, c) - r[:, None, None] + w[None, :, None]) ** 2).sum(2)
+    ),
+    "mean times a length": lambda x, c, s, v, w, r: T.exp(
+        -x.shape[1] * T.mean(difference(x, c) ** 2, axis=2) / (2 * s**2)
+    ),
     "a product over features in Python": loop_over_features,
     "points on the sphere": normalised,
     "images flattened": flattened_images,
@@ -723,6 +753,17 @@ FIELD = {
     ),
     "scan of all rows but the last": lambda x, c, s, v, w, r: _scan_rows(
         lambda p, q: T.exp(-s * ((p - q) ** 2).sum(1)), x[:-1], non_sequences=c
+    ),
+    "scan that sets the rows": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0])
+    ),
+    "scan that sets the rows it is given": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, row, state, x_, c_: T.set_subtensor(
+            state[i], T.exp(-s * T.sum((row - c_) ** 2, axis=1))
+        ),
+        [T.arange(x.shape[0]), x],
     ),
     "scan that computes a factor, too": lambda x, c, s, v, w, r: (lambda o: o[0] * o[1][:, None])(
         theano.scan(
@@ -902,6 +943,34 @@ NEAR_MISSES = {
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))
     )(-0.5 * squared(x, c)),
+    "scan that sets all rows but one": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), rows=1
+    ),
+    "scan that sets two rows": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), n_steps=2
+    ),
+    "scan that sets the rows, every state used": lambda x, c, s, v, w, r: _states(
+        x, c, _set_row, T.arange(x.shape[0]), all_=True
+    ),
+    "scan that adds to rows": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, state, x_, c_: T.inc_subtensor(
+            state[i], T.exp(-T.sum((x_[0] - c_) ** 2, axis=1))
+        ),
+        T.arange(x.shape[0]),
+    ),
+    "scan that uses the rows set before": lambda x, c, s, v, w, r: _states(
+        x,
+        c,
+        lambda i, state, x_, c_: T.set_subtensor(
+            state[i], T.exp(-T.sum((x_[i] - c_) ** 2, axis=1)) * (1 + state[0])
+        ),
+        T.arange(x.shape[0]),
+    ),
+    "differences and a pair's term": lambda x, c, s, v, w, r: T.exp(
+        -s * (r[:, None] - w[None, :] + T.outer(r, w)) ** 2
+    ),
     "logarithm of a sum, shifted by another": lambda x, c, s, v, w, r: (
         shifted(-0.5 * squared(x, c)) + T.max(-0.5 * squared(x, c), axis=1)
     ),

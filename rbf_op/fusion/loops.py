@@ -10,8 +10,8 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.fusion import reading
 from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions
-from rbf_op.fusion.reading import Frame, Logarithm
-from rbf_op.fusion.values import index_constant, scalar_constant
+from rbf_op.fusion.reading import Frame, Logarithm, count_of
+from rbf_op.fusion.values import index_constant, scalar_constant, subtensor_indices
 from rbf_op.theano_api import Scan, clone_graph
 
 
@@ -81,12 +81,86 @@ def frame_of(reader, node, step, parent):
         sequences = dict(zip(op.inner_seqs(inputs), op.outer_seqs(node.inputs)))
         others = dict(zip(op.inner_non_seqs(inputs), op.outer_non_seqs(node.inputs)))
         results = dict(zip(op.outer_nitsot_outs(node.outputs), op.inner_nitsot_outs(outputs)))
+        states = zip(op.inner_sitsot(inputs), op.inner_sitsot_outs(outputs))
+        states = dict(zip(op.outer_sitsot_outs(node.outputs), states))
         inside = reader.sizes.inside
         inside.update((v, (None, 0)) for v in inputs)
         inside.update((v, (outer, 1)) for v, outer in sequences.items())
         inside.update((v, (outer, 0)) for v, outer in others.items())
-        reader.frames[key] = Frame(sequences, others, results, step, parent)
+        reader.frames[key] = Frame(sequences, others, results, states, step, parent)
     return reader.frames[key]
+
+
+def last_state(variable):
+    """The output of a scan of which a variable is the last state, states[1:][-1]; else None."""
+    node = variable.owner
+    if not isinstance(node.op, Subtensor):
+        return None
+    entries = subtensor_indices(node)
+    if len(entries) != 1 or isinstance(entries[0], slice) or index_constant(entries[0]) != -1:
+        return None
+    states = node.inputs[0]
+    if states.owner is not None and isinstance(states.owner.op, Subtensor):
+        (entry, *others) = subtensor_indices(states.owner)
+        if others or not isinstance(entry, slice) or (entry.stop, entry.step) != (None, None):
+            return None
+        states = states.owner.inputs[0]
+    node = states.owner
+    if node is None or not isinstance(node.op, Scan) or node.op.as_while:
+        return None
+    return states if states in node.op.outer_sitsot_outs(node.outputs) else None
+
+
+def set_in_state(states):
+    """What a step of a scan sets a part of its state to, given the scan's output; else None."""
+    op = states.owner.op
+    place = op.outer_sitsot_outs(states.owner.outputs).index(states)
+    step = set_by_a_step(op.inner_sitsot(op.inputs)[place], op.inner_sitsot_outs(op.outputs)[place])
+    return None if step is None else step[0]
+
+
+def set_by_a_step(state, new):
+    """(value, entry) if a step sets state[entry] to value and changes nothing else, else None."""
+    node = new.owner
+    if node is None or not isinstance(node.op, IncSubtensor) or node.inputs[0] is not state:
+        return None
+    entry, *others = get_idx_list(node.inputs[:1] + node.inputs[2:], node.op.idx_list)
+    whole = all(isinstance(e, slice) and e == slice(None) for e in others)
+    if not node.op.set_instead_of_inc or isinstance(entry, slice) or not whole:
+        return None
+    return node.inputs[1], entry
+
+
+def _read_last_state(reader, variable, index, mode, frame):
+    """A matrix that a scan begins with anything and sets row by row, row i at step i."""
+    states = None if frame is not None else last_state(variable)
+    if states is None or len(index[0]) != 1 or not isinstance(index[0][0], Symbol):
+        return None
+    node = states.owner
+    op, sizes, steps = node.op, reader.sizes, node.inputs[0]
+    inner = frame_of(reader, node, index[0][0], None)
+    step = set_by_a_step(*inner.states[states])
+    if step is None:
+        return None
+    value, entry = step
+    while entry.owner is not None and isinstance(entry.owner.op, T.ScalarFromTensor):
+        entry = entry.owner.inputs[0]
+    counted = count_of(inner.sequences[entry]) if entry in inner.sequences else None
+    outer = op.outer_sitsot(node.inputs)[op.outer_sitsot_outs(node.outputs).index(states)]
+    if counted is None or not isinstance(getattr(outer.owner, "op", None), IncSubtensor):
+        return None
+    rows = sizes.dimension(outer.owner.inputs[1], 1)
+    if not sizes.equal(sizes.of_scalar(counted), rows):
+        return None
+    if not all(_cut_to(reader, sequence, steps) for sequence in op.outer_seqs(node.inputs)):
+        return None
+    # As long as its sequence of indices, or else as its number of steps says.
+    if not sizes.equal(sizes.of_scalar(steps), rows):
+        return None
+    reader.note_opened(states, index, None)
+    reader.note_opened(variable.owner.inputs[0], index, None)
+    inner_index = tuple(() if b else axis for b, axis in zip(value.broadcastable, index[1:]))
+    return reader.read(value, inner_index, mode, inner)
 
 
 class Part:
@@ -267,4 +341,5 @@ def _note_chain(reader, variable, index):
 
 
 reading.add_reader(Scan, _read_scan)
+reading.add_reader(Subtensor, _read_last_state)
 reading.add_reader((IncSubtensor, T.Join, MakeVector), _read_assembled)

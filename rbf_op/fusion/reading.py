@@ -31,6 +31,7 @@ from rbf_op.fusion.algebra import (
     of_factor,
     positions_of,
     power_of,
+    product_symbols,
     scale,
     single,
     sum_over,
@@ -41,6 +42,7 @@ from rbf_op.fusion.values import (
     scalar_constant,
     subtensor_indices,
 )
+from rbf_op.fusion.writing import Writer
 from rbf_op.theano_api import Constant, Maximum, Minimum, clone
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
@@ -68,13 +70,15 @@ Raised = namedtuple("Raised", "power mode")
 class Frame:
     """One step of a loop: what its inner variables are outside, at the step numbered `step`.
 
-    results are the inner variables of what a loop stacks up, by the variable outside.
+    results are the inner variables of what a loop stacks up, by the variable outside; states are
+    those (before the step, after it) of what it changes from step to step.
     """
 
-    def __init__(self, sequences, others, results, step, parent):
+    def __init__(self, sequences, others, results, states, step, parent):
         self.sequences = sequences
         self.others = others
         self.results = results
+        self.states = states
         self.step = step
         self.parent = parent
         self._dependence = {}
@@ -202,7 +206,7 @@ class Reader:
                     result = None
                 if result is not None:
                     self.note_opened(variable, index, frame)
-                return result
+                    return result
         return None
 
     def _read_raised(self, variable, index, mode, frame):
@@ -234,7 +238,6 @@ class Reader:
                     if result is not None:
                         self.note_opened(variable, index, frame)
                         return result
-                    break
             if frame is not None and (variable in frame.sequences or variable in frame.others):
                 return self.leaf(variable, index, LOGARITHM, frame)
         if self.mixes(variable, index, frame):
@@ -645,7 +648,7 @@ class Reader:
                     root = Fraction(float(coefficient) ** float(power))
                     return {power_of(product, power): root}
         elif whole and 2 <= power <= 4 and base:
-            result = base
+            result = base = self._sides(base, variable.dtype)
             for _ in range(int(power) - 1):
                 result = multiply(result, base)
             return result
@@ -654,6 +657,41 @@ class Reader:
             if variable is None:
                 raise Unreadable("the loop computes a power of each row that cannot be undone")
         return of_factor(Leaf(self.values.key(variable), index), power)
+
+    def _sides(self, polynomial, dtype):
+        """R_i - C_j for a sum of more terms of which each is of rows or of columns alone."""
+        sides = {symbol: {} for symbol in self.roots}
+        for product, coefficient in polynomial.items():
+            its_roots = product_symbols(product).intersection(self.roots)
+            if len(its_roots) > 1 or len(sides) != 2:
+                return polynomial
+            (symbol,) = its_roots or self.roots[:1]
+            sides[symbol][product] = coefficient
+        if len(polynomial) <= len(sides) or not all(sides.values()):
+            return polynomial
+        # One of them is subtracted, whichever was.
+        rows, columns = sides.values()
+        single = next((side for side in (rows, columns) if len(side) == 1), None)
+        sign = 1
+        if single is not None:
+            sign = (1 if next(iter(single.values())) > 0 else -1) * (1 if single is rows else -1)
+        try:
+            return add(self._as_one(rows, sign, dtype), self._as_one(columns, -sign, dtype))
+        except matching.NoMatch:
+            return polynomial
+
+    def _as_one(self, polynomial, sign, dtype):
+        """sign * (sign * polynomial), what is in brackets being written as one variable."""
+        if len(polynomial) == 1:
+            return polynomial
+        polynomial = scale(polynomial, sign)
+        symbols = frozenset().union(*(product_symbols(product) for product in polynomial))
+        layout = tuple(sorted(symbols, key=lambda symbol: (symbol.name, repr(symbol.size))))
+        writer = Writer(self.values, self.sizes, dtype)
+        terms = sorted(polynomial.items(), key=lambda item: repr(item[1]))
+        total = sum(writer.product(coefficient, product, layout) for product, coefficient in terms)
+        leaf = Leaf(self.values.key(total), tuple((symbol,) for symbol in layout))
+        return scale(of_factor(leaf), sign)
 
     def _constant_power(self, variable, index, value, power):
         if power.denominator == 1 and (value or power > 0):
@@ -1018,6 +1056,9 @@ _LOGARITHM_READERS = [
 
 
 def add_reader(classes, reader):
-    """Read Ops that move entries about: reader(Reader, variable, index, mode, frame)."""
+    """Read Ops that move entries about: reader(Reader, variable, index, mode, frame).
+
+    It is asked before those here, and gives None for what is not its own.
+    """
     for readers in (_MOVING, _READERS, _LOGARITHM_READERS):
-        readers.append((classes, reader))
+        readers.insert(0, (classes, reader))

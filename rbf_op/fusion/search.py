@@ -7,11 +7,11 @@ by way of theano_api.
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector
-from theano.tensor.subtensor import IncSubtensor
+from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
 from rbf_op.fusion.building import read_kernel, read_sum
-from rbf_op.fusion.loops import Scan, loop_outputs
+from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import Unreadable
 from rbf_op.fusion.report import Candidate, Report
@@ -82,6 +82,10 @@ def carriers(nodes):
                 found.add(output)
         elif isinstance(op, (IncSubtensor, T.Join, MakeVector)):
             if any(v in found or v in scalars for v in node.inputs):
+                found.add(output)
+        elif isinstance(op, Subtensor) and last_state(output) is not None:
+            value = set_in_state(last_state(output))
+            if value is not None and value in set().union(*carriers(nodes_of([value]))):
                 found.add(output)
         elif isinstance(op, Scan):
             inner = loop_outputs(node)

@@ -10,7 +10,7 @@ import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
-from rbf_op.theano_api import Constant, Maximum
+from rbf_op.theano_api import Constant, Maximum, Minimum
 
 
 class Values:
@@ -176,6 +176,8 @@ class Sizes:
             return sizes[0]
         if isinstance(op, T.DimShuffle):
             return self.dimension(inputs[0], op.new_order[axis])
+        if isinstance(op, T.Rebroadcast):
+            return self.dimension(inputs[0], axis)
         if isinstance(op, T.elemwise.CAReduce):
             reduced = range(inputs[0].ndim) if op.axis is None else op.axis
             kept = [a for a in range(inputs[0].ndim) if a not in reduced]
@@ -212,6 +214,13 @@ class Sizes:
             return self.dimension(inputs[0], axis)
         if isinstance(op, MakeVector):
             return len(inputs)
+        if isinstance(op, T.ARange) and (index_constant(inputs[0]), index_constant(inputs[2])) == (
+            0,
+            1,
+        ):
+            count = self.of_scalar(inputs[1])
+            if isinstance(count, int) and count >= 0 or self.is_shape(count):
+                return count
         if isinstance(op, T.Join):
             joined = index_constant(inputs[0])
             if joined is not None and joined != axis:
@@ -260,6 +269,11 @@ class Sizes:
                 if sizes is None or position is None or not -len(sizes) <= position < len(sizes):
                     break
                 return sizes[position]
+            elif _scalar_op(node, Minimum):  # how scan finds the number of its steps
+                sizes = [self.of_scalar(v) for v in inputs]
+                if not all(self.equal(size, sizes[0]) for size in sizes):
+                    break
+                return sizes[0]
             elif _scalar_op(node, scalar_ops.Mul) or isinstance(op, scalar_ops.Mul):
                 return self.product([self.of_scalar(v) for v in inputs])
             else:

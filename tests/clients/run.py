@@ -136,7 +136,11 @@ def main():
         if client not in CLIENTS:
             parser.error("no client %s; there are %s" % (client, ", ".join(CLIENTS)))
     if options.compile_cost:
-        show_compile_cost()
+        try:
+            show_compile_cost()
+        except Failed as error:
+            print("FAILED %s" % error)
+            return 1
         return 0
     failures = []
     # At once, except where they are timed: setting up is mostly waiting.

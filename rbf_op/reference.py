@@ -125,6 +125,7 @@ def rbf_dot(x, y, gamma, weights):
     x (n, d), y (m, d), gamma () or (m,), weights (m, p), all of one floating dtype.
     """
     check_shapes(x, y, gamma, weights=weights)
+    weights = np.ascontiguousarray(weights)  # or the layout would show in the bits of a BLAS
     product = np.empty((x.shape[0], weights.shape[1]), dtype=x.dtype)
     for rows in _row_blocks(x, y):
         product[rows] = rbf_kernel(x[rows], y, gamma, x.dtype.type(1)).dot(weights)
@@ -138,6 +139,7 @@ def rbf_dot_grad(x, y, gamma, weights, grad_output):
     amplitude 1, and dweights = E^T H (m, p). Returns the four arrays in that order.
     """
     check_shapes(x, y, gamma, weights=weights, grad_output=grad_output)
+    weights, grad_output = np.ascontiguousarray(weights), np.ascontiguousarray(grad_output)
     dx = np.zeros(x.shape, dtype=x.dtype)
     dy = np.zeros(y.shape, dtype=y.dtype)
     dgamma = np.zeros(gamma.shape, dtype=x.dtype)

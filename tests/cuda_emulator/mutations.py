@@ -3,7 +3,7 @@
     make mutations-cuda                       # all; FAULTS="barrier slab" for those so named
 
 Prints a line for each; exit status 1 if the tests of the kernels pass with a fault in them, or if a
-fault no longer fits the source. Takes some ten minutes. Standard library only.
+fault no longer fits the source. Takes some minutes. Standard library only.
 """
 
 import concurrent.futures

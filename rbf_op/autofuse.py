@@ -33,6 +33,7 @@ _FUNCTIONS = {
 _lock = threading.RLock()
 _originals = {}  # function name -> original
 _wrappers = {}  # function name -> wrapper
+_without = {}  # name of a module that has none of them -> (its id, its number of names)
 _enabled = False
 _contexts = 0  # contexts open in any thread
 _local = threading.local()
@@ -85,27 +86,33 @@ def _install():
             original = getattr(theano.gradient, name)
             _originals[name] = original
             _wrappers[name] = _fusing_first(original, argument)
-    for name, original in _originals.items():
-        _replace(original, _wrappers[name])
+    _replace({id(_originals[name]): wrapper for name, wrapper in _wrappers.items()})
 
 
 def _uninstall_if_unused():
-    if not _enabled and not _contexts:
-        for name, original in _originals.items():
-            _replace(_wrappers[name], original)
+    if _wrappers and not _enabled and not _contexts:
+        _replace({id(_wrappers[name]): original for name, original in _originals.items()})
 
 
-def _replace(old, new):
-    """Put `new` wherever a module has `old`, as it has after `from theano import grad`."""
+def _replace(new_of):
+    """Put the new function wherever a module has the old, as after `from theano import grad`.
+
+    new_of: {id of the old: the new}. Modules that had neither are looked at again only if the
+    number of their names has changed: a client has thousands, and contexts are opened often.
+    """
+    known = {id(f) for functions in (_originals, _wrappers) for f in functions.values()}
     for module_name, module in list(sys.modules.items()):
-        if module is None or module_name.split(".")[0] == "rbf_op":
-            continue
         namespace = getattr(module, "__dict__", None)
-        if not isinstance(namespace, dict):
+        if not isinstance(namespace, dict) or module_name.split(".")[0] == "rbf_op":
             continue
-        for name, value in list(namespace.items()):
-            if value is old:
-                namespace[name] = new
+        looked_at = id(module), len(namespace)
+        if _without.get(module_name) == looked_at:
+            continue
+        held = [name for name, value in list(namespace.items()) if id(value) in known]
+        for name in held:
+            namespace[name] = new_of.get(id(namespace[name]), namespace[name])
+        if not held:
+            _without[module_name] = looked_at
 
 
 def _fusing_first(original, argument):

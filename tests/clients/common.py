@@ -34,11 +34,11 @@ def arguments():
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     if not options.time:
-        _compile_only_our_c_code()
+        compile_only_our_c_code()
     return options
 
 
-def _compile_only_our_c_code():
+def compile_only_our_c_code():
     # Theano's own Ops run in NumPy then: compiling each of them would take minutes.
     op_class = next(c for c in RBFKernel.__mro__ if "make_c_thunk" in vars(c))
     make_c_thunk = op_class.make_c_thunk

@@ -131,17 +131,28 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int64_t q;
     int r, v;
-    memset(tile, 0, sizeof tile);
-    for (q = 0; q < p; ++q) {
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] = (VECTOR){0};
+    }
+    for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, weights += COLUMNS) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            const VECTOR weight = RBF_NAME(load)(weights + q * COLUMNS + v * LANES);
+            const VECTOR weight = RBF_NAME(load)(weights + v * LANES);
+            RBF_OWN_BROADCAST(h);
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r)
-                tile[r][v] += weight * h[q * RBF_TILE_ROWS + r];
+                tile[r][v] += weight * h[r];
         }
     }
-    memcpy(g, tile, sizeof tile);
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            RBF_NAME(store)(&g[r][v * LANES], tile[r][v]);
+    }
 }
 
 /* dweights[q] += sum_r e[r] h[r, q]. */
@@ -151,15 +162,23 @@ RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][C
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int64_t q;
     int r, v;
-    memcpy(tile, e, sizeof tile);
-    for (q = 0; q < p; ++q) {
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR sum = RBF_NAME(load)(dweights + q * COLUMNS + v * LANES);
+            tile[r][v] = RBF_NAME(load)(&e[r][v * LANES]);
+            RBF_KEEP(tile[r][v]);
+        }
+    }
+    for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, dweights += COLUMNS) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR sum = RBF_NAME(load)(dweights + v * LANES);
+            RBF_OWN_BROADCAST(h);
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r)
-                sum += tile[r][v] * h[q * RBF_TILE_ROWS + r];
-            RBF_NAME(store)(dweights + q * COLUMNS + v * LANES, sum);
+                sum += tile[r][v] * h[r];
+            RBF_NAME(store)(dweights + v * LANES, sum);
         }
     }
 }

@@ -33,13 +33,6 @@ ALL = (
         "rbf_op-reused", "rbf_op, output reused", "rbf_op_node", role="ours too", groups=_GROWTH
     ),
     _contender(
-        "rbf_op-amplitude",
-        "rbf_op, value by amplitude",
-        "rbf_op_node",
-        role="ours too",
-        tasks=("gradient",),
-    ),
-    _contender(
         "rbf_op-busy", "rbf_op, a core busy", "rbf_op_busy", role="ours too", groups=("busy",)
     ),
     _contender("theano-empty", "Theano, empty function", "theano_graphs", role="overhead"),

@@ -1,8 +1,7 @@
 """rbf_op's node in a Theano function.
 
-As anybody would call it; "reused": the function keeps its output buffers between calls (borrow,
-no garbage collection), which then are no fresh pages; "amplitude": sum(K * G) comes out of the
-gradient node, as the gradient with respect to an amplitude of 1. Imports rbf_op and Theano.
+As anybody would call it; "reused": the function keeps its output buffers between calls (borrow, no
+garbage collection). Imports rbf_op and Theano.
 """
 
 import functools
@@ -10,9 +9,7 @@ import functools
 import rbf_op  # first: it lets Theano run on this Python and NumPy
 
 # isort: split
-import numpy as np
 import theano
-import theano.tensor as T
 
 from benchmarks.contenders.theano_graphs import results, variables, without_sizes
 
@@ -25,14 +22,8 @@ def version():
 def compiled(variant, cell):
     inputs = variables(cell)
     y = inputs.get("y")
-    if variant == "amplitude":
-        one = theano.shared(np.ones((), dtype=cell.dtype))
-        kernel = rbf_op.rbf_kernel(inputs["x"], y, gamma=inputs["gamma"], amplitude=one)
-        wrt = [one] + [inputs[n] for n in ("x", "y", "gamma") if n in inputs]
-        outputs = T.grad((kernel * inputs["G"]).sum(), wrt)
-    else:
-        kernel = rbf_op.rbf_kernel(inputs["x"], y, gamma=inputs["gamma"])
-        outputs = results(cell, inputs, kernel)
+    kernel = rbf_op.rbf_kernel(inputs["x"], y, gamma=inputs["gamma"])
+    outputs = results(cell, inputs, kernel)
     if variant == "reused":
         outputs = [theano.Out(output, borrow=True) for output in outputs]
     function = theano.function(list(inputs.values()), outputs)

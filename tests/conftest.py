@@ -16,18 +16,18 @@ if worker:
     # Others need the cores: threads that have nothing to do must not spin on them.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-if "compiledir" not in os.environ.get("THEANO_FLAGS", ""):
-    # Theano's own name of it tells interpreters apart; not releases of NumPy, whose headers are
-    # compiled in, and not the Theanos, which would throw away each other's modules.
-    # g++ gets it unquoted, so not below a path that has a blank.
-    parent = tempfile.gettempdir() if " " in ROOT else ROOT
-    environment = "%s-numpy-%s" % (os.path.basename(sys.prefix), np.__version__)
-    # Each worker of pytest-xdist has its own: in one directory, Theano compiles one module at a
-    # time, and who waits for its turn sleeps for seconds.
-    compiledir = os.path.join(parent, ".theano", environment, worker)
-    os.environ["THEANO_FLAGS"] = ",".join(
-        [flag for flag in [os.environ.get("THEANO_FLAGS")] if flag]
-        + ["base_compiledir=" + compiledir]
-    )
+# Theano's own name of the directory tells interpreters apart; not releases of NumPy, whose headers
+# are compiled in, and not the Theanos, which would throw away each other's modules.
+# g++ gets it unquoted, so not below a path that has a blank.
+parent = tempfile.gettempdir() if " " in ROOT else ROOT
+environment = "%s-numpy-%s" % (os.path.basename(sys.prefix), np.__version__)
+ours = "base_compiledir=" + os.path.join(parent, ".theano", environment)
+# Workers of pytest-xdist have what the process that started them has set here.
+flags = [f for f in os.environ.get("THEANO_FLAGS", "").split(",") if f and f != ours]
+if not any("compiledir" in flag for flag in flags):
+    # Each worker has its own: in one directory, Theano compiles one module at a time, and who waits
+    # for its turn sleeps for seconds.
+    own = ours if not worker else os.path.join(ours, worker)
+    os.environ["THEANO_FLAGS"] = ",".join(flags + [own])
 
 import rbf_op  # noqa: E402, F401 (mends theano where it must, before a test imports it)

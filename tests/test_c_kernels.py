@@ -48,7 +48,7 @@ def test_the_harness_sees_a_wrong_sign(tmp_path):
     kernels = tmp_path / "c_code"
     shutil.copytree(os.path.join(DIRECTORY, "..", "..", "c_code"), str(kernels))
     header = kernels / "gradient.h"
-    right = "column_sum[v] -= weight[r][v] * difference"
+    right = "column_sum -= weight[r] * difference"
     text = header.read_text()
     assert text.count(right) == 1
     header.write_text(text.replace(right, right.replace("-=", "+=")))

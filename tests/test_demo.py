@@ -182,8 +182,9 @@ def run_cli(*arguments):
 
 def test_demo_prints_all_parts_in_80_columns_and_draws(small, monkeypatch, tmp_path):
     monkeypatch.setattr(show, "ACCURACY", 0.1)
+    monkeypatch.chdir(tmp_path)
     figure = tmp_path / "layer.png"
-    result = run_cli("demo", "--quick", "--plot", str(figure))
+    result = run_cli("demo", "--quick", "--plot", figure.name)
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) <= 80
     assert "…" not in result.output  # nothing cut off

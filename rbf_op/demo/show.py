@@ -40,7 +40,7 @@ def run(quick=False, plot=None):
         from rbf_op.demo import figure
 
         figure.draw(rows, plot, "batch %d, dims %d, hidden %d" % SIZES[bool(quick)]["size"])
-        console.print("drawn: %s\n" % plot)
+        console.print("drawn: %s\n" % plot, soft_wrap=True)
     show_digits(console, failures)
     for failure in failures:
         console.print("[red]FAILED[/red] %s" % escape(failure))

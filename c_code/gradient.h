@@ -155,34 +155,6 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
     }
 }
 
-/* dweights[q] += sum_r e[r] h[r, q]. */
-RBF_INLINE void RBF_NAME(multiply_transposed)(int64_t p, REAL e[RBF_TILE_ROWS][COLUMNS],
-                                              const REAL *RBF_RESTRICT h,
-                                              REAL *RBF_RESTRICT dweights) {
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int64_t q;
-    int r, v;
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            tile[r][v] = RBF_NAME(load)(&e[r][v * LANES]);
-            RBF_KEEP(tile[r][v]);
-        }
-    }
-    for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, dweights += COLUMNS) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR sum = RBF_NAME(load)(dweights + v * LANES);
-            RBF_OWN_BROADCAST(h);
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r)
-                sum += tile[r][v] * h[r];
-            RBF_NAME(store)(dweights + v * LANES, sum);
-        }
-    }
-}
-
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
  * share of -dgamma and of damplitude added to
  * column_sums[2][COLUMNS], of dweights to dweights[p][COLUMNS]. */
@@ -283,7 +255,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_NAME(store)(column_sums + COLUMNS + v * LANES, amplitude_sum);
     }
     if (dweights)
-        RBF_NAME(multiply_transposed)(job->weights.columns, e, g_rows, dweights);
+        RBF_NAME(multiply_columns)(&e[0][0], g_rows, job->weights.columns, dweights);
     /* Lanes that do not count hold 0 * E, which is NaN where E is not finite. */
     if (columns < COLUMNS)
         for (i = 0; i < RBF_TILE_ROWS; ++i)

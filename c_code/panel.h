@@ -161,6 +161,35 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
     }
 }
 
+/* sums[q] += sum_r tile[r] rows[q][r], lanes over the columns of a tile [RBF_TILE_ROWS][COLUMNS].
+ */
+RBF_INLINE void RBF_NAME(multiply_columns)(const REAL *RBF_RESTRICT tile,
+                                           const REAL *RBF_RESTRICT rows, int64_t p,
+                                           REAL *RBF_RESTRICT sums) {
+    VECTOR kept[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int64_t q;
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            kept[r][v] = RBF_NAME(load)(tile + r * COLUMNS + v * LANES);
+            RBF_KEEP(kept[r][v]);
+        }
+    }
+    for (q = 0; q < p; ++q, rows += RBF_TILE_ROWS, sums += COLUMNS) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR sum = RBF_NAME(load)(sums + v * LANES);
+            RBF_OWN_BROADCAST(rows);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                sum += kept[r][v] * rows[r];
+            RBF_NAME(store)(sums + v * LANES, sum);
+        }
+    }
+}
+
 /* The lanes of a and b with blocks of `size` lanes exchanged: of each pair of blocks the first of a
  * and the first of b, or the second of each. size is a constant where this is inlined. */
 RBF_INLINE VECTOR RBF_NAME(exchange)(VECTOR a, VECTOR b, const int size, const int second) {

@@ -10,16 +10,6 @@
  * x (column split); there are several splits, added in order, only where there are few rows.
  * Included once a precision by instantiate.h.
  */
-/* Has the compiler load a vector once for several instructions, which would each load it. */
-#undef RBF_IN_REGISTER
-#if defined(__AVX512F__)
-#define RBF_IN_REGISTER(vector) __asm__("" : "+v"(vector))
-#elif defined(__AVX__)
-#define RBF_IN_REGISTER(vector) __asm__("" : "+x"(vector))
-#else
-#define RBF_IN_REGISTER(vector) ((void)0)
-#endif
-
 enum {
     RBF_NAME(PRODUCT_CHAIN) = 32,
     RBF_NAME(PRODUCT_BLOCKS) = 8, /* chains added up before they join the sum in double */
@@ -116,7 +106,7 @@ RBF_INLINE void RBF_NAME(multiply_narrow)(const REAL *RBF_RESTRICT tiles, int64_
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r) {
                 VECTOR kernel = RBF_NAME(load)(tiles + r * COLUMNS + v * LANES);
-                RBF_IN_REGISTER(kernel);
+                RBF_KEEP(kernel);
                 RBF_UNROLL
                 for (q = 0; q < count; ++q)
                     sum[r][q] += kernel * weight[q];

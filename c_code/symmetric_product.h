@@ -20,31 +20,6 @@ typedef struct {
     int64_t thread_weights_size, thread_columns_size;
 } RBF_NAME(symmetric_job);
 
-/* sums[q] += sum_r kernel[r] weights[q][r], lanes over the columns of a tile of K. */
-RBF_INLINE void RBF_NAME(multiply_columns)(const REAL *RBF_RESTRICT kernel,
-                                           const REAL *RBF_RESTRICT weights, int64_t p,
-                                           REAL *RBF_RESTRICT sums) {
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int64_t q;
-    int r, v;
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            tile[r][v] = RBF_NAME(load)(kernel + r * COLUMNS + v * LANES);
-    }
-    for (q = 0; q < p; ++q) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR sum = RBF_NAME(load)(sums + q * COLUMNS + v * LANES);
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r)
-                sum += tile[r][v] * weights[q * RBF_TILE_ROWS + r];
-            RBF_NAME(store)(sums + q * COLUMNS + v * LANES, sum);
-        }
-    }
-}
-
 /* Rows of W to packed[p][RBF_TILE_ROWS], zeros behind the last; there zeros in the tiles too. */
 RBF_FUNCTION void RBF_NAME(pack_weight_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                              int64_t rows, int64_t panels, REAL *packed,

@@ -54,6 +54,8 @@
 /* Keeps a vector that several instructions use in a register: one load, not one for each. */
 #if defined(__AVX512F__)
 #define RBF_KEEP(vector) __asm__("" : "+v"(vector))
+#elif defined(__AVX__)
+#define RBF_KEEP(vector) __asm__("" : "+x"(vector))
 #else
 #define RBF_KEEP(vector) ((void)0)
 #endif

@@ -30,8 +30,8 @@ typedef struct {
     REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
     REAL *packed_y;                        /* [panels][depth][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
-    REAL *stage;                           /* [threads][stage_size] */
-    int64_t stage_size;
+    REAL *stage;                           /* [threads][stage_stride] */
+    int64_t stage_stride;
 } RBF_NAME(forward_job);
 
 /* To any address, or past the caches to one that is aligned. */
@@ -58,7 +58,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
                                        const REAL *columns_packed, const RBF_NAME(coefficients) * c,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     int r, v;
-    RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    RBF_NAME(distance_tile_inlined)(depth, rows_packed, columns_packed, tile, RBF_SUM_RUN);
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
@@ -207,7 +207,7 @@ RBF_FUNCTION void RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, in
 RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     const RBF_NAME(forward_job) *job = (const RBF_NAME(forward_job) *)argument;
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
-    REAL *stage = job->stage + rbf_thread_number() * job->stage_size;
+    REAL *stage = job->stage + rbf_thread_number() * job->stage_stride;
     int64_t panel, task;
     RBF_OMP(for schedule(static) nowait)
     for (panel = 0; panel < job->row_panels; ++panel)
@@ -279,16 +279,17 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-    job.stage_size = job.symmetric ? 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
-                     : job.direct  ? 0
-                                   : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
+    job.stage_stride = job.symmetric ? 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
+                       : job.direct  ? 0
+                                     : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
+    job.stage_stride = rbf_apart(job.stage_stride, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         job.packed_x =
             (REAL *)rbf_take(&space, job.row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
         job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
         job.coefficients =
             (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
-        job.stage = (REAL *)rbf_take(&space, job.stage_size, (size_t)threads * sizeof(REAL));
+        job.stage = (REAL *)rbf_take(&space, job.stage_stride, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }

@@ -21,13 +21,21 @@ enum {
     RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 20, /* the panels of a column block */
     RBF_NAME(GRADIENT_GROUPS) = 32,           /* row groups at most */
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* or twice the depth, if tasks are many enough */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_DEPTH) = 64,            /* columns k taken at a time */
     RBF_NAME(GRADIENT_ROW_PANELS) = 8,        /* taken at once from that depth on */
     /* So many row panels that their rows fill vectors. */
     RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES
 };
+
+/* Sums over the rows of a task, tasks [blocks_per_wave][groups] apart by `stride`: for each of
+ * `parts` parts of a panel, all panels of the block beside each other, [part][panel][size]. No
+ * data: not wanted. */
+typedef struct {
+    REAL *data;
+    int64_t parts, size, stride;
+} RBF_NAME(partial_sums);
 
 typedef struct {
     rbf_matrix x, y, g;
@@ -40,17 +48,17 @@ typedef struct {
     int64_t panels, panels_per_block, blocks_per_wave;
     int64_t row_panels, row_panels_per_group, groups, row_panels_at_once;
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS] */
-    REAL *packed_y; /* [panels][panel_stride], of it [depth][COLUMNS] */
-    int64_t panel_stride;
+    REAL *packed_y; /* [panels][depth][COLUMNS] */
+    REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
-    REAL *thread_space;                    /* [threads]: see gradient_scratch */
-    int64_t thread_space_size;
-    REAL *packed_weights;   /* [panels][p][COLUMNS] */
-    REAL *offsets;          /* [panels][COLUMNS] */
-    REAL *dx_sums;          /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS] */
-    REAL *dy_partial;       /* [blocks_per_wave][groups][panels_per_block][panel_stride] */
-    REAL *dweights_partial; /* [blocks_per_wave][groups][panels_per_block][p][COLUMNS] */
-    REAL *column_partial;   /* [blocks_per_wave][groups][panels_per_block][2][COLUMNS] */
+    REAL *thread_space;                    /* [threads][thread_stride]: see gradient_scratch */
+    int64_t thread_stride;
+    REAL *packed_weights;              /* [panels][p][COLUMNS] */
+    REAL *offsets;                     /* [panels][COLUMNS] */
+    REAL *dx_sums;                     /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS] */
+    RBF_NAME(partial_sums) dy_partial; /* parts: pairs of columns k, [2][COLUMNS] */
+    RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
+    RBF_NAME(partial_sums) column_partial;   /* one part, [2][COLUMNS] */
 } RBF_NAME(gradient_job);
 
 /* The pieces of a thread's own memory. */
@@ -194,17 +202,20 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
         const int64_t width = COLUMNS * (int64_t)sizeof(REAL);
+        const int64_t next =
+            job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * job->g.row_stride;
         g = job->g.data + row * job->g.row_stride + panel * width;
         g_stride = job->g.row_stride;
-        /* What the next panel will read: pieces of many rows, which no processor foresees. */
-        for (r = 0; r < RBF_TILE_ROWS && job->row_panels_at_once > 1; ++r)
+        /* What the next panel will read, or the next row panel, whichever comes sooner: pieces of
+         * many rows, which no processor foresees. */
+        for (r = 0; r < RBF_TILE_ROWS; ++r)
             for (i = 0; i < width; i += RBF_ALIGNMENT)
-                __builtin_prefetch(g + r * g_stride + width + i);
+                __builtin_prefetch(g + r * g_stride + next + i);
     } else {
         RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
     RBF_NAME(distance_tile)
-    (depth, job->packed_x + row * depth, job->packed_y + panel * job->panel_stride, tile);
+    (depth, job->packed_x + row * depth, job->packed_y + panel * depth * COLUMNS, tile);
     if (special) {
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
@@ -268,10 +279,9 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
 }
 
 /* For some panels and `width` (1 or 2) columns k of x and y: sum_j w (y - x) added to
- * dx[width][RBF_TILE_ROWS], sum_i w (y - x) taken from dy[width][COLUMNS] of each panel. width and
- * the flags are constants where this is inlined. */
-RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
-                                          const REAL *RBF_RESTRICT weights,
+ * dx[width][RBF_TILE_ROWS], sum_i w (y - x) taken from dy[panels][2][COLUMNS]. width and the flags
+ * are constants where this is inlined. */
+RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRICT weights,
                                           const REAL *RBF_RESTRICT rows,
                                           const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT dx,
                                           REAL *RBF_RESTRICT dy, const int width, const int want_dx,
@@ -312,9 +322,9 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
             }
         }
         weights += RBF_TILE_ROWS * COLUMNS;
-        columns += panel_stride;
+        columns += 2 * COLUMNS;
         if (want_dy)
-            dy += panel_stride;
+            dy += 2 * COLUMNS;
     }
     if (want_dx) {
         REAL total[2 * RBF_NAME(WHOLE_ROWS)] __attribute__((aligned(RBF_ALIGNMENT)));
@@ -326,21 +336,21 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, int64_t panel_stride,
     }
 }
 
-/* All columns k in a range, of one row panel and a column block. */
+/* All columns k in a range, of one row panel and a column block; pairs of columns of y and dy are
+ * `pair_stride` apart. */
 RBF_INLINE void RBF_NAME(difference_range)(int64_t first, int64_t last, int64_t panels,
-                                           int64_t panel_stride, const REAL *weights,
+                                           int64_t pair_stride, const REAL *weights,
                                            const REAL *rows, const REAL *columns, REAL *dx,
                                            REAL *dy, const int want_dx, const int want_dy) {
     int64_t k;
     for (k = first; k < last; k += 2) {
-        const REAL *x = rows + k * RBF_TILE_ROWS, *y = columns + k * COLUMNS;
+        const REAL *x = rows + k * RBF_TILE_ROWS, *y = columns + k / 2 * pair_stride;
         REAL *to_x = want_dx ? dx + k * RBF_TILE_ROWS : NULL;
-        REAL *to_y = want_dy ? dy + k * COLUMNS : NULL;
+        REAL *to_y = want_dy ? dy + k / 2 * pair_stride : NULL;
         if (k + 1 < last)
-            RBF_NAME(difference_sums)
-        (panels, panel_stride, weights, x, y, to_x, to_y, 2, want_dx, want_dy);
-        else RBF_NAME(difference_sums)(panels, panel_stride, weights, x, y, to_x, to_y, 1, want_dx,
-                                       want_dy);
+            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, to_y, 2, want_dx, want_dy);
+        else
+            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, to_y, 1, want_dx, want_dy);
     }
 }
 
@@ -350,7 +360,10 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
                                            int64_t first_panel, int64_t last_panel,
                                            RBF_NAME(gradient_scratch) scratch,
                                            RBF_NAME(gradient_sums) sums) {
-    const int64_t depth = job->x.columns, p = job->weights.columns, stride = job->panel_stride;
+    const int64_t depth = job->x.columns, p = job->weights.columns;
+    const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
+    const REAL *paired_y =
+        job->paired_y + first_panel / job->panels_per_block * ((depth + 1) / 2) * stride;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
     int64_t row_panel, panel, k;
     if (job->weights.data)
@@ -395,9 +408,9 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             const REAL *weights =
                 scratch.weights + skipped * tile + (row_panel - first_row_panel) * row_weights;
             const REAL *x = job->packed_x + row_panel * RBF_TILE_ROWS * depth;
-            const REAL *y = job->packed_y + from * stride;
+            const REAL *y = paired_y + skipped * pair;
             REAL *dx = sums.dx ? sums.dx + row_panel * RBF_TILE_ROWS * depth : NULL;
-            REAL *dy = sums.dy ? sums.dy + skipped * stride : NULL;
+            REAL *dy = sums.dy ? sums.dy + skipped * pair : NULL;
             if (dx && dy)
                 RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 1, 1);
             else if (dx)
@@ -408,63 +421,86 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
     }
 }
 
-/* Partial sums [groups][panels_per_block][stride], of it [width][COLUMNS], of one panel, added over
- * the groups in their order (into the first), then to rows of target (m, width). */
+/* Partial sums of one panel, of the given block of the wave, added over the groups in their order
+ * (into the first), then to rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                         REAL *partial, int64_t stride, int64_t width,
-                                         REAL *target) {
-    const int64_t size = width * COLUMNS, in_block = panel % job->panels_per_block;
+                                         int64_t block, RBF_NAME(partial_sums) partial,
+                                         int64_t width, REAL *target) {
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
-    REAL *sum = partial + in_block * stride;
-    int64_t group, k, j;
-    for (group = 1; group < job->groups; ++group) {
-        const REAL *more = partial + (group * job->panels_per_block + in_block) * stride;
-        for (k = 0; k < size; ++k)
-            sum[k] += more[k];
+    const int64_t within = partial.size / COLUMNS;
+    int64_t part, group, k, j;
+    for (part = 0; part < partial.parts; ++part) {
+        REAL *sum = partial.data + block * job->groups * partial.stride +
+                    (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
+        REAL *to = target + panel * COLUMNS * width + part * within;
+        for (group = 1; group < job->groups; ++group) {
+            const REAL *more = sum + group * partial.stride;
+            for (j = 0; j < partial.size; ++j)
+                sum[j] += more[j];
+        }
+        for (k = 0; k < rbf_minimum(within, width - part * within); ++k)
+            for (j = 0; j < columns; ++j)
+                to[j * width + k] += sum[k * COLUMNS + j];
     }
-    for (j = 0; j < columns; ++j)
-        for (k = 0; k < width; ++k)
-            target[(panel * COLUMNS + j) * width + k] += sum[k * COLUMNS + j];
 }
 
 /* All partial sums of one panel, of the given block of the wave, into the results. */
 RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                            int64_t block) {
-    const int64_t p = job->weights.columns;
+    const RBF_NAME(partial_sums) partial = job->column_partial;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
-    const int64_t slots = block * job->groups * job->panels_per_block;
+    const REAL *sums = partial.data + block * job->groups * partial.stride +
+                       panel % job->panels_per_block * partial.size;
     int64_t group, j;
-    for (group = 0; group < job->groups; ++group) {
-        const int64_t slot = slots + group * job->panels_per_block + panel % job->panels_per_block;
-        const REAL *sums = job->column_partial + slot * 2 * COLUMNS;
+    for (group = 0; group < job->groups; ++group, sums += partial.stride)
         for (j = 0; j < columns; ++j) {
             if (job->dgamma)
                 job->dgamma[panel * COLUMNS + j] -= sums[j];
             if (job->damplitude)
                 job->damplitude[panel * COLUMNS + j] += sums[COLUMNS + j];
         }
+    if (job->dy_partial.data)
+        RBF_NAME(reduce_panel)
+    (job, panel, block, job->dy_partial, job->y.columns, job->symmetric ? job->dx : job->dy);
+    if (job->dweights_partial.data)
+        RBF_NAME(reduce_panel)
+    (job, panel, block, job->dweights_partial, job->weights.columns, job->dweights);
+}
+
+/* Those of a task, cleared; NULL if they are not wanted. */
+RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, int64_t task) {
+    REAL *sums = partial.data;
+    if (sums != NULL) {
+        sums += task * partial.stride;
+        memset(sums, 0,
+               (size_t)(partial.parts * job->panels_per_block * partial.size) * sizeof(REAL));
     }
-    if (job->dy_partial)
-        RBF_NAME(reduce_panel)
-    (job, panel, job->dy_partial + slots * job->panel_stride, job->panel_stride, job->y.columns,
-     job->symmetric ? job->dx : job->dy);
-    if (job->dweights_partial)
-        RBF_NAME(reduce_panel)
-    (job, panel, job->dweights_partial + slots * p * COLUMNS, p * COLUMNS, p, job->dweights);
+    return sums;
+}
+
+/* Columns k two by two beside those of the block's other panels, in the order of the sweeps. */
+RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel) {
+    const int64_t depth = job->y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
+    const REAL *from = job->packed_y + panel * depth * COLUMNS;
+    REAL *to = job->paired_y +
+               panel / job->panels_per_block * pairs * job->panels_per_block * pair +
+               panel % job->panels_per_block * pair;
+    int64_t k;
+    for (k = 0; k < depth; k += 2, from += pair, to += job->panels_per_block * pair)
+        memcpy(to, from, (size_t)(rbf_minimum(2, depth - k) * COLUMNS) * sizeof(REAL));
 }
 
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
-    const RBF_NAME(gradient_job) *job = (const RBF_NAME(gradient_job) *)argument;
+    /* Each thread has its own: what it reads for every tile lies apart from what others write. */
+    const RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
     const int64_t blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     const int64_t p = job->weights.columns;
     const int64_t dx_size = job->row_panels * depth * RBF_TILE_ROWS;
-    const int64_t dy_size = job->panels_per_block * job->panel_stride;
-    const int64_t dweights_size = job->panels_per_block * p * COLUMNS;
-    const int64_t sums_size = job->panels_per_block * 2 * COLUMNS;
     RBF_NAME(gradient_scratch) scratch;
     int64_t panel, wave, task;
-    scratch.weights = job->thread_space + rbf_thread_number() * job->thread_space_size;
+    scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
     scratch.g_rows =
         scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
     RBF_OMP(for schedule(static) nowait)
@@ -474,7 +510,9 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
         RBF_NAME(pack_rows)
-        (job->packed_y + panel * job->panel_stride, job->y, panel * COLUMNS, COLUMNS);
+        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+        if (job->paired_y)
+            RBF_NAME(pair_columns)(job, panel);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
         if (job->log_sums.data) {
@@ -501,22 +539,15 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             const int64_t block = task / job->groups, group = task % job->groups;
             const int64_t first = (wave + block) * job->panels_per_block;
             const int64_t last = rbf_minimum(job->panels, first + job->panels_per_block);
-            const int64_t slot = block * job->groups + group;
             int64_t row_panel = group * job->row_panels_per_group;
             int64_t end = rbf_minimum(job->row_panels, row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
             sums.dx = job->dx_sums ? job->dx_sums + block * dx_size : NULL;
-            sums.dy = job->dy_partial ? job->dy_partial + slot * dy_size : NULL;
-            if (sums.dy)
-                memset(sums.dy, 0, (size_t)dy_size * sizeof(REAL));
-            sums.dweights =
-                job->dweights_partial ? job->dweights_partial + slot * dweights_size : NULL;
-            if (sums.dweights)
-                memset(sums.dweights, 0, (size_t)dweights_size * sizeof(REAL));
-            sums.column_sums = job->column_partial + slot * sums_size;
-            memset(sums.column_sums, 0, (size_t)sums_size * sizeof(REAL));
+            sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
+            sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
+            sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
             for (; row_panel < end; row_panel += job->row_panels_at_once)
                 RBF_NAME(gradient_block)
             (job, row_panel, rbf_minimum(end, row_panel + job->row_panels_at_once), first, last,
@@ -548,6 +579,16 @@ RBF_INLINE void RBF_NAME(store_total)(const REAL *entries, int64_t count, REAL *
     *total = (REAL)sum;
 }
 
+RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
+                                            rbf_workspace *space, RBF_NAME(partial_sums) * partial,
+                                            int64_t parts, int64_t size, int threads) {
+    partial->parts = parts;
+    partial->size = size;
+    partial->stride = rbf_apart(parts * job->panels_per_block * size, sizeof(REAL), threads);
+    partial->data =
+        (REAL *)rbf_take(space, job->blocks_per_wave * job->groups * partial->stride, sizeof(REAL));
+}
+
 /* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and
  * damplitude point to one entry a column, or a single one where gamma or amplitude is a scalar. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
@@ -560,7 +601,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    int64_t blocks, widest, block_bytes, rows;
+    int64_t blocks, widest, block_bytes;
     int pass, c;
     job->row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
     job->panels = rbf_ceiling_division(m, COLUMNS);
@@ -570,19 +611,13 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         rbf_minimum(RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
                     RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
-    /* An odd number of units, so that the same columns k of several panels lie in different sets of
-     * the first-level cache. */
-    job->panel_stride =
-        (rbf_ceiling_division(depth * COLUMNS * (int64_t)sizeof(REAL), RBF_SPREAD) | 1) *
-        (RBF_SPREAD / (int64_t)sizeof(REAL));
     blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
-    rows = rbf_maximum(RBF_NAME(GRADIENT_FEW_ROWS),
-                       rbf_minimum(RBF_NAME(GRADIENT_ENOUGH_ROWS), 2 * widest));
     job->groups =
         rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
                     rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, blocks)));
-    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS), rbf_maximum(n / rows, job->groups));
+    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
+                              rbf_maximum(n / RBF_NAME(GRADIENT_ENOUGH_ROWS), job->groups));
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->groups));
     job->groups = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->row_panels_per_group));
@@ -591,26 +626,31 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->symmetric)
         job->row_panels_at_once =
             rbf_maximum(job->row_panels_at_once, RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
-    job->thread_space_size =
-        job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS +
-        (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0);
-    job->thread_space_size = rbf_ceiling_division(job->thread_space_size, LANES) * LANES;
+    job->thread_stride =
+        rbf_apart(job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS +
+                      (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
+                  sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
-        const int64_t slots = job->blocks_per_wave * job->groups * job->panels_per_block;
         const size_t panel_row = COLUMNS * sizeof(REAL),
                      row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
         job->packed_x = (REAL *)rbf_take(&space, job->row_panels * depth, row_panel_row);
-        job->packed_y = (REAL *)rbf_take(&space, job->panels * job->panel_stride, sizeof(REAL));
+        job->packed_y = (REAL *)rbf_take(&space, job->panels * depth, panel_row);
+        if (job->dx || want_dy)
+            job->paired_y = (REAL *)rbf_take(
+                &space, blocks * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
         job->packed_weights = (REAL *)rbf_take(&space, job->panels * p, panel_row);
         job->offsets = (REAL *)rbf_take(&space, job->panels, panel_row);
         job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels + 1,
                                                                sizeof(RBF_NAME(coefficients)));
         job->thread_space =
-            (REAL *)rbf_take(&space, job->thread_space_size, (size_t)threads * sizeof(REAL));
-        job->column_partial = (REAL *)rbf_take(&space, slots, 2 * panel_row);
-        job->dy_partial =
-            (REAL *)rbf_take(&space, want_dy ? slots * job->panel_stride : 0, sizeof(REAL));
-        job->dweights_partial = (REAL *)rbf_take(&space, job->dweights ? slots * p : 0, panel_row);
+            (REAL *)rbf_take(&space, job->thread_stride, (size_t)threads * sizeof(REAL));
+        RBF_NAME(take_partial_sums)(job, &space, &job->column_partial, 1, 2 * COLUMNS, threads);
+        if (want_dy)
+            RBF_NAME(take_partial_sums)
+        (job, &space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS, threads);
+        if (job->dweights)
+            RBF_NAME(take_partial_sums)
+        (job, &space, &job->dweights_partial, 1, p * COLUMNS, threads);
         job->dx_sums = (REAL *)rbf_take(
             &space, job->dx ? job->blocks_per_wave * job->row_panels * depth : 0, row_panel_row);
         job->dgamma = (REAL *)rbf_take(&space, dgamma ? m : 0, sizeof(REAL));
@@ -621,10 +661,6 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     for (c = 0; c < COLUMNS; ++c)
         RBF_NAME(set_coefficients)(job->coefficients + job->panels, c, 1, 1);
     /* A piece of no bytes is not NULL: what is not wanted must be. */
-    if (!want_dy)
-        job->dy_partial = NULL;
-    if (!job->dweights)
-        job->dweights_partial = NULL;
     if (!job->dx)
         job->dx_sums = NULL;
     else

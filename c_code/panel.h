@@ -91,74 +91,89 @@ RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT r
     }
 }
 
-RBF_INLINE void RBF_NAME(add_tile)(VECTOR to[RBF_TILE_ROWS][RBF_TILE_VECTORS],
-                                   VECTOR more[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+RBF_INLINE void RBF_NAME(keep_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], REAL *to) {
     int r, v;
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            to[r][v] += more[r][v];
+            RBF_NAME(store)(to + r * COLUMNS + v * LANES, tile[r][v]);
     }
 }
 
-/* The same, summed in chunks. */
+RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const REAL *kept) {
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] += RBF_NAME(load)(kept + r * COLUMNS + v * LANES);
+    }
+}
+
+/* The same, summed in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
 RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                        const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     int64_t k;
     RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
     for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
-        VECTOR part[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        RBF_NAME(keep_tile)(tile, sum);
         RBF_NAME(distance_sum)
         (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-         part);
-        RBF_NAME(add_tile)(tile, part);
+         tile);
+        RBF_NAME(add_kept)(tile, sum);
     }
 }
 
-/* The same, summed in chunks and runs, for many columns of x and y. Not inlined: it is long, and
- * what it returns in memory is little against what it does. */
+/* The same into memory, summed in chunks and runs. Not inlined: it is long, and what it returns in
+ * memory is little against what it does. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT result) {
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT sum) {
     int64_t k;
-    int r, v;
-    RBF_NAME(distance_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile);
-    for (k = RBF_SUM_RUN; k < depth; k += RBF_SUM_RUN) {
-        VECTOR run[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    for (k = 0; k < depth; k += RBF_SUM_RUN) {
+        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         RBF_NAME(distance_run)
-        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS, run);
-        RBF_NAME(add_tile)(tile, run);
-    }
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            RBF_NAME(store)(result + r * COLUMNS + v * LANES, tile[r][v]);
+        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
+         tile);
+        if (k > 0)
+            RBF_NAME(add_kept)(tile, sum);
+        RBF_NAME(keep_tile)(tile, sum);
     }
 }
 
 /* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
  * in chunks, and those in runs, since the rounding error of one running sum grows with its terms.
+ * What is longer than `inlined`, a constant, is summed by a call: callers whose own code fills the
+ * registers gain by one.
  */
-RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                        const REAL *RBF_RESTRICT columns,
-                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+RBF_INLINE void RBF_NAME(distance_tile_inlined)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                                const REAL *RBF_RESTRICT columns,
+                                                VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                                const int inlined) {
+    REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     int r, v;
-    if (depth <= RBF_SUM_CHUNK) {
-        RBF_NAME(distance_sum)(depth, rows, columns, tile);
+    if (depth <= inlined) {
+        if (inlined <= RBF_SUM_CHUNK)
+            RBF_NAME(distance_sum)(depth, rows, columns, tile);
+        else
+            RBF_NAME(distance_run)(depth, rows, columns, tile);
         return;
     }
-    RBF_NAME(distance_runs)(depth, rows, columns, sums);
+    RBF_NAME(distance_runs)(depth, rows, columns, sum);
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            tile[r][v] = RBF_NAME(load)(sums + r * COLUMNS + v * LANES);
+            tile[r][v] = RBF_NAME(load)(sum + r * COLUMNS + v * LANES);
     }
+}
+
+RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *rows, const REAL *columns,
+                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    RBF_NAME(distance_tile_inlined)(depth, rows, columns, tile, RBF_SUM_CHUNK);
 }
 
 /* sums[q] += sum_r tile[r] rows[q][r], lanes over the columns of a tile [RBF_TILE_ROWS][COLUMNS].

@@ -38,9 +38,6 @@
 #define RBF_PANEL_CACHE_BYTES (1 << 18)
 #endif
 
-/* Panels that are read side by side begin at odd multiples of so many bytes. */
-#define RBF_SPREAD 256
-
 /* Makes the compiler believe that the pointer's value is its own, so that numbers read through it
  * become broadcast operands of the instructions that use them, instead of one register for several
  * instructions: with AVX-512 a broadcast operand is free, on Zen 4 an instruction that only loads
@@ -172,6 +169,16 @@ RBF_INLINE void *rbf_take(rbf_workspace *space, int64_t count, size_t size) {
     }
     space->used += bytes;
     return space->base ? space->base + offset : NULL;
+}
+
+/* Entries from one thread's or task's piece of memory to the next. With several threads some
+ * pages of nothing lie between: processors read ahead, and a line that one core reads ahead while
+ * another writes it travels to and fro. */
+#define RBF_APART_BYTES 8192
+RBF_INLINE int64_t rbf_apart(int64_t count, size_t size, int threads) {
+    const int64_t line = RBF_ALIGNMENT / (int64_t)size;
+    return rbf_ceiling_division(count, line) * line +
+           (threads > 1 ? RBF_APART_BYTES / (int64_t)size : 0);
 }
 
 /* Memory for small problems lives on the stack: a heap allocation would cost more than they do. */

@@ -11,12 +11,16 @@
  * Columns whose gamma or amplitude do not fit this scheme (inf, NaN, absurdly large or small) are
  * marked `special` and left to the C library's exp.
  *
+ * With AVX-512, which looks lanes up in a register, n counts 16ths (8ths in float64): 2^(n/16) =
+ * 2^whole T, T of 16 entries and a remainder, and p is shorter (P. T. P. Tang, Table-driven
+ * implementation of the exponential function in IEEE floating-point arithmetic, ACM TOMS 15, 1989).
+ *
  * Without fused multiply-add rate * D cannot be had to full precision: rate is then -gamma, and t
  * is found from -gamma D (rounded, as NumPy has it) by the reduction of Cody and Waite (Software
  * Manual for the Elementary Functions, 1980), with ln 2 in two parts; at most two ulp.
  */
 typedef struct __attribute__((aligned(RBF_ALIGNMENT))) {
-    REAL rate[COLUMNS];     /* -gamma log2(e), high part (-gamma without fused multiply-add) */
+    REAL rate[COLUMNS];     /* -gamma log2(e) 2^RBF_TABLE_BITS, high part (unfused: -gamma) */
     REAL rate_low[COLUMNS]; /* low part */
     REAL limit[COLUMNS];    /* D above which exp is 0 (inf for a negative gamma) */
     REAL shift[COLUMNS];    /* large number with exponent bias and offset in its low bits */
@@ -55,10 +59,10 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
     to->amplitude[c] = amplitude;
     if (!usual)
         to->special = 1;
-    to->rate[c] = rate;
-    to->rate_low[c] = size == 0 ? 0 : rate_low;
+    to->rate[c] = rate * (1 << RBF_TABLE_BITS);
+    to->rate_low[c] = size == 0 ? 0 : rate_low * (1 << RBF_TABLE_BITS);
     to->limit[c] = size == 0 ? RBF_REAL_INFINITY : RBF_EXPONENT_LIMIT * per_unit / size;
-    to->shift[c] = RBF_ROUND_SHIFT + RBF_EXPONENT_BIAS + offset;
+    to->shift[c] = RBF_ROUND_SHIFT + (RBF_EXPONENT_BIAS + offset) * (1 << RBF_TABLE_BITS);
     to->unit[c] = growing ? RBF_EXPONENT_SCALE : 1 / RBF_EXPONENT_SCALE;
     to->factor[c] = amplitude * to->unit[c];
 }
@@ -73,6 +77,95 @@ RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
             lists[list][c] = lists[list][0];
 }
 
+#if RBF_TABLE_BITS
+/* For entry i of T: the bits of 2^(i / 2^RBF_TABLE_BITS) behind the point less i at the place where
+ * the low bits of n come to lie (so that they cancel in the sum), and what is missing to the true
+ * power, relative to it. */
+static const INTEGER RBF_NAME(power_bits)[] __attribute__((aligned(RBF_ALIGNMENT))) = {
+#if RBF_DOUBLE
+    0x0,
+    -0x8d47c382ae85,
+    -0xf901f5ce48eb,
+    -0x140252ac9d5d9,
+    -0x15f619980c433,
+    -0x1531abdd55f25,
+    -0x1176066a52c53,
+    -0xa7e723045b79
+#else
+    0x0,      -0x2553d, -0x46a3e, -0x63c2d, -0x7c810, -0x90ace, -0xa0129, -0xaa7c1, -0xafb0d,
+    -0xaf75c, -0xa98d6, -0x9db74, -0x8bb03, -0x73321, -0x53f39, -0x2da83
+#endif
+};
+static const REAL RBF_NAME(power_remainder)[] __attribute__((aligned(RBF_ALIGNMENT))) = {
+#if RBF_DOUBLE
+    0,
+    -0x1.01b15eaa59348p-55,
+    0x1.34d754db0abb6p-55,
+    0x1.690cebb7aafbp-56,
+    -0x1.3b3efbf5e2228p-54,
+    0x1.db72fc1f0eab4p-55,
+    0x1.c1a7792cb3387p-55,
+    0x1.4a385a63d07a7p-56
+#else
+    0,
+    0x1.8d96d4p-25f,
+    -0x1.9c0c22p-27f,
+    0x1.964904p-25f,
+    0x1.125002p-25f,
+    0x1.370be4p-25f,
+    -0x1.0a355p-25f,
+    -0x1.00d8acp-27f,
+    0x1.26055cp-26f,
+    -0x1.05cb44p-25f,
+    0x1.67a1cap-28f,
+    0x1.a3b5e4p-28f,
+    -0x1.f9c304p-27f,
+    -0x1.6961b4p-28f,
+    -0x1.a5217cp-28f,
+    0x1.61428ep-28f
+#endif
+};
+
+/* Lane i of the result is lane n[i] of the table, of which only the low bits count. */
+RBF_INLINE VECTOR RBF_NAME(look_up)(const void *table, INTEGER_VECTOR n) {
+    const VECTOR from = RBF_NAME(load)((const REAL *)table);
+#if !defined(__clang__)
+    return __builtin_shuffle(from, n);
+#elif RBF_DOUBLE
+    return (VECTOR)__builtin_ia32_permvardf512(from, n);
+#else
+    return (VECTOR)__builtin_ia32_permvarsf512(from, n);
+#endif
+}
+
+/* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
+RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
+                                        VECTOR shift) {
+    const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
+    const VECTOR shifted = rate * bounded + shift;
+    const VECTOR whole = shifted - shift;
+    const INTEGER_VECTOR n = (INTEGER_VECTOR)shifted;
+    const VECTOR remainder = RBF_NAME(look_up)(RBF_NAME(power_remainder), n);
+    const VECTOR power = (VECTOR)((n << (RBF_MANTISSA_BITS - RBF_TABLE_BITS)) +
+                                  (INTEGER_VECTOR)RBF_NAME(look_up)(RBF_NAME(power_bits), n));
+    VECTOR t = rate * bounded - whole;
+    VECTOR p;
+    t = rate_low * bounded + t;
+#if RBF_DOUBLE
+    p = t * 0x1.ffcf649886366p-38 + 0x1.430e57e0f2f65p-31;
+    p = p * t + 0x1.5d87fe6d44d60p-25;
+    p = p * t + 0x1.3b2ab6efa1cefp-19;
+    p = p * t + 0x1.c6b08d704a97ep-14;
+    p = p * t + 0x1.ebfbdff82c779p-9;
+    p = p * t + 0x1.62e42fefa39efp-4;
+#else
+    p = t * 0x1.c6acdep-17f + 0x1.ebfff4p-11f;
+    p = p * t + 0x1.62e430p-5f;
+#endif
+    p = p * t + remainder;
+    return power * p + power;
+}
+#else
 /* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
 RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
                                         VECTOR shift) {
@@ -119,6 +212,7 @@ RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rat
 #endif
     return p * (VECTOR)((INTEGER_VECTOR)shifted << RBF_MANTISSA_BITS);
 }
+#endif
 
 RBF_INLINE REAL RBF_NAME(library_exponential)(REAL argument) {
 #if RBF_DOUBLE

@@ -11,6 +11,7 @@
 #undef INTEGER_VECTOR
 #undef QUARTER
 #undef RBF_MANTISSA_BITS
+#undef RBF_TABLE_BITS
 #undef RBF_EXPONENT_BIAS
 #undef RBF_EXPONENT_OFFSET
 #undef RBF_EXPONENT_SCALE
@@ -27,6 +28,7 @@
 #define INTEGER int64_t
 #define RBF_NAME(base) base##_f64
 #define RBF_MANTISSA_BITS 52
+#define RBF_TABLE_BITS (RBF_TABLE ? 3 : 0) /* as many powers of two as a vector has lanes */
 #define RBF_EXPONENT_BIAS 1023
 #define RBF_EXPONENT_OFFSET 512 /* exponents are carried this much off zero: exponential.h */
 #define RBF_EXPONENT_SCALE 0x1p512
@@ -42,6 +44,7 @@
 #define INTEGER int32_t
 #define RBF_NAME(base) base##_f32
 #define RBF_MANTISSA_BITS 23
+#define RBF_TABLE_BITS (RBF_TABLE ? 4 : 0)
 #define RBF_EXPONENT_BIAS 127
 #define RBF_EXPONENT_OFFSET 64
 #define RBF_EXPONENT_SCALE 0x1p64f

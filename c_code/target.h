@@ -65,6 +65,13 @@
 #define RBF_FUSED 0
 #endif
 
+/* Whether lanes can be looked up in a register, by an instruction: exponential.h. */
+#if defined(__AVX512F__)
+#define RBF_TABLE 1
+#else
+#define RBF_TABLE 0
+#endif
+
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
 #define RBF_SUM_CHUNK 16
 #define RBF_SUM_RUN 128

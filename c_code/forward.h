@@ -16,8 +16,10 @@ enum {
     RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
     RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
-    RBF_NAME(SQUARES_PER_BLOCK) = 4, /* a task of the symmetric form is so many squares squared */
-    RBF_NAME(SYMMETRIC_DEPTH) = 4    /* below it a mirrored entry costs as much as a computed one */
+    RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
+    RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES * (RBF_NAME(SQUARE) / (int)LANES),
+    RBF_NAME(BLOCK) = 4 * RBF_NAME(SQUARE), /* rows and columns of a task of the symmetric form */
+    RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
 };
 
 typedef struct {
@@ -155,52 +157,88 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
     }
 }
 
-/* A stage [SQUARE][SQUARE], transposed, to rows of `output`. */
-RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, REAL *output, int64_t output_stride,
-                                           int streaming) {
-    const int64_t side = RBF_NAME(SQUARE);
-    int64_t i, j;
+/* LANES rows of a stage from `column` on, transposed, to LANES rows of `output`. */
+RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
+                                           int64_t output_stride, int streaming) {
+    VECTOR square[RBF_NAME(LANES)];
     int r;
-    for (j = 0; j < side; j += LANES)
-        for (i = 0; i < side; i += LANES) {
-            VECTOR square[RBF_NAME(LANES)];
-            RBF_UNROLL
-            for (r = 0; r < LANES; ++r)
-                square[r] = RBF_NAME(load)(stage + (i + r) * side + j);
-            RBF_NAME(transpose)(square);
-            RBF_UNROLL
-            for (r = 0; r < LANES; ++r)
-                RBF_NAME(store_output)(output + (j + r) * output_stride + i, square[r], streaming);
-        }
+    RBF_UNROLL
+    for (r = 0; r < LANES; ++r)
+        square[r] = RBF_NAME(load)(stage + r * stage_stride);
+    RBF_NAME(transpose)(square);
+    RBF_UNROLL
+    for (r = 0; r < LANES; ++r)
+        RBF_NAME(store_output)(output + r * output_stride, square[r], streaming);
 }
 
-/* The square at (row, column), on or above the diagonal, and its mirror image. */
-RBF_FUNCTION void RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row,
-                                           int64_t column, REAL *stage) {
+/* A square in a stage [SQUARE][SQUARE] whose image is to be written to rows of `output`; NULL:
+ * none.
+ */
+typedef struct {
+    const REAL *stage;
+    REAL *output;
+} RBF_NAME(mirror);
+
+/* Pieces of the image, LANES x LANES, numbered row by row. */
+RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NAME(mirror) mirror,
+                                       int first, int last) {
+    const int64_t n = job->x.rows;
+    const int side = RBF_NAME(SQUARE), across = side / LANES;
+    int piece;
+    for (piece = first; piece < last; ++piece) {
+        const int64_t j = piece / across * LANES, i = piece % across * LANES;
+        RBF_NAME(write_transposed)
+        (mirror.stage + i * side + j, side, mirror.output + j * n + i, n, job->streaming);
+    }
+}
+
+/* The square at (row, column), on or above the diagonal, through a stage. Between its tiles the
+ * pieces of `pending`, the square before in the other one of two stages, are written, since stores
+ * that come all at once wait for memory; returns what is pending then. */
+RBF_FUNCTION RBF_NAME(mirror)
+    RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row, int64_t column,
+                             REAL *stages, RBF_NAME(mirror) pending) {
     const int64_t n = job->x.rows, side = RBF_NAME(SQUARE);
+    REAL *stage = stages + (pending.stage == stages ? side * side : 0);
+    REAL *output = job->output + row * n + column;
+    RBF_NAME(mirror) own = {stage, row == column ? NULL : job->output + column * n + row};
+    int number;
+    for (number = 0; number < RBF_NAME(SQUARE_TILES); ++number) {
+        const int64_t i = number / RBF_NAME(SQUARE_PANELS) * RBF_TILE_ROWS;
+        const int64_t panel = number % RBF_NAME(SQUARE_PANELS);
+        const int pieces = RBF_NAME(SQUARE_PIECES) / RBF_NAME(SQUARE_TILES);
+        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+        RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
+        RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
+        RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
+        if (pending.output)
+            RBF_NAME(write_mirror)(job, pending, number * pieces, (number + 1) * pieces);
+    }
+    return own;
+}
+
+/* A whole block, or what of it lies in the matrix, where lines of the output do not lie under those
+ * of tiles, by way of a stage: long rows are streamed, and few of their lines are not whole. */
+RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * job, int64_t row,
+                                                 int64_t column, REAL *stage) {
+    const int64_t n = job->x.rows, side = RBF_NAME(BLOCK);
     const int64_t rows = rbf_minimum(side, n - row), columns = rbf_minimum(side, n - column);
-    const int direct = job->direct && rows == side && columns == side;
-    REAL *output = job->output + row * n + column, *mirrored = job->output + column * n + row;
-    int64_t i, panel;
+    REAL *turned = stage + side * side;
+    int64_t i, j;
     for (i = 0; i < rows; i += RBF_TILE_ROWS)
-        for (panel = 0; panel * COLUMNS < columns; ++panel) {
+        for (j = 0; j < columns; j += COLUMNS) {
             VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-            RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
-            RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
-            if (direct)
-                RBF_NAME(store_whole)
-            (output + i * n + panel * COLUMNS, n, tile, job->streaming);
+            RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, (column + j) / COLUMNS, tile);
+            RBF_NAME(store_whole)(stage + i * side + j, side, tile, 0);
         }
-    if (!direct)
-        RBF_NAME(write_rows)(stage, side, output, n, rows, columns, job->streaming);
-    if (row == column)
-        return;
-    if (direct) {
-        RBF_NAME(write_transposed)(stage, mirrored, n, job->streaming);
-    } else {
-        REAL *turned = stage + side * side;
-        RBF_NAME(write_transposed)(stage, turned, side, 0);
-        RBF_NAME(write_rows)(turned, side, mirrored, n, columns, rows, job->streaming);
+    RBF_NAME(write_rows)
+    (stage, side, job->output + row * n + column, n, rows, columns, job->streaming);
+    for (j = 0; row != column && j < columns; j += LANES) {
+        for (i = 0; i < rows; i += LANES)
+            RBF_NAME(write_transposed)(stage + i * side + j, side, turned + i, side, 0);
+        RBF_NAME(write_rows)
+        (turned, side, job->output + (column + j) * n + row, n, rbf_minimum(LANES, columns - j),
+         rows, job->streaming);
     }
 }
 
@@ -232,18 +270,27 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
              rbf_minimum(job->panels, first + job->panels_per_block), stage);
         }
     } else {
-        const int64_t side = RBF_NAME(SQUARE), size = side * RBF_NAME(SQUARES_PER_BLOCK);
+        const int64_t side = RBF_NAME(SQUARE), size = RBF_NAME(BLOCK);
         const int64_t blocks = rbf_ceiling_division(n, size);
+        RBF_NAME(mirror) pending = {NULL, NULL};
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < blocks * blocks; ++task) {
             const int64_t first_row = task / blocks * size, first_column = task % blocks * size;
-            const int64_t last_row = rbf_minimum(n, first_row + size);
-            const int64_t last_column = rbf_minimum(n, first_column + size);
             int64_t row, column;
-            for (row = first_row; row < last_row; row += side)
-                for (column = rbf_maximum(row, first_column); column < last_column; column += side)
-                    RBF_NAME(forward_square)(job, row, column, stage);
+            if (first_column < first_row)
+                continue;
+            if (!job->direct || first_column + size > n) {
+                RBF_NAME(forward_staged_block)(job, first_row, first_column, stage);
+                continue;
+            }
+            for (row = first_row; row < first_row + size; row += side)
+                for (column = rbf_maximum(row, first_column); column < first_column + size;
+                     column += side)
+                    pending = RBF_NAME(forward_square)(job, row, column,
+                                                       stage + size * (size + LANES), pending);
         }
+        if (pending.output)
+            RBF_NAME(write_mirror)(job, pending, 0, RBF_NAME(SQUARE_PIECES));
     }
     if (job->streaming)
         rbf_stream_end();
@@ -268,7 +315,8 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.amplitude = amplitude;
     job.output = (REAL *)output;
     job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
-    job.streaming = rbf_streaming_pays((double)x.rows * (double)y.rows * sizeof(REAL));
+    job.streaming = (double)x.rows * (double)y.rows * sizeof(REAL) >=
+                    (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES : RBF_STREAM_BYTES);
     /* A tile is whole cache lines, and they are aligned. */
     job.direct = !job.streaming || (COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
                                     (uintptr_t)output % RBF_ALIGNMENT == 0 &&
@@ -279,9 +327,10 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-    job.stage_stride = job.symmetric ? 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE)
-                       : job.direct  ? 0
-                                     : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
+    job.stage_stride =
+        !job.symmetric
+            ? (job.direct ? 0 : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS)
+            : RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES) + 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE);
     job.stage_stride = rbf_apart(job.stage_stride, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         job.packed_x =

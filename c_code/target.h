@@ -114,9 +114,10 @@ RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 
 RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-/* Whether an output of so many bytes is better written past the caches, which it would not fit. */
+/* An output of so many bytes is written past the caches, which it would not fit; a symmetric one
+ * sooner, since no processor foresees the short pieces of rows of its other half. */
 #define RBF_STREAM_BYTES 24e6
-RBF_INLINE int rbf_streaming_pays(double bytes) { return bytes >= RBF_STREAM_BYTES; }
+#define RBF_SYMMETRIC_STREAM_BYTES 6e6
 
 /* A vector of no precision. */
 typedef float rbf_bytes __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias));

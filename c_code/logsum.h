@@ -18,7 +18,7 @@ typedef struct {
     REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
     REAL *thread_rows;      /* [threads][depth][RBF_TILE_ROWS] */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    int64_t thread_rows_size, thread_tiles_size;
+    int64_t thread_rows_stride, thread_tiles_stride;
     RBF_NAME(log_sum) * partial;   /* [splits][n] */
     RBF_NAME(coefficients) * unit; /* of gamma 1 */
 } RBF_NAME(log_sum_job);
@@ -107,8 +107,8 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
     const int64_t thread = rbf_thread_number();
-    REAL *rows_packed = job->thread_rows + thread * job->thread_rows_size;
-    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
+    REAL *rows_packed = job->thread_rows + thread * job->thread_rows_stride;
+    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     int64_t panel, task, i;
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
@@ -182,16 +182,17 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
                                          rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS)));
     job.splits = rbf_maximum(1, job.splits);
     job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
-    job.thread_rows_size = rbf_ceiling_division(depth * RBF_TILE_ROWS, LANES) * LANES;
-    job.thread_tiles_size = job.panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    job.thread_rows_stride = rbf_apart(depth * RBF_TILE_ROWS, sizeof(REAL), threads);
+    job.thread_tiles_stride =
+        rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
         job.gammas = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
         job.offsets = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
         job.thread_rows =
-            (REAL *)rbf_take(&space, job.thread_rows_size, (size_t)threads * sizeof(REAL));
+            (REAL *)rbf_take(&space, job.thread_rows_stride, (size_t)threads * sizeof(REAL));
         job.thread_tiles =
-            (REAL *)rbf_take(&space, job.thread_tiles_size, (size_t)threads * sizeof(REAL));
+            (REAL *)rbf_take(&space, job.thread_tiles_stride, (size_t)threads * sizeof(REAL));
         job.partial =
             (RBF_NAME(log_sum) *)rbf_take(&space, job.splits * n, sizeof(RBF_NAME(log_sum)));
         job.unit = (RBF_NAME(coefficients) *)rbf_take(&space, 1, sizeof(RBF_NAME(coefficients)));

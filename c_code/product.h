@@ -33,7 +33,7 @@ typedef struct {
     REAL *thread_tiles;                    /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     REAL *thread_lanes;                    /* [threads][PRODUCT_ROWS][narrow][LANES] */
     double *thread_totals;                 /* [threads][PRODUCT_ROWS][p] */
-    int64_t thread_tiles_size, thread_lanes_size;
+    int64_t thread_tiles_stride, thread_lanes_stride, thread_totals_stride;
     double *partial; /* [splits][n][p] if there are several splits */
 } RBF_NAME(product_job);
 
@@ -285,11 +285,11 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     const RBF_NAME(product_job) *job = (const RBF_NAME(product_job) *)argument;
     const int64_t n = job->x.rows, p = job->weights.columns, thread = rbf_thread_number();
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
-    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
-    REAL *lanes = job->thread_lanes + thread * job->thread_lanes_size;
-    double *totals = job->thread_totals + thread * RBF_NAME(PRODUCT_ROWS) * p;
+    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
+    REAL *lanes = job->thread_lanes + thread * job->thread_lanes_stride;
+    double *totals = job->thread_totals + thread * job->thread_totals_stride;
     int64_t panel, task, i;
-    memset(lanes, 0, (size_t)job->thread_lanes_size * sizeof(REAL));
+    memset(lanes, 0, (size_t)job->thread_lanes_stride * sizeof(REAL));
     RBF_NAME(pack_product)(job);
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
@@ -333,18 +333,21 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
                                          int threads) {
     const int64_t depth = job->x.columns, p = job->weights.columns;
     const size_t panel_row = COLUMNS * sizeof(REAL), for_threads = (size_t)threads * sizeof(REAL);
-    job->thread_tiles_size = job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
-    job->thread_lanes_size = RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES;
+    job->thread_tiles_stride =
+        rbf_apart(job->panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
+    job->thread_lanes_stride =
+        rbf_apart(RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES, sizeof(REAL), threads);
+    job->thread_totals_stride = rbf_apart(RBF_NAME(PRODUCT_ROWS) * p, sizeof(double), threads);
     job->packed_x = (REAL *)rbf_take(space, job->row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
     job->packed_y = (REAL *)rbf_take(space, job->panels * depth, panel_row);
     job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
     job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
     job->coefficients =
         (RBF_NAME(coefficients) *)rbf_take(space, job->panels, sizeof(RBF_NAME(coefficients)));
-    job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_size, for_threads);
-    job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_size, for_threads);
+    job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_stride, for_threads);
+    job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_stride, for_threads);
     job->thread_totals =
-        (double *)rbf_take(space, RBF_NAME(PRODUCT_ROWS) * p, (size_t)threads * sizeof(double));
+        (double *)rbf_take(space, job->thread_totals_stride, (size_t)threads * sizeof(double));
 }
 
 #include "symmetric_product.h"

@@ -17,7 +17,7 @@ typedef struct {
     REAL *thread_columns; /* [threads][panels_per_block][p][COLUMNS] */
     double *thread_sums;  /* [threads], alike */
     double *totals;       /* [n][p] */
-    int64_t thread_weights_size, thread_columns_size;
+    int64_t thread_weights_stride, thread_columns_stride;
 } RBF_NAME(symmetric_job);
 
 /* Rows of W to packed[p][RBF_TILE_ROWS], zeros behind the last; there zeros in the tiles too. */
@@ -45,12 +45,12 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
     const int64_t first_panel = column_block * job->panels_per_block;
     const int64_t last_panel = rbf_minimum(job->panels, first_panel + job->panels_per_block);
     const int64_t panels = last_panel - first_panel, count = panels * p * COLUMNS;
-    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_size;
-    REAL *lanes = job->thread_lanes + thread * job->thread_lanes_size;
-    REAL *weights = symmetric->thread_weights + thread * symmetric->thread_weights_size;
-    REAL *columns = symmetric->thread_columns + thread * symmetric->thread_columns_size;
-    double *sums = symmetric->thread_sums + thread * symmetric->thread_columns_size;
-    double *totals = job->thread_totals + thread * RBF_NAME(PRODUCT_ROWS) * p;
+    REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
+    REAL *lanes = job->thread_lanes + thread * job->thread_lanes_stride;
+    REAL *weights = symmetric->thread_weights + thread * symmetric->thread_weights_stride;
+    REAL *columns = symmetric->thread_columns + thread * symmetric->thread_columns_stride;
+    double *sums = symmetric->thread_sums + thread * symmetric->thread_columns_stride;
+    double *totals = job->thread_totals + thread * job->thread_totals_stride;
     const int both = row_block != column_block;
     int64_t first, row, panel, i, q;
     if (both) {
@@ -97,8 +97,8 @@ RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
     /* One more player where their number is odd, who is not there. */
     const int64_t players = (symmetric->blocks + 1) / 2 * 2, rounds = players - 1;
     int64_t round, task, i;
-    memset(job->thread_lanes + rbf_thread_number() * job->thread_lanes_size, 0,
-           (size_t)job->thread_lanes_size * sizeof(REAL));
+    memset(job->thread_lanes + rbf_thread_number() * job->thread_lanes_stride, 0,
+           (size_t)job->thread_lanes_stride * sizeof(REAL));
     RBF_OMP(for schedule(static) nowait)
     for (i = 0; i < n * p; ++i)
         symmetric->totals[i] = 0;
@@ -153,15 +153,16 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
     symmetric.product = *product;
     job->panels_per_block = RBF_NAME(symmetric_panels)(job);
     symmetric.blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
-    symmetric.thread_weights_size = rbf_ceiling_division(p * RBF_TILE_ROWS, LANES) * LANES;
-    symmetric.thread_columns_size = job->panels_per_block * p * COLUMNS;
+    symmetric.thread_weights_stride = rbf_apart(p * RBF_TILE_ROWS, sizeof(REAL), threads);
+    symmetric.thread_columns_stride =
+        rbf_apart(job->panels_per_block * p * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         RBF_NAME(take_product)(job, &space, threads);
-        symmetric.thread_weights =
-            (REAL *)rbf_take(&space, symmetric.thread_weights_size, (size_t)threads * sizeof(REAL));
-        symmetric.thread_columns =
-            (REAL *)rbf_take(&space, symmetric.thread_columns_size, (size_t)threads * sizeof(REAL));
-        symmetric.thread_sums = (double *)rbf_take(&space, symmetric.thread_columns_size,
+        symmetric.thread_weights = (REAL *)rbf_take(&space, symmetric.thread_weights_stride,
+                                                    (size_t)threads * sizeof(REAL));
+        symmetric.thread_columns = (REAL *)rbf_take(&space, symmetric.thread_columns_stride,
+                                                    (size_t)threads * sizeof(REAL));
+        symmetric.thread_sums = (double *)rbf_take(&space, symmetric.thread_columns_stride,
                                                    (size_t)threads * sizeof(double));
         symmetric.totals = (double *)rbf_take(&space, n, (size_t)p * sizeof(double));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)

@@ -207,16 +207,20 @@ def test_targets_are_compared_with_least_times():
 
 
 def test_runs_are_shown_together(tmp_path):
-    first = {"machine": {}, "threads": 2, "groups": {"grid": [1]}}
+    def record(n, seconds):
+        return {"cell": cells.cell("kernel", n, 3, 10)._asdict(), "seconds": [seconds]}
+
+    old, again, new = record(5, 1.0), record(6, 2.0), record(6, 3.0)
+    first = {"machine": {}, "threads": 2, "groups": {"grid": [old, again]}}
     first["ceilings"] = {"exponential": {"float32": 3.0}, "memory": {"8": {"loads": 1.0}}}
-    other = {"machine": {}, "threads": 2, "groups": {"threads": [2]}}
+    other = {"machine": {}, "threads": 2, "groups": {"threads": [again], "grid": [new]}}
     other["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
     paths = []
     for run in (first, other, dict(other, threads=1)):
         paths.append(str(tmp_path / ("%d.json" % len(paths))))
         report.write_json(run, paths[-1])
     both = report.read_json(paths[:2])
-    assert both["groups"] == {"grid": [1], "threads": [2]}
+    assert both["groups"] == {"grid": [old, new], "threads": [again]}
     assert both["ceilings"]["exponential"] == {"float32": 4.0}
     assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
     with pytest.raises(ValueError, match="1 threads, not 2"):
@@ -295,6 +299,19 @@ def test_command_line_writes_what_it_measured(tmp_path, monkeypatch):
     assert title in again.output
     assert again.output[again.output.index(title) :].strip() in done.output
     assert (tmp_path / "performance-speedup.png").exists()
+
+
+def test_cells_are_selected_by_their_words():
+    from benchmarks.__main__ import _selected
+
+    found = cells.product_large()
+    assert _selected(found, ()) == found
+    chosen = _selected(found, ("product 30000x30000x3 ", "gradient 100000x100000x100 p=10"))
+    assert [(c.task, c.n, c.d, c.p) for c in chosen] == [
+        ("product", 30000, 3, 1),
+        ("product", 30000, 3, 10),
+        ("product gradient", 100000, 100, 10),
+    ]
 
 
 def test_command_line_refuses_unknown_names():

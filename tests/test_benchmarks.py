@@ -206,6 +206,33 @@ def test_targets_are_compared_with_least_times():
     assert rows["busy / free, K, float32", full][0] == "1.50"
 
 
+def test_targets_of_products():
+    def record(key, task, seconds, role="peer", **more):
+        cell = cells.cell(task, 30000, 30000, 3, p=1)
+        found = dict(key=key, label=key, role=role, threads=2, cell=cell._asdict(), status="ok")
+        return dict(found, seconds=[seconds], **more)
+
+    slow = dict(status="too slow", first=9.0)
+    records = [
+        record("dot-rbf_op", "product", 1.0, role="ours"),
+        record("formed-rbf_op", "product", 0.5, role="ours too"),
+        record("blocks-jax", "product", 1.5),
+        record("dot-keops", "product", 4.5),
+        record("dot-rbf_op", "product gradient", 3.0, role="ours"),
+        record("blocks-jax", "product gradient", 7.0),
+        dict(record("dot-keops", "product gradient", 0), **slow),
+    ]
+    run = {"machine": {}, "threads": 2, "ceilings": None, "groups": {"product-large": records}}
+    rows = {row[0]: row[2:] for row in report.targets(report.Results(run))}
+    assert rows == {
+        "KeOps, K @ W": ("4.50", ">= 4.00", "met"),
+        "KeOps, gradient of K @ W": ("> 3.00", ">= 4.00", "not known"),
+        "best peer but KeOps, K @ W": ("1.50", ">= 2.00", "not met"),
+        "best peer but KeOps, gradient of K @ W": ("2.33", ">= 2.00", "met"),
+        "gradient of K @ W / K @ W": ("3.00", "<= 4.00", "met"),
+    }
+
+
 def test_runs_are_shown_together(tmp_path):
     def record(n, seconds):
         return {"cell": cells.cell("kernel", n, 3, 10)._asdict(), "seconds": [seconds]}

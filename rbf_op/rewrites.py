@@ -19,9 +19,9 @@ NAME = "rbf_dot"
 # After Theano's stabilisation (1.5), before dot becomes a BLAS call (1.7).
 POSITION = 1.6
 
-# Columns of weights, where they are known, from which gradients stay as they are: so many columns
-# are matrix products, in which BLAS is better at the sums over the rows of K.
-MANY_COLUMNS = 128
+# Columns of weights, where they are known, from which products and gradients stay as they are: the
+# weights no longer fit into the caches, for which BLAS is arranged, and distances are a small part.
+MANY_COLUMNS = 1000
 
 
 class RBFProducts(GlobalOptimizer):
@@ -45,7 +45,7 @@ class RBFProducts(GlobalOptimizer):
     rewrite may need another product with a matrix as large: the gradient of an amplitude stays
     unless dot(K.T, H) is wanted anyhow. With y = x half of K is computed, without K only for a few
     columns: such products are rewritten where there is but one, their gradients not at all. Nothing
-    is replaced by another type. Of gradients with MANY_COLUMNS of weights, see there.
+    is replaced by another type. Of MANY_COLUMNS of weights, see there.
     """
 
     def apply(self, fgraph):
@@ -204,6 +204,8 @@ def _products(fgraph, node, made):
     found = []
     for product, transposed, factor, turned in _uses_of(fgraph, node.outputs[0], False, made) or []:
         factor = made.columns(factor)
+        if _known_columns(factor) >= MANY_COLUMNS:
+            return []
         if not transposed:
             factor = made.scaled(amplitude, factor)
         points = (x, y) if transposed else (y, x)

@@ -56,6 +56,12 @@ def _choice(known, usual=None):
     callback=_choice(list(BY_KEY)),
     help="Contenders, comma-separated, as in the CSV (default: all).",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    help='Cells with such words, like "product 30000x30000x10", of the groups; the rest another '
+    "time (see --from).",
+)
 @click.option("--quick", is_flag=True, help="Fewer and smaller cells, float32, fewer calls.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds over the contenders of a cell.")
 @click.option("--seconds", type=float, help="For each contender and cell, over all rounds.")
@@ -75,10 +81,10 @@ def _choice(known, usual=None):
     type=click.Path(exists=True, dir_okay=False),
     multiple=True,
     help="Show the results.json of an earlier run instead of measuring. More than one: their "
-    "groups together.",
+    "cells together.",
 )
 @click.option("--publish", "to_docs", is_flag=True, help="Put the results into docs/.")
-def main(groups, keys, quick, rounds, seconds, limit, threads, output, sources, to_docs):
+def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sources, to_docs):
     """Measure rbf_op against other libraries and against the machine's ceilings."""
     console = Console(highlight=False)
     if sources:
@@ -90,7 +96,7 @@ def main(groups, keys, quick, rounds, seconds, limit, threads, output, sources, 
         settings = QUICK if quick else FULL
         given = {"rounds": rounds, "seconds": seconds, "limit": limit}
         settings = settings._replace(**{k: v for k, v in given.items() if v is not None})
-        run = _measure(console, groups, keys, quick, threads, settings)
+        run = _measure(console, groups, keys, only, quick, threads, settings)
         results = report.Results(run)
         os.makedirs(output, exist_ok=True)
         report.write_json(run, os.path.join(output, "results.json"))
@@ -107,12 +113,12 @@ def main(groups, keys, quick, rounds, seconds, limit, threads, output, sources, 
         console.print("Written to %s" % os.path.relpath(publish.PAGE), markup=False)
 
 
-def _measure(console, groups, keys, quick, threads, settings):
+def _measure(console, groups, keys, only, quick, threads, settings):
     """The run, as report.Results takes it."""
     chosen = [c for c in ALL if c.key in keys and set(c.groups) & set(groups)]
     missing = _build_environments(console, chosen)
     run = {"machine": machine.describe(threads), "threads": threads, "groups": {}}
-    wanted = {group: cells.GROUPS[group](quick) for group in groups}
+    wanted = {group: _selected(cells.GROUPS[group](quick), only) for group in groups}
     cells_with_floor = [c for found in wanted.values() for c in found if floors.applies(c)]
     sizes = {floors.matrix_bytes(c) for c in cells_with_floor} - {0}
     start = time.time()
@@ -135,6 +141,12 @@ def _measure(console, groups, keys, quick, threads, settings):
         run["ceilings"] = _ceilings(console, threads, sizes, run["ceilings"])
     console.print()
     return run
+
+
+def _selected(found, only):
+    """The cells whose task and size have one of the given words; all if none are given."""
+    texts = {cell: "%s %s %s" % (cell.task, cell.size, cell.dtype) for cell in found}
+    return [c for c in found if not only or any(words in texts[c] for words in only)]
 
 
 def _ceilings(console, threads, sizes, earlier=None):

@@ -176,10 +176,18 @@ GRADIENT_OVER_FORWARD = 3
 SYMMETRIC_OVER_FULL = 0.6
 TWO_THREADS, THREADS_FROM = 1.85, 1000
 OVERHEAD_MICROSECONDS = 3
+OVER_KEOPS, OVER_OTHERS, PRODUCT_GRADIENT = 4, 2, 4
+
+PRODUCTS, KEOPS = ("product", "product-large"), "dot-keops"
 
 TARGETS = ("", "n, m, d", "measured", "target", "")
 
-_KIND = {"kernel": "K", "gradient": "gradient"}
+_KIND = {
+    "kernel": "K",
+    "gradient": "gradient",
+    "product": "K @ W",
+    "product gradient": "gradient of K @ W",
+}
 
 
 def targets(results):
@@ -191,6 +199,7 @@ def targets(results):
         + _against_itself(results)
         + _with_threads(results)
         + _with_a_core_busy(results)
+        + _of_products(results)
     )
 
 
@@ -280,6 +289,45 @@ def _with_a_core_busy(results):
                 shared = "(%.2f)" % (free.threads / (free.threads - 0.5))
                 rows.append((what, cell.size, "%.2f" % (busy.median / free.median), shared, ""))
     return rows
+
+
+def _of_products(results):
+    """Against KeOps, against the best of the others, gradients against the product alone."""
+    against_keops, against_others, gradients = [], [], []
+    for group in PRODUCTS:
+        for task, _dtype, cells, entries in results.sections(group):
+            kind = _KIND[task]
+            for cell in cells:
+                own = ours(entries, cell)
+                if own is None:
+                    continue
+                for entry in entries:
+                    if entry.cell == cell and entry.key == KEOPS:
+                        against_keops += _against_keops(entry, own, kind)
+                peer = best_peer([e for e in entries if e.key != KEOPS], cell)
+                if peer:
+                    ratio = peer.least / own.least
+                    what = "best peer but KeOps, %s" % kind
+                    against_others.append(_at_least(what, cell.size, ratio, OVER_OTHERS))
+                forward = results.find(group, cell._replace(task="product"), own.key)
+                if task == "product gradient" and forward:
+                    ratio = own.least / forward.least
+                    what = "%s / K @ W" % kind
+                    gradients.append(_at_most(what, cell.size, ratio, PRODUCT_GRADIENT))
+    return against_keops + against_others + gradients
+
+
+def _against_keops(entry, own, kind):
+    """A row, or none if it is not known; of a call that has been given up, what it has taken."""
+    taken = entry.least if entry.ok else entry.record.get("first")
+    if taken is None or not (entry.ok or entry.status == "too slow"):
+        return []
+    row = _at_least("KeOps, %s" % kind, entry.cell.size, taken / own.least, OVER_KEOPS)
+    if entry.ok:
+        return [row]
+    # More than that, which may not say enough.
+    verdict = "met" if row[-1] == "met" else "not known"
+    return [row[:2] + ("> " + row[2], row[3], verdict)]
 
 
 GROUPS_WITH_PEERS = ("grid", "product", "product-large")
@@ -374,7 +422,8 @@ def write_json(run, path):
 def read_json(paths):
     """The run in a file, with the groups of the other files added, and the best of their ceilings.
 
-    Raises ValueError where runs had other numbers of threads: their ceilings are not the same.
+    Where two files have cells of one group, those of the later file count. Raises ValueError where
+    runs had other numbers of threads: their ceilings are not the same.
     """
     runs = []
     for path in paths:
@@ -384,7 +433,10 @@ def read_json(paths):
         if run["threads"] != runs[0]["threads"]:
             counts = run["threads"], runs[0]["threads"]
             raise ValueError("%s has been measured with %d threads, not %d." % ((path,) + counts))
-        runs[0]["groups"].update(run["groups"])
+        for group, records in run["groups"].items():
+            measured = [record["cell"] for record in records]
+            kept = [r for r in runs[0]["groups"].get(group, []) if r["cell"] not in measured]
+            runs[0]["groups"][group] = kept + records
         if runs[0]["ceilings"] and run["ceilings"]:
             runs[0]["ceilings"] = ceilings.larger(runs[0]["ceilings"], run["ceilings"])
     return runs[0]

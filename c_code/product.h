@@ -37,20 +37,15 @@ typedef struct {
     double *partial; /* [splits][n][p] if there are several splits */
 } RBF_NAME(product_job);
 
-/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]. `shallow` (constant where this is
- * inlined): D is one chain of terms, and need not leave the registers. */
+/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]. */
 RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
-                                      int64_t columns, REAL *RBF_RESTRICT kernel,
-                                      const int shallow) {
+                                      int64_t columns, REAL *RBF_RESTRICT kernel) {
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     VECTOR rate[RBF_TILE_VECTORS], rate_low[RBF_TILE_VECTORS], limit[RBF_TILE_VECTORS];
     VECTOR shift[RBF_TILE_VECTORS], unit[RBF_TILE_VECTORS];
     int r, v;
-    if (shallow)
-        RBF_NAME(distance_sum)(depth, rows_packed, columns_packed, tile);
-    else
-        RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
     if (__builtin_expect(c->special, 0)) {
         int64_t i, j;
         RBF_UNROLL
@@ -190,10 +185,7 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
         const REAL *y = job->packed_y + panel * depth * COLUMNS;
         const RBF_NAME(coefficients) *c = job->coefficients + panel;
         REAL *kernel = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        if (depth <= RBF_SUM_CHUNK)
-            RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel, 1);
-        else
-            RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel, 0);
+        RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel);
     }
     for (q = 0; q + 1 < narrow; q += 2)
         RBF_NAME(multiply_narrow)

@@ -7,7 +7,9 @@ benchmarks.rewriting` measures graphs with it and without. Above ops.py; may imp
 theano_api.
 """
 
+import numpy as np
 import theano.tensor as T
+from theano.compile import SharedVariable
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite
@@ -16,6 +18,10 @@ NAME = "rbf_dot"
 
 # After Theano's stabilisation (1.5), before dot becomes a BLAS call (1.7).
 POSITION = 1.6
+
+# Columns of weights, where they are known, from which products and gradients stay as they are: the
+# weights no longer fit into the caches, for which BLAS is arranged, and distances are a small part.
+MANY_COLUMNS = 1000
 
 
 class RBFProducts(GlobalOptimizer):
@@ -39,7 +45,7 @@ class RBFProducts(GlobalOptimizer):
     rewrite may need another product with a matrix as large: the gradient of an amplitude stays
     unless dot(K.T, H) is wanted anyhow. With y = x half of K is computed, without K only for a few
     columns: such products are rewritten where there is but one, their gradients not at all. Nothing
-    is replaced by another type.
+    is replaced by another type. Of MANY_COLUMNS of weights, see there.
     """
 
     def apply(self, fgraph):
@@ -127,6 +133,8 @@ def _gradient_of_product(fgraph, node, made):
         return []
     x, y, gamma, amplitude = node.inputs[:-1]
     h, weights = made.columns(product.inputs[0]), made.transposed(product.inputs[1])
+    if _known_columns(h, weights) >= MANY_COLUMNS:
+        return []
     wanted = ["weights" if name == "amplitude" else name for name in node.op.wrt]
     transposed_products = _transposed_products(fgraph, node, h, made)
     scaled = made.scaled(amplitude, weights)
@@ -151,6 +159,21 @@ def _gradient_of_product(fgraph, node, made):
         terms = weights * gradients["weights"]
         gradients["amplitude"] = terms.sum(axis=1) if amplitude.ndim else terms.sum()
     return [(output, gradients[name]) for name, output in zip(node.op.wrt, node.outputs)]
+
+
+def _known_columns(*matrices):
+    """Their common number of columns as far as constants and shared variables tell, or 0."""
+    for matrix in matrices:
+        order, original = _dimshuffled(matrix)
+        transposed = order == (1, 0)
+        source = original if transposed else matrix
+        if isinstance(source, SharedVariable):
+            value = source.get_value(borrow=True)
+        else:
+            value = getattr(source, "data", None)
+        if np.ndim(value) == 2:
+            return np.shape(value)[0 if transposed else 1]
+    return 0
 
 
 def _in_order(names):
@@ -181,6 +204,8 @@ def _products(fgraph, node, made):
     found = []
     for product, transposed, factor, turned in _uses_of(fgraph, node.outputs[0], False, made) or []:
         factor = made.columns(factor)
+        if _known_columns(factor) >= MANY_COLUMNS:
+            return []
         if not transposed:
             factor = made.scaled(amplitude, factor)
         points = (x, y) if transposed else (y, x)

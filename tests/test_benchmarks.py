@@ -206,17 +206,48 @@ def test_targets_are_compared_with_least_times():
     assert rows["busy / free, K, float32", full][0] == "1.50"
 
 
+def test_targets_of_products():
+    def record(key, task, seconds, role="peer", **more):
+        cell = cells.cell(task, 30000, 30000, 3, p=1)
+        found = dict(key=key, label=key, role=role, threads=2, cell=cell._asdict(), status="ok")
+        return dict(found, seconds=[seconds], **more)
+
+    slow = dict(status="too slow", first=9.0)
+    records = [
+        record("dot-rbf_op", "product", 1.0, role="ours"),
+        record("formed-rbf_op", "product", 0.5, role="ours too"),
+        record("blocks-jax", "product", 1.5),
+        record("dot-keops", "product", 4.5),
+        record("dot-rbf_op", "product gradient", 3.0, role="ours"),
+        record("blocks-jax", "product gradient", 7.0),
+        dict(record("dot-keops", "product gradient", 0), **slow),
+    ]
+    run = {"machine": {}, "threads": 2, "ceilings": None, "groups": {"product-large": records}}
+    rows = {row[0]: row[2:] for row in report.targets(report.Results(run))}
+    assert rows == {
+        "KeOps, K @ W": ("4.50", ">= 4.00", "met"),
+        "KeOps, gradient of K @ W": ("> 3.00", ">= 4.00", "not known"),
+        "best peer but KeOps, K @ W": ("1.50", ">= 2.00", "not met"),
+        "best peer but KeOps, gradient of K @ W": ("2.33", ">= 2.00", "met"),
+        "gradient of K @ W / K @ W": ("3.00", "<= 4.00", "met"),
+    }
+
+
 def test_runs_are_shown_together(tmp_path):
-    first = {"machine": {}, "threads": 2, "groups": {"grid": [1]}}
+    def record(n, seconds):
+        return {"cell": cells.cell("kernel", n, 3, 10)._asdict(), "seconds": [seconds]}
+
+    old, again, new = record(5, 1.0), record(6, 2.0), record(6, 3.0)
+    first = {"machine": {}, "threads": 2, "groups": {"grid": [old, again]}}
     first["ceilings"] = {"exponential": {"float32": 3.0}, "memory": {"8": {"loads": 1.0}}}
-    other = {"machine": {}, "threads": 2, "groups": {"threads": [2]}}
+    other = {"machine": {}, "threads": 2, "groups": {"threads": [again], "grid": [new]}}
     other["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
     paths = []
     for run in (first, other, dict(other, threads=1)):
         paths.append(str(tmp_path / ("%d.json" % len(paths))))
         report.write_json(run, paths[-1])
     both = report.read_json(paths[:2])
-    assert both["groups"] == {"grid": [1], "threads": [2]}
+    assert both["groups"] == {"grid": [old, new], "threads": [again]}
     assert both["ceilings"]["exponential"] == {"float32": 4.0}
     assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
     with pytest.raises(ValueError, match="1 threads, not 2"):
@@ -295,6 +326,19 @@ def test_command_line_writes_what_it_measured(tmp_path, monkeypatch):
     assert title in again.output
     assert again.output[again.output.index(title) :].strip() in done.output
     assert (tmp_path / "performance-speedup.png").exists()
+
+
+def test_cells_are_selected_by_their_words():
+    from benchmarks.__main__ import _selected
+
+    found = cells.product_large()
+    assert _selected(found, ()) == found
+    chosen = _selected(found, ("product 30000x30000x3 ", "gradient 100000x100000x100 p=10"))
+    assert [(c.task, c.n, c.d, c.p) for c in chosen] == [
+        ("product", 30000, 3, 1),
+        ("product", 30000, 3, 10),
+        ("product gradient", 100000, 100, 10),
+    ]
 
 
 def test_command_line_refuses_unknown_names():

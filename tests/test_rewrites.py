@@ -172,6 +172,19 @@ def test_distances_are_not_computed_twice(g):
     assert [type(op) for op in g.check(T.grad(cost, [g.w, g.x]))] == [RBFDot, RBFDotGrad]
 
 
+@pytest.mark.parametrize("columns", [rewrites.MANY_COLUMNS - 1, rewrites.MANY_COLUMNS])
+def test_many_columns_known_stay(g, columns):
+    """Of W, in training and for the product and K.T alone."""
+    weights = theano.shared(np.ones((M, columns), g.dtype))
+    cost = T.sqr(T.dot(rbf_kernel(g.x, g.y, g.gamma), weights)).mean()
+    found = [type(op) for op in g.check([cost] + T.grad(cost, [g.x, weights]))]
+    many = columns == rewrites.MANY_COLUMNS
+    assert found == ([RBFKernel, RBFKernelGrad] if many else [RBFDot, RBFDotGrad])
+    k = rbf_kernel(g.x, g.y, g.gamma)
+    assert g.check(T.dot(k, weights)) == [RBFKernel() if many else RBFDot()]
+    assert g.check(T.dot(weights.T, k.T)) == [RBFKernel() if many else RBFDot()]
+
+
 def test_no_product_more_for_the_amplitude(g):
     """Its gradient is a product of K.T where the weights need that too, else a sum of K's own."""
     k = rbf_kernel(g.x, g.y, g.gamma, amplitude=g.scale)

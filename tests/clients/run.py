@@ -108,6 +108,8 @@ def show(results):
         print("  " + what)
         times = 1e3 * plain, 1e3 * fused, plain / fused
         print("    %.2f ms before, %.2f ms fused: %.1f times" % times)
+    for line in results.get("lines", ()):
+        print("  " + line)
 
 
 def show_compile_cost():

@@ -35,12 +35,12 @@ class NoMatch(Exception):
     """The polynomial is not the exponent of a Gaussian kernel; the message says why."""
 
 
-def find_distances(polynomial, row, column, is_positive, tolerance):
+def find_distances(polynomial, row, column, signs, tolerance):
     """([Distance], rest) with polynomial = sum of the distances + rest.
 
-    `row` and `column` are the symbols i and j; `is_positive(key)` tells whether a leaf is known to
-    be positive. Coefficients of floating-point constants may differ by the relative `tolerance`.
-    Raises NoMatch if the polynomial ties rows to columns in some other way.
+    `row` and `column` are the symbols i and j; signs.is_positive(key) and is_nonnegative(key)
+    tell what is known of a leaf. Coefficients of floating-point constants may differ by the
+    relative `tolerance`. Raises NoMatch if the polynomial ties rows to columns in some other way.
     """
     terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
     crosses = [t for t in terms if _is_cross(t, row, column)]
@@ -52,7 +52,7 @@ def find_distances(polynomial, row, column, is_positive, tolerance):
         if cross.product not in left:
             continue
         try:
-            distance, used = _complete(cross, terms, left, row, column, is_positive, tolerance)
+            distance, used = _complete(cross, terms, left, row, column, signs, tolerance)
         except NoMatch as error:
             # Perhaps gamma[j] * x[i]**2, which a later product x[i] * y[j] accounts for.
             reasons.append(str(error))
@@ -111,7 +111,7 @@ def _part(product, symbol):
     return frozenset(item for item in product if symbol in symbols_of(item[0]))
 
 
-def _complete(cross, terms, left, row, column, is_positive, tolerance):
+def _complete(cross, terms, left, row, column, signs, tolerance):
     """The squared distance that `cross` is the mixed term of, and the terms it consists of."""
     target = power_of(cross.flat, 2)
     reason = "no squares of the rows and columns complete its product of the two"
@@ -130,7 +130,7 @@ def _complete(cross, terms, left, row, column, is_positive, tolerance):
                 reason = "the coefficients of its squares and of its product do not fit"
                 continue
             try:
-                distance = _divide(cross, rows_term, columns_term, row, column, is_positive)
+                distance = _divide(cross, rows_term, columns_term, row, column, signs)
             except NoMatch as error:
                 reason = str(error)
                 continue
@@ -138,7 +138,7 @@ def _complete(cross, terms, left, row, column, is_positive, tolerance):
     raise NoMatch(reason)
 
 
-def _divide(cross, rows_term, columns_term, row, column, is_positive):
+def _divide(cross, rows_term, columns_term, row, column, signs):
     bounds = set(cross.bounds)
     # What the square of the rows has of the column index belongs to the weight, not to B.
     columns = product_of(
@@ -158,9 +158,11 @@ def _divide(cross, rows_term, columns_term, row, column, is_positive):
             raise NoMatch("its weights differ from one pair of row and column to the next")
         for factor, power in weights:
             even = power.denominator == 1 and power.numerator % 2 == 0
-            if not even and not _positive(factor, is_positive):
+            if even or _positive(factor, signs):
+                continue
+            if power != 1 or not product_nonnegative(((factor, power),), signs.is_nonnegative):
                 raise NoMatch(
-                    "the weights of its features may be zero or negative; written as a square, "
+                    "the weights of its features may be negative; written as a square, "
                     "an exp or a softplus they could be fused"
                 )
         root = power_of(weights, _HALF)
@@ -182,8 +184,8 @@ def _close(a, b, tolerance):
     return abs(a - b) <= tolerance * abs(b)
 
 
-def _positive(factor, is_positive):
-    return isinstance(factor, Leaf) and is_positive(factor.key)
+def _positive(factor, signs):
+    return isinstance(factor, Leaf) and signs.is_positive(factor.key)
 
 
 def product_nonnegative(product, is_nonnegative):
@@ -203,14 +205,14 @@ def product_nonnegative(product, is_nonnegative):
     return True
 
 
-def sign(polynomial, row, column, is_positive, is_nonnegative, tolerance):
+def sign(polynomial, row, column, signs, tolerance):
     """1 if the polynomial is known to be >= 0 everywhere, -1 if <= 0, else None."""
     try:
-        distances, rest = find_distances(polynomial, row, column, is_positive, tolerance)
+        distances, rest = find_distances(polynomial, row, column, signs, tolerance)
     except NoMatch:
         distances, rest = [], polynomial
     signed = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
-    if not all(product_nonnegative(product, is_nonnegative) for _, product in signed):
+    if not all(product_nonnegative(product, signs.is_nonnegative) for _, product in signed):
         return None
     if all(c >= 0 for c, _ in signed):
         return 1

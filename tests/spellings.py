@@ -1065,6 +1065,26 @@ FIELD.update(
         "features chosen by a mask": lambda x, c, s, v, w, r: T.exp(
             -s * T.sum(T.gt(v, 0.8) * difference(x, c) ** 2, axis=2)
         ),
+        "a weight for each feature": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(v * difference(x, c) ** 2, axis=2)
+        ),
+        "a variance for each feature": lambda x, c, s, v, w, r: (
+            s * T.exp(-0.5 * T.sum(difference(x, c) ** 2 / v, axis=2))
+        ),
+        "weights, expanded": lambda x, c, s, v, w, r: T.exp(
+            -w
+            * (
+                T.dot(x**2, v)[:, None]
+                + T.dot(c**2, v)[None, :]
+                - 2 * T.dot(x * v.dimshuffle("x", 0), c.T)
+            )
+        ),
+        "weights, some below zero": lambda x, c, s, v, w, r: T.exp(
+            -r[:, None] * T.dot(difference(x, c) ** 2, v - 1)
+        ),
+        "weights, a power of any sign": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(T.pow(v - 1, 3) * difference(x, x) ** 2, axis=2)
+        ),
         "features appended": lambda x, c, s, v, w, r: T.exp(
             -s
             * squared(
@@ -1265,9 +1285,6 @@ NEAR_MISSES = {
     ),
     "grows with a width": lambda x, c, s, v, w, r: T.exp(s * squared(x, c)),
     "grows": lambda x, c, s, v, w, r: T.exp(0.1 * squared(x, c)),
-    "weights of any sign": lambda x, c, s, v, w, r: T.exp(
-        -T.sum((v - 1) * difference(x, c) ** 2, axis=2)
-    ),
     "widths a pair": lambda x, c, s, v, w, r: T.exp(-r[:, None] * w[None, :] * squared(x, c)),
     "width of row and feature": lambda x, c, s, v, w, r: T.exp(
         -T.sum((difference(x, c) * x[:, None, :]) ** 2, axis=2)
@@ -1448,9 +1465,6 @@ NEAR_MISSES = {
     ),
     "variances of features and rows (psi statistics)": lambda x, c, s, v, w, r: T.exp(
         -0.5 * T.sum(difference(x, c) ** 2 / (T.sqr(x)[:, None, :] + T.sqr(v)), axis=2)
-    ),
-    "weights of any sign, power": lambda x, c, s, v, w, r: T.exp(
-        -T.sum(T.pow(v - 1, 3) * difference(x, c) ** 2, axis=2)
     ),
     "one centre": lambda x, c, s, v, w, r: T.exp(-s * T.sum((x - v) ** 2, axis=1, keepdims=True)),
     "diagonal filled": lambda x, c, s, v, w, r: T.exp(-s * T.fill_diagonal(expanded(x, x), 0)),

@@ -30,7 +30,7 @@ from rbf_op.fusion.loops import filled_positions
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.writing import Writer, root_of
+from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp
 
 # exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
@@ -196,6 +196,15 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     symmetric = not (parameters | width) & {row, column} and all(
         a == (c, rename(p, column, row)) for (a, (c, p)) in sides
     )
+    signed = None
+    if any(distance.signed is not None for distance in distances):
+        ((signed, bounds),) = [(d.signed, d.bounds) for d in distances[:1]]
+        if len(distances) > 1 or len(bounds) != 1 or graph.cautious or row_sum is not None:
+            raise NoMatch(
+                "the weights of its features may be negative; written as a square, an exp or a "
+                "softplus they could be fused"
+            )
+        symmetric = False
     if transposed:
         row, column = column, row
         sides = [(b, a) for a, b in sides]
@@ -220,7 +229,12 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         inside = exponential if inside is None else inside * exponential
     function = rbf_kernel if row_sum is None else rbf_logsumexp
     try:
-        result = function(x, y, gamma=gamma, amplitude=inside)
+        if signed is None:
+            result = function(x, y, gamma=gamma, amplitude=inside)
+        else:
+            weights = writer.product(1, signed, bounds)
+            expanded = any(v.owner and isinstance(v.owner.op, T.Dot) for v in reader.opened)
+            result = _with_signed_weights(x, y, weights, gamma, inside, expanded)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
     if row_sum is not None:
@@ -257,6 +271,29 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
     return Kernel(root, result, reader.opened, reader.passed, candidate)
+
+
+def _with_signed_weights(x, y, weights, gamma, amplitude, expanded):
+    """The kernel of distances sum_k weights[k] (x_ik - y_jk)^2, whatever the weights' signs.
+
+    The node takes points times the root of the weights. So it computes all rows or, should a weight
+    be negative, none, and the formula those that are left: as the graph had it, `expanded` or not.
+    """
+    usable = T.all(T.ge(weights, 0) * T.lt(weights, np.inf))
+    count = T.switch(usable, x.shape[0], 0)
+    root = T.sqrt(at_least_tiny(T.switch(T.ge(weights, 0), weights, 0)))
+    fused = rbf_kernel(x[:count] * root, y * root, gamma=gamma, amplitude=amplitude)
+    left = x[count:]
+    if expanded:
+        squares = T.dot(T.sqr(left), weights).dimshuffle(0, "x") + T.dot(T.sqr(y), weights)
+        distance = squares - 2 * T.dot(left * weights, y.T)
+    else:
+        pairs = left.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+        distance = T.sum(weights * T.sqr(pairs), axis=2)
+    formula = T.exp(-gamma * distance)
+    formula.tag.rbf_op_remainder = True
+    formula = _times(formula, amplitude)
+    return T.join(0, fused, formula)
 
 
 def _split(product, symbol):

@@ -26,7 +26,9 @@ from rbf_op.fusion.algebra import (
 
 # coefficient * weight * sum over `bounds` of (rows - columns)^2: one squared distance.
 # rows and columns are (coefficient, product); weight is a product free of the bounds.
-Distance = namedtuple("Distance", "coefficient weight rows columns bounds")
+# signed: a product over the bounds that each (rows - columns)^2 is to be multiplied by, if nothing
+# is known of its sign, else None: weights that are not negative are in rows and columns, as roots.
+Distance = namedtuple("Distance", "coefficient weight rows columns bounds signed")
 
 _HALF = Fraction(1, 2)
 
@@ -153,20 +155,15 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
     if {row, column} <= product_symbols(weight):
         raise NoMatch("its weights differ from one pair of row and column to the next")
     weights = frozenset(item for item in weight if symbols_of(item[0]) & bounds)
+    signed = None
     if weights:
         if any(symbols_of(f) & {row, column} for f, _ in weights):
             raise NoMatch("its weights differ from one pair of row and column to the next")
-        for factor, power in weights:
-            even = power.denominator == 1 and power.numerator % 2 == 0
-            if even or _positive(factor, signs):
-                continue
-            if power != 1 or not product_nonnegative(((factor, power),), signs.is_nonnegative):
-                raise NoMatch(
-                    "the weights of its features may be negative; written as a square, "
-                    "an exp or a softplus they could be fused"
-                )
-        root = power_of(weights, _HALF)
-        rows, columns = product_of(rows, root), product_of(columns, root)
+        if all(_has_root(factor, power, signs) for factor, power in weights):
+            root = power_of(weights, _HALF)
+            rows, columns = product_of(rows, root), product_of(columns, root)
+        else:
+            signed = weights
         weight = weight - weights
     if column in product_symbols(rows) or row in product_symbols(columns):
         raise NoMatch("rows and columns are not apart in its product")
@@ -176,16 +173,20 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
         if not bounds <= product_symbols(product):
             raise NoMatch("a sum runs over features that rows or columns do not have")
     return Distance(
-        coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds
+        coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds, signed
     )
+
+
+def _has_root(factor, power, signs):
+    """Whether a weight of a feature is known not to be negative."""
+    even = power.denominator == 1 and power.numerator % 2 == 0
+    if even or isinstance(factor, Leaf) and signs.is_positive(factor.key):
+        return True
+    return power == 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
 
 
 def _close(a, b, tolerance):
     return abs(a - b) <= tolerance * abs(b)
-
-
-def _positive(factor, signs):
-    return isinstance(factor, Leaf) and signs.is_positive(factor.key)
 
 
 def product_nonnegative(product, is_nonnegative):
@@ -211,12 +212,14 @@ def sign(polynomial, row, column, signs, tolerance):
         distances, rest = find_distances(polynomial, row, column, signs, tolerance)
     except NoMatch:
         distances, rest = [], polynomial
-    signed = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
-    if not all(product_nonnegative(product, signs.is_nonnegative) for _, product in signed):
+    terms = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
+    if any(d.signed is not None for d in distances):
         return None
-    if all(c >= 0 for c, _ in signed):
+    if not all(product_nonnegative(product, signs.is_nonnegative) for _, product in terms):
+        return None
+    if all(c >= 0 for c, _ in terms):
         return 1
-    if all(c <= 0 for c, _ in signed):
+    if all(c <= 0 for c, _ in terms):
         return -1
     return None
 

@@ -54,7 +54,8 @@ def carriers(nodes):
         if isinstance(op, T.Elemwise):
             scalar_op = op.scalar_op
             if isinstance(scalar_op, (scalar_ops.Exp, scalar_ops.Exp2)):
-                carries = True
+                # Not the part of a fused kernel that is left for weights below zero.
+                carries = not hasattr(output.tag, "rbf_op_remainder")
             elif isinstance(scalar_op, scalar_ops.Pow):
                 carries = _carries(node.inputs[:1], found, scalars, output) or (
                     scalar_constant(node.inputs[1]) is None

@@ -79,7 +79,7 @@ class Writer:
         if power == 2:
             return T.sqr(base)
         if power == Fraction(1, 2):
-            return T.sqrt(base if self._has_root(factor) else _at_least_tiny(base))
+            return T.sqrt(base if self._has_root(factor) else at_least_tiny(base))
         if power == -1:
             return self.number(1) / base
         return T.pow(base, self.number(power))
@@ -173,8 +173,8 @@ class Writer:
         return variable
 
 
-def _at_least_tiny(weights):
-    """Weights that may be zero, their root's derivative being finite.
+def at_least_tiny(weights):
+    """Weights that may be zero, but are not negative; their root's derivative is finite.
 
     So the derivative of what is computed from the square of that root again is right, too.
     """

@@ -774,6 +774,419 @@ FIELD = {
     ),
 }
 
+
+# Keras's backend functions, as they are in keras/backend/theano_backend.py.
+def keras_expand_dims(x, dim):
+    pattern = list(range(x.ndim))
+    pattern.insert(dim, "x")
+    return x.dimshuffle(pattern)
+
+
+def keras_repeat(x, n):
+    return T.extra_ops.repeat(x.dimshuffle((0, "x", 1)), n, axis=1)
+
+
+def keras_sqrt(x):
+    return T.sqrt(T.clip(x, 0.0, INF))
+
+
+def keras_l2_normalize(x):
+    return x / T.sqrt(T.maximum(T.sum(T.square(x), axis=-1, keepdims=True), 1e-7))
+
+
+def tsne_neighbours(x, c, s, v, w, r):
+    """t-SNE's conditional probabilities: a width for each row, nothing on the diagonal."""
+    count = x.shape[0]
+    norms = (x**2).sum(axis=1)
+    distance = norms.reshape((count, 1)) + norms.reshape((1, count)) - 2 * x.dot(x.T)
+    kernel = T.exp(-distance / ((2 * (r**2)).reshape((count, 1))))
+    without_self = T.fill_diagonal(kernel, 0)
+    return without_self / T.sum(without_self, axis=1).reshape((count, 1))
+
+
+def gpml(x, c, s, v, w, r):
+    """sq_dist of GPML: points in columns, less the mean of all of them."""
+    a, b = x.T / v[:, None], c.T / v[:, None]
+    n, m = T.cast(a.shape[1], x.dtype), T.cast(b.shape[1], x.dtype)
+    mean = (m / (n + m)) * T.mean(b, 1, keepdims=True) + (n / (n + m)) * T.mean(a, 1, keepdims=True)
+    a, b = a - mean, b - mean
+    distance = T.sum(a * a, 0)[:, None] + T.sum(b * b, 0)[None, :] - 2 * T.dot(a.T, b)
+    return T.exp(2 * s) * T.exp(-T.maximum(distance, 0) / 2)
+
+
+def gpml_ard(x, c, s, v, w, r):
+    scale = T.diag(1 / T.exp(v))
+    a, b = T.dot(scale, x.T), T.dot(scale, c.T)
+    distance = T.sum(a**2, 0)[:, None] + T.sum(b**2, 0)[None, :] - 2 * T.dot(a.T, b)
+    return T.exp(2 * s) * T.exp(-distance / 2)
+
+
+def gram_diagonals(x, c, diagonal):
+    rows, columns = diagonal(T.dot(x, x.T)), diagonal(T.dot(c, c.T))
+    return rows.dimshuffle(0, "x") + columns.dimshuffle("x", 0) - 2.0 * T.dot(x, c.T)
+
+
+def reduced_over_features(x, c, s, v, w, r):
+    distance, _ = theano.reduce(
+        lambda a, b, total: total + T.sqr(a.dimshuffle(0, "x") - b.dimshuffle("x", 0)),
+        sequences=[x.T, c.T],
+        outputs_info=T.zeros((x.shape[0], c.shape[0]), x.dtype),
+    )
+    return T.exp(-s * distance)
+
+
+def folded_over_features(x, c, s, v, w, r):
+    distance, _ = theano.foldl(
+        lambda k, total, x_, c_: total + (x_[:, k][:, None] - c_[:, k][None, :]) ** 2,
+        T.arange(x.shape[1]),
+        T.zeros_like(T.dot(x, c.T)),
+        [x, c],
+    )
+    return T.exp(-distance / (2 * s**2))
+
+
+def scanned_features(x, c, s, v, w, r):
+    totals, _ = theano.scan(
+        lambda k, total: (
+            total + ((x[:, k].dimshuffle(0, "x") - c[:, k].dimshuffle("x", 0)) / v[k]) ** 2
+        ),
+        sequences=T.arange(3),
+        outputs_info=T.zeros((x.shape[0], c.shape[0]), x.dtype),
+    )
+    return T.exp(-0.5 * totals[-1])
+
+
+def rows_and_their_features(x, c, s, v, w, r):
+    def row(p, q):
+        return theano.reduce(
+            lambda k, total, p_, q_: total + (p_[k] - q_[:, k]) ** 2,
+            T.arange(3),
+            T.zeros_like(q[:, 0]),
+            [p, q],
+        )[0]
+
+    return T.exp(-s * theano.map(row, x, [c])[0])
+
+
+def tiled_then_reshaped(x, c, s, v, w, r):
+    n, m, d = x.shape[0], c.shape[0], x.shape[1]
+    rows, columns = T.tile(x, (1, m)).reshape((n, m, d)), T.tile(c, (n, 1)).reshape((n, m, d))
+    return T.exp(-s * T.sum((rows - columns) ** 2, axis=2))
+
+
+def map_neighbourhood(x, c, s, v, w, r):
+    """A self-organising map: the neurons' places on the grid, and the winner's for each row."""
+    grid = T.constant(np.array([[i, j] for i in range(2) for j in range(2)]), dtype=x.dtype)
+    winner = T.argmin(T.sum(difference(x, c) ** 2, axis=2), axis=1)
+    return T.exp(-T.sum((grid[None, :, :] - grid[winner][:, None, :]) ** 2, axis=2) / (2 * s**2))
+
+
+def map_neighbourhood_of_integers(x, c, s, v, w, r):
+    grid = T.constant(np.array([[i, j] for i in range(3) for j in range(2)], "int32"))
+    pairs = grid.dimshuffle(0, "x", 1) - grid.dimshuffle("x", 0, 1)
+    return T.exp(-T.sum(pairs**2, axis=2) / (2 * s**2))
+
+
+def ordered_grid(x, c, s, v, w, r):
+    rows, columns = T.ogrid[0:6, 0:4]
+    return T.exp(-s * (rows - columns) ** 2)
+
+
+def deep_kernel(x, c, s, v, w, r):
+    def features(points):
+        hidden = T.nnet.relu(T.dot(points, T.outer(v, v[:2])) + v[:2])
+        return hidden * T.exp(-v[:2])
+
+    return T.exp(2 * s) * T.exp(-0.5 * expanded(features(x), features(c)))
+
+
+def one_vector_of_parameters(x, c, s, v, w, r):
+    parameters = T.exp(T.concatenate([w[:1], v]))
+    scale = parameters[1:4]
+    return parameters[0] * T.exp(-0.5 * expanded(x * scale, c * scale))
+
+
+def batch_of(x):
+    """Two matrices of n rows, (2, n, d)."""
+    return T.stack([x, T.tanh(x)])
+
+
+def kernel_pooling(x, c, s, v, w, r):
+    """K-NRM: soft counts of similarities, a kernel at each of some levels."""
+    similarity = T.dot(batch_of(x), c.T).dimshuffle(0, 1, 2, "x")
+    levels = T.constant(np.linspace(-1, 1, 4), dtype=x.dtype).dimshuffle("x", "x", "x", 0)
+    return T.exp(-T.sqr(similarity - levels) / (2 * s**2))
+
+
+def handwriting_window(x, c, s, v, w, r):
+    """The attention of Graves' handwriting synthesis, before its sum over components."""
+    factor, width, place = (u.dimshuffle(0, 1, "x") for u in (T.sqr(x), T.exp(x), x))
+    return factor * T.exp(-width * T.sqr(place - T.arange(4)))
+
+
+FIELD.update(
+    {
+        "t-SNE": tsne_neighbours,
+        "GPML's sq_dist": gpml,
+        "GPML's covSEard": gpml_ard,
+        "diagonals of nlinalg": lambda x, c, s, v, w, r: T.exp(
+            -0.5
+            * expanded(
+                T.dot(x, T.nlinalg.alloc_diag(T.inv(v))), T.dot(c, T.nlinalg.AllocDiag()(1 / v))
+            )
+        ),
+        "norms by extract_diag": lambda x, c, s, v, w, r: T.exp(
+            -s * gram_diagonals(x, c, T.nlinalg.extract_diag)
+        ),
+        "norms by nlinalg.diag": lambda x, c, s, v, w, r: T.exp(
+            -s * gram_diagonals(x, c, T.nlinalg.diag)
+        ),
+        "reduce over features": reduced_over_features,
+        "foldl over features": folded_over_features,
+        "scan over features, the last sum": scanned_features,
+        "map over rows, reduce over features": rows_and_their_features,
+        "tiled, then reshaped": tiled_then_reshaped,
+        "repeated, then reshaped": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * T.sum(
+                (T.repeat(x, c.shape[0], axis=0).reshape((x.shape[0], c.shape[0], x.shape[1])) - c)
+                ** 2,
+                axis=2,
+            )
+        ),
+        "Keras, K.repeat": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(T.sqr(keras_repeat(x, 4) - c), axis=-1) / (2 * s**2)
+        ),
+        "Keras, l2_normalize": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * T.sum(
+                T.sqr(keras_expand_dims(keras_l2_normalize(x), 1) - keras_l2_normalize(c)), axis=-1
+            )
+        ),
+        "Keras, K.sqrt and K.pow": lambda x, c, s, v, w, r: T.exp(
+            -T.pow(keras_sqrt(T.sum(T.sqr(keras_expand_dims(x, 1) - c), axis=-1)), 2) * w
+        ),
+        "Keras, batch_dot": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * (
+                T.batched_tensordot(x, x, axes=[1, 1]).dimshuffle(0, "x")
+                + T.batched_tensordot(c, c, axes=[1, 1]).dimshuffle("x", 0)
+                - 2 * T.dot(x, c.dimshuffle(1, 0))
+            )
+        ),
+        "Keras, K.mean": lambda x, c, s, v, w, r: T.exp(
+            -s * T.mean(T.sqr(keras_expand_dims(x, 1) - keras_expand_dims(c, 0)), axis=-1)
+        ),
+        "Keras, sequences of points": lambda x, c, s, v, w, r: T.exp(
+            -w * T.sum(T.sqr(keras_expand_dims(batch_of(x), 2) - c), axis=-1)
+        ),
+        "Lasagne, squared_error": lambda x, c, s, v, w, r: T.exp(
+            -((x.dimshuffle(0, "x", 1) - c) ** 2).sum(axis=-1) * T.nnet.softplus(w)
+        ),
+        "inv of twice the square": lambda x, c, s, v, w, r: T.exp(
+            -expanded(x, c) * T.inv(2 * T.sqr(s))
+        ),
+        "power minus two": lambda x, c, s, v, w, r: T.exp(-squared(x, c) * T.pow(w, -2) * 0.5),
+        "logarithm of a density": lambda x, c, s, v, w, r: T.exp(
+            -0.5 * np.log(2 * np.pi)
+            - T.log(s)
+            - 0.5 * T.sqr((r[:, None] - w.dimshuffle("x", 0)) / s)
+        ),
+        "third power": lambda x, c, s, v, w, r: T.exp(-squared(x, c) / s) ** (1.0 / 3),
+        "root of two in the width": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(((x[:, None, :] - c) / (T.sqrt(2.0) * s)) ** 2, axis=2)
+        ),
+        "e to the minus one": lambda x, c, s, v, w, r: T.pow(np.exp(-1.0), s * squared(x, c)),
+        "width limited from below": lambda x, c, s, v, w, r: T.exp(
+            -squared(x, c) / (2 * T.maximum(s, 1e-3) ** 2)
+        ),
+        "widths clipped": lambda x, c, s, v, w, r: T.exp(-squared(x, c) / T.clip(w, 0.1, 10.0)),
+        "axes padded left": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sum((x.dimshuffle(0, "x", 1) - T.shape_padleft(c)) ** 2, axis=2)
+        ),
+        "axes padded right": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sum((T.shape_padright(x) - c.T) ** 2, axis=1)
+        ),
+        "a width of shape (1, 1)": lambda x, c, s, v, w, r: T.exp(
+            -T.shape_padleft(s, 2) * expanded(x, c)
+        ),
+        "a width of shape (1,)": lambda x, c, s, v, w, r: T.exp(
+            -T.addbroadcast(v[:1], 0) * expanded(x, c)
+        ),
+        "sums in float64": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sum(T.sqr(difference(x, c)), axis=-1, acc_dtype="float64")
+        ),
+        "exponent clipped": lambda x, c, s, v, w, r: T.exp(T.clip(-expanded(x, c) / s, -50.0, 0.0)),
+        "exponent limited from below": lambda x, c, s, v, w, r: T.exp(
+            T.maximum(-squared(x, c) / (2 * s**2), -3.0)
+        ),
+        "clipped on both sides, root, square": lambda x, c, s, v, w, r: T.exp(
+            -(T.sqrt(T.clip(expanded(x, c), 1e-12, 1e12)) ** 2) / s
+        ),
+        "largest": lambda x, c, s, v, w, r: T.exp(-s * T.largest(0, expanded(x, c))),
+        "switch at an epsilon": lambda x, c, s, v, w, r: (
+            lambda d2: T.exp(-s * T.switch(d2 > 1e-8, d2, 1e-8))
+        )(expanded(x, c)),
+        "gate among factors": lambda x, c, s, v, w, r: (lambda d2: T.exp(-s * d2 * T.gt(d2, 0)))(
+            expanded(x, c)
+        ),
+        "jitter on the diagonal": lambda x, c, s, v, w, r: (
+            s**2 * T.exp(-0.5 * expanded(x / v, x / v)) + 1e-6 * T.eye(x.shape[0])
+        ),
+        "diagonal taken out": lambda x, c, s, v, w, r: (
+            T.exp(-s * expanded(x, x)) * (1 - T.eye(x.shape[0]))
+        ),
+        "self-organising map": map_neighbourhood,
+        "self-organising map, integers": map_neighbourhood_of_integers,
+        "grid by ogrid": ordered_grid,
+        "grid by arange": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sqr(T.arange(6).dimshuffle(0, "x") - T.arange(4).dimshuffle("x", 0))
+        ),
+        "deep kernel": deep_kernel,
+        "one vector of parameters": one_vector_of_parameters,
+        "inverse factor on differences": lambda x, c, s, v, w, r: T.exp(
+            -0.5
+            * T.sqr(
+                T.dot(difference(x, c), T.nlinalg.matrix_inverse(T.outer(v, v) + T.eye(3)))
+            ).sum(-1)
+        ),
+        "a matrix by tensordot": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(T.sqr(T.tensordot(difference(x, c), T.outer(v, v), axes=[[2], [0]])), axis=2)
+        ),
+        "weights by tensordot": lambda x, c, s, v, w, r: T.exp(
+            -T.tensordot(T.sqr(difference(x, c)), T.exp(v), axes=1)
+        ),
+        "weights that may be zero": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(T.nnet.relu(v - 0.7) * difference(x, c) ** 2, axis=2)
+        ),
+        "absolute values as weights": lambda x, c, s, v, w, r: T.exp(
+            -T.dot(T.sqr(difference(x, c)), T.abs_(v))
+        ),
+        "features chosen by a mask": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sum(T.gt(v, 0.8) * difference(x, c) ** 2, axis=2)
+        ),
+        "a weight for each feature": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(v * difference(x, c) ** 2, axis=2)
+        ),
+        "a variance for each feature": lambda x, c, s, v, w, r: (
+            s * T.exp(-0.5 * T.sum(difference(x, c) ** 2 / v, axis=2))
+        ),
+        "weights, expanded": lambda x, c, s, v, w, r: T.exp(
+            -w
+            * (
+                T.dot(x**2, v)[:, None]
+                + T.dot(c**2, v)[None, :]
+                - 2 * T.dot(x * v.dimshuffle("x", 0), c.T)
+            )
+        ),
+        "weights, some below zero": lambda x, c, s, v, w, r: T.exp(
+            -r[:, None] * T.dot(difference(x, c) ** 2, v - 1)
+        ),
+        "weights, a power of any sign": lambda x, c, s, v, w, r: T.exp(
+            -T.sum(T.pow(v - 1, 3) * difference(x, x) ** 2, axis=2)
+        ),
+        "features appended": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * squared(
+                T.concatenate([x, r.dimshuffle(0, "x")], axis=1),
+                T.concatenate([c, w.dimshuffle(0, "x")], axis=1),
+            )
+        ),
+        "flattened by T.flatten": lambda x, c, s, v, w, r: T.exp(
+            -s * expanded(*(T.flatten(p.reshape((-1, 1, 3, 1)), 2) for p in (x, c)))
+        ),
+        "columns joined": lambda x, c, s, v, w, r: T.join(
+            1, *[T.exp(-s * T.sum((x - c[j]) ** 2, axis=1, keepdims=True)) for j in range(4)]
+        ),
+        "columns in a list, a width each": lambda x, c, s, v, w, r: (
+            T.as_tensor_variable([T.exp(-w[j] * T.sqr(x - c[j, :]).sum(1)) for j in range(4)]).T
+        ),
+        "scan, diagonal of products": lambda x, c, s, v, w, r: _scan_rows(
+            lambda p, q: T.exp(-s * T.diag(T.dot(q - p, (q - p).T))), x, non_sequences=c
+        ),
+        "scan, trace of an outer product": lambda x, c, s, v, w, r: theano.map(
+            lambda p, q: theano.map(
+                lambda b, a: T.exp(-s * T.nlinalg.trace(T.outer(a - b, a - b))), q, [p]
+            )[0],
+            x,
+            [c],
+        )[0],
+        "scan, product with ones": lambda x, c, s, v, w, r: theano.map(
+            lambda p, q: T.exp(-s * T.dot(T.sqr(q - p), T.ones((q.shape[1],)))), x, [c]
+        )[0],
+        "axes swapped by swapaxes": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * T.sum(
+                T.square(T.swapaxes(x.dimshuffle("x", 0, 1) - c.dimshuffle(0, "x", 1), 0, 1)),
+                axis=2,
+            )
+        ),
+        "norms by norm": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * (
+                x.norm(2, axis=1)[:, None] ** 2
+                + c.norm(2, axis=1)[None, :] ** 2
+                - 2 * T.dot(x, c.T)
+            )
+        ),
+        "normalised network": lambda x, c, s, v, w, r: (
+            lambda k: k / (k.sum(axis=1, keepdims=True) + 1e-8)
+        )(T.exp(-squared(x, c) / (2 * T.sqr(w)))),
+        "a length as the width": lambda x, c, s, v, w, r: T.exp(-squared(x, c) / x.shape[1]),
+        "ratio of exponentials": lambda x, c, s, v, w, r: (
+            T.exp(2 * s * T.dot(x, c.T))
+            / (T.exp(s * T.sum(x * x, 1))[:, None] * T.exp(s * T.sum(c * c, 1))[None, :])
+        ),
+        "half for each side": lambda x, c, s, v, w, r: T.exp(
+            -s * (T.sum(x**2, 1)[:, None] - T.dot(x, c.T))
+            - s * (T.sum(c**2, 1)[None, :] - T.dot(x, c.T))
+        ),
+        "means of squares": lambda x, c, s, v, w, r: T.exp(
+            -(
+                T.mean(T.sqr(x), 1)[:, None]
+                + T.mean(T.sqr(c), 1)[None, :]
+                - 2 * T.dot(x, c.T) / x.shape[1]
+            )
+            / s
+        ),
+        "sizes as numbers": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sum(T.sqr(T.reshape(x, (5, 1, 3)) - T.reshape(c, (1, 4, 3))), axis=2)
+        ),
+        "a batch of matrices": lambda x, c, s, v, w, r: T.exp(
+            -s * ((batch_of(x)[:, :, None, :] - c[None, None, :, :]) ** 2).sum(3)
+        ),
+        "a batch, expanded": lambda x, c, s, v, w, r: (
+            lambda b: T.exp(
+                -s * (T.sqr(b).sum(-1, keepdims=True) + T.sqr(c).sum(-1) - 2 * T.dot(b, c.T))
+            )
+        )(batch_of(x)),
+        "a batch, a width for each matrix": lambda x, c, s, v, w, r: T.exp(
+            -T.stack([s, 2 * s]).dimshuffle(0, "x", "x")
+            * T.sum(T.sqr(batch_of(x).dimshuffle(0, 1, "x", 2) - c), axis=3)
+        ),
+        "a batch, factors of rows": lambda x, c, s, v, w, r: (
+            r[None, :, None]
+            * T.exp(-w * T.sum(T.sqr(batch_of(x).dimshuffle(0, 1, "x", 2) - c), axis=3))
+        ),
+        "a batch, columns first": lambda x, c, s, v, w, r: T.exp(
+            -s
+            * T.sum(
+                T.sqr(batch_of(x).dimshuffle("x", 0, 1, 2) - c.dimshuffle(0, "x", "x", 1)), axis=3
+            )
+        ),
+        "kernel pooling": kernel_pooling,
+        "distances smeared over levels": lambda x, c, s, v, w, r: T.exp(
+            -s * T.sqr(T.dot(x, c.T).dimshuffle(0, 1, "x") - v)
+        ),
+        "attention windows of DRAW": lambda x, c, s, v, w, r: T.exp(
+            -((T.arange(6, dtype=x.dtype) - x.dimshuffle(0, 1, "x")) ** 2)
+            / 2.0
+            / r.dimshuffle(0, "x", "x") ** 2
+        ),
+        "attention window of handwriting": handwriting_window,
+    }
+)
+
 # name -> (number of kernels, expression)
 SEVERAL = {
     "sum of two": (
@@ -872,9 +1285,6 @@ NEAR_MISSES = {
     ),
     "grows with a width": lambda x, c, s, v, w, r: T.exp(s * squared(x, c)),
     "grows": lambda x, c, s, v, w, r: T.exp(0.1 * squared(x, c)),
-    "weights of any sign": lambda x, c, s, v, w, r: T.exp(
-        -T.sum((v - 1) * difference(x, c) ** 2, axis=2)
-    ),
     "widths a pair": lambda x, c, s, v, w, r: T.exp(-r[:, None] * w[None, :] * squared(x, c)),
     "width of row and feature": lambda x, c, s, v, w, r: T.exp(
         -T.sum((difference(x, c) * x[:, None, :]) ** 2, axis=2)
@@ -977,8 +1387,84 @@ NEAR_MISSES = {
     "logarithm of a sum, a width for each row": lambda x, c, s, v, w, r: shifted(
         -r[:, None] * squared(x, c)
     ),
-    "a batch of matrices": lambda x, c, s, v, w, r: T.exp(
-        -s * ((T.stack([x, 2 * x])[:, :, None, :] - c[None, None, :, :]) ** 2).sum(3)
+    "a batch of matrices, each against its own": lambda x, c, s, v, w, r: T.exp(
+        -s * ((T.stack([x, 2 * x])[:, :, None, :] - T.stack([c, -c])[:, None, :, :]) ** 2).sum(3)
+    ),
+    "a batch of factors": lambda x, c, s, v, w, r: T.exp(
+        -r[None, None, :] * T.sum((x - x[::-1]) ** 2, axis=1)[:, None, None] - w[None, :, None] ** 2
+    ),
+    "one distance, many widths": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, c).dimshuffle(0, 1, "x") / v
+    ),
+    "features apart": lambda x, c, s, v, w, r: T.exp(-s * difference(x, c) ** 2),
+    "paired rows, many levels of each": lambda x, c, s, v, w, r: T.exp(
+        -s * (x[:, None, :] - T.stack([x, x[::-1]]).dimshuffle(1, 0, 2)) ** 2
+    ),
+    "foldl that scales its sum": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * theano.foldl(
+            lambda a, b, total: 0.5 * total + T.sqr(a[:, None] - b[None, :]),
+            [x.T, c.T],
+            T.zeros((x.shape[0], c.shape[0]), x.dtype),
+        )[0]
+    ),
+    "foldl of the largest": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * theano.foldl(
+            lambda a, b, total: T.maximum(total, T.sqr(a[:, None] - b[None, :])),
+            [x.T, c.T],
+            T.zeros((x.shape[0], c.shape[0]), x.dtype),
+        )[0]
+    ),
+    "the sum before the last feature": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * theano.scan(
+            lambda k, total: total + (x[:, k][:, None] - c[:, k][None, :]) ** 2,
+            sequences=T.arange(3),
+            outputs_info=T.zeros((x.shape[0], c.shape[0]), x.dtype),
+        )[0][-2]
+    ),
+    "foldl from something of pairs": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * theano.foldl(
+            lambda a, b, total: total + T.sqr(a[:, None] - b[None, :]), [x.T, c.T], T.outer(r, w)
+        )[0]
+    ),
+    "integers that wrap around": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * T.sqr(
+            T.cast(100 * r, "int8").dimshuffle(0, "x") - T.cast(100 * w, "int8").dimshuffle("x", 0)
+        )
+    ),
+    "times in nanoseconds": lambda x, c, s, v, w, r: T.exp(
+        -1e-18
+        * T.sqr(
+            T.cast(1e18 * r, "int64").dimshuffle(0, "x")
+            - T.cast(1e18 * w, "int64").dimshuffle("x", 0)
+        )
+    ),
+    "halves of integers": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sqr((T.arange(6).dimshuffle(0, "x") - T.arange(4).dimshuffle("x", 0)) // 2)
+    ),
+    "gate of another": lambda x, c, s, v, w, r: (lambda d2: T.exp(-s * d2 * T.gt(d2 - 1, 0)))(
+        expanded(x, c)
+    ),
+    "switch at another bound": lambda x, c, s, v, w, r: (
+        lambda d2: T.exp(-s * T.switch(d2 > 1, d2, 0.5))
+    )(expanded(x, c)),
+    "smallest": lambda x, c, s, v, w, r: (lambda d2: T.exp(-s * T.switch(d2 > 1, 0, d2)))(
+        expanded(x, c)
+    ),
+    "cosines": lambda x, c, s, v, w, r: T.exp(
+        -s * (1 - T.dot(keras_l2_normalize(x), keras_l2_normalize(c).T))
+    ),
+    "conditional means": lambda x, c, s, v, w, r: T.exp(
+        -0.5
+        * T.inv(s)
+        * T.sum((x.dimshuffle(0, 1, "x") - T.stack([x, x + 1], axis=2)) ** 2, axis=1)
+    ),
+    "variances of features and rows (psi statistics)": lambda x, c, s, v, w, r: T.exp(
+        -0.5 * T.sum(difference(x, c) ** 2 / (T.sqr(x)[:, None, :] + T.sqr(v)), axis=2)
     ),
     "one centre": lambda x, c, s, v, w, r: T.exp(-s * T.sum((x - v) ** 2, axis=1, keepdims=True)),
     "diagonal filled": lambda x, c, s, v, w, r: T.exp(-s * T.fill_diagonal(expanded(x, x), 0)),

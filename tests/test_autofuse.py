@@ -141,6 +141,50 @@ def test_many_threads_at_once():
     assert_undone()
 
 
+def test_enable_and_disable_from_many_threads():
+    errors, stop = [], threading.Event()
+
+    def toggle():
+        while not stop.is_set():
+            autofuse.enable()
+            autofuse.disable()
+
+    def work():
+        try:
+            x, c, s, _, kernel = graph()
+            for _ in range(10):
+                # Fused or not, as it happens to be; right either way, and never half of it.
+                gradient = theano.grad(kernel.sum(), x)
+                assert count(gradient) in (0, 1)
+                with autofuse.enabled():
+                    assert count(theano.grad(kernel.sum(), x)) == 1
+        except Exception as error:
+            errors.append(error)
+
+    togglers = [threading.Thread(target=toggle) for _ in range(2)]
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for thread in togglers + workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    stop.set()
+    for thread in togglers:
+        thread.join()
+    assert not errors, errors
+    autofuse.disable()
+    assert_undone()
+
+
+def test_fusing_is_idempotent_when_gradients_are_taken_of_gradients():
+    x, c, s, _, kernel = graph(clip=False)
+    with autofuse.enabled():
+        (first,) = theano.grad(T.sqr(kernel).sum(), [x])
+        fused = theano.grad(T.sqr(first).sum(), s)
+    plain = theano.grad(T.sqr(theano.grad(T.sqr(kernel).sum(), x)).sum(), s)
+    assert count(fused) >= 1
+    np.testing.assert_allclose(*[values([x, c, s], g) for g in (plain, fused)], rtol=1e-9)
+
+
 def test_with_respect_to_parts_of_the_kernel():
     x, c, s, distance, kernel = graph()
     cost = T.sqr(kernel).sum()

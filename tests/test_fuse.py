@@ -34,9 +34,9 @@ def variables(dtype):
     return [x, c, s] + [T.vector(name, dtype) for name in "vwr"]
 
 
-def values(dtype, seed=3):
+def values(dtype, seed=3, rows=N):
     rng = np.random.RandomState(seed)
-    shapes = [(N, D), (M, D), (), (D,), (M,), (N,)]
+    shapes = [(rows, D), (M, D), (), (D,), (M,), (rows,)]
     positive = [False, False, True, True, True, True]
     return [
         np.asarray(rng.rand(*shape) + 0.5 if above else rng.randn(*shape), dtype)
@@ -55,10 +55,10 @@ def value_and_gradients(inputs, output):
     return [output] + theano.grad(cost, inputs, disconnected_inputs="ignore")
 
 
-def assert_equal(inputs, output, fused, given, dtype):
+def assert_equal(inputs, output, fused, given, dtype, mode=MODE):
     assert fused.type == output.type
     outputs = value_and_gradients(inputs, output) + value_and_gradients(inputs, fused)
-    results = theano.function(inputs, outputs, mode=MODE, on_unused_input="ignore")(*given)
+    results = theano.function(inputs, outputs, mode=mode, on_unused_input="ignore")(*given)
     half = len(results) // 2
     expected, got = results[:half], results[half:]
     assert got[0].dtype == expected[0].dtype
@@ -71,14 +71,14 @@ def assert_equal(inputs, output, fused, given, dtype):
         assert b.dtype in (variable.dtype, a.dtype)
 
 
-def check_fused(build, dtype):
+def check_fused(build, dtype, given=None, mode=MODE):
     inputs = variables(dtype)
     output = build(*inputs)
     fused, report = fuse(output, report=True)
     assert len(report.fused) == 1, str(report)
     assert len(fused_nodes(fused)) == 1
     assert fuse(fused) is fused
-    assert_equal(inputs, output, fused, values(dtype), dtype)
+    assert_equal(inputs, output, fused, given or values(dtype), dtype, mode)
     return report.fused[0]
 
 
@@ -109,6 +109,15 @@ def test_every_scale_of_the_features(kernel, dtype):
 @pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
 def test_kernels_from_the_field(kernel, dtype):
     check_fused(spellings.FIELD[kernel], dtype)
+
+
+@pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
+def test_kernels_from_the_field_optimised_and_of_other_sizes(kernel):
+    # Those that name their sizes as numbers stay at these.
+    rows = N if kernel in ("sizes as numbers",) else N + 2
+    mode = theano.Mode(linker="py", optimizer="fast_run").excluding("rbf_fusion")
+    given = values("float64", seed=4, rows=rows)
+    check_fused(spellings.FIELD[kernel], "float64", given, mode)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -185,6 +194,36 @@ def test_same_points_make_a_symmetric_node():
     points = values("float64")[0] + 1e6
     kernel = theano.function([x, s], output, mode=MODE)(points, 0.5)
     assert (kernel == kernel.T).all() and (np.diag(kernel) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weights", [(0.5, 1, 2), (-0.5, 1, 0.2), (0, 1, 2), (0, 0, 0)], ids=str)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a weight for each feature",
+        "weights, expanded",
+        "weights that may be zero",
+        "absolute values as weights",
+        "features chosen by a mask",
+    ],
+)
+def test_weights_of_features_of_any_sign(name, weights, dtype):
+    inputs = variables(dtype)
+    output = spellings.FIELD[name](*inputs)
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    given = values(dtype)
+    given[3] = np.asarray(weights, dtype)
+    assert_equal(inputs, output, fused, given, dtype)
+
+
+def test_a_batch_whose_distances_would_be_computed_again_for_each_matrix():
+    x, c, s, v, w, r = variables("float64")
+    kernel = T.exp(-spellings.squared(x, c).dimshuffle("x", 0, 1) * v.dimshuffle(0, "x", "x"))
+    fused, report = fuse(kernel, report=True)
+    assert fused is kernel
+    assert "more than once" in report[0].reason
 
 
 def test_second_derivatives():

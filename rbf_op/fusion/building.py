@@ -30,7 +30,7 @@ from rbf_op.fusion.loops import filled_positions
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.writing import Writer, root_of
+from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp
 
 # exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
@@ -45,24 +45,33 @@ def read_kernel(graph, root):
     """The Kernel that a variable is. Raises NoMatch or Unreadable, saying why it is none."""
     first_error = None
     base, lengths = _block(graph, root)
-    for separate in (False, True):
-        roots, index = [], []
-        for axis, broadcastable in enumerate(root.broadcastable):
-            if broadcastable:
-                index.append(())
-                continue
-            size = lengths.get(axis) or graph.sizes.dimension(root, axis)
-            roots.append(Symbol("ij"[len(roots)], size))
-            index.append((roots[-1],))
-        reader = Reader(
-            graph.values, graph.sizes, graph.signs, tuple(roots), _tolerance(root), separate
-        )
-        reader.block = bool(lengths)
-        try:
-            read = reader.read(root, tuple(index), LOGARITHM)
-            return build(graph, root, reader, read, tuple(index), base, lengths)
-        except (NoMatch, Unreadable) as error:
-            first_error = first_error or error
+    axes = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
+    # Of more than two axes one is the columns, and the others together the rows.
+    for column in (axes[-1], axes[0]) if len(axes) > 2 else (None,):
+        for separate in (False, True):
+            symbols = {
+                axis: Symbol(
+                    "ij"[place] if column is None else "j" if axis == column else "i%d" % place,
+                    lengths.get(axis) or graph.sizes.dimension(root, axis),
+                )
+                for place, axis in enumerate(axes)
+            }
+            index = tuple((symbols[a],) if a in symbols else () for a in range(root.ndim))
+            if column is None:
+                roots, members = tuple(symbols.values()), ()
+            else:
+                members = tuple(s for axis, s in symbols.items() if axis != column)
+                size = graph.sizes.product([s.size for s in members])
+                roots = Symbol("i", size), symbols[column]
+            reader = Reader(
+                graph.values, graph.sizes, graph.signs, roots, _tolerance(root), separate, members
+            )
+            reader.block = bool(lengths)
+            try:
+                read = reader.read(root, index, LOGARITHM)
+                return build(graph, root, reader, read, index, base, lengths)
+            except (NoMatch, Unreadable) as error:
+                first_error = first_error or error
     raise first_error
 
 
@@ -161,11 +170,15 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     """
     row, column = reader.roots
     inner, rest, limits = split_bounded(read.exponent)
-    distances, inner_rest = find_distances(inner, row, column, reader.is_positive, reader.tolerance)
+    distances, inner_rest = find_distances(inner, row, column, reader, reader.tolerance)
     ((amplitude, coefficient),) = read.amplitude.items()
     for polynomial in (rest, inner_rest):
         _check_rest(graph, polynomial, row, column)
     gamma_coefficient, gamma, sides = _common_width(distances, reader)
+    if reader.members and not any(
+        reader.members_of(rows) == set(reader.members) for (_, rows), _ in sides
+    ):
+        raise NoMatch("each of its distances would be computed more than once")
     if gamma_coefficient < 0:
         raise NoMatch("it grows with the distance, unless its width is negative")
 
@@ -183,11 +196,20 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     symmetric = not (parameters | width) & {row, column} and all(
         a == (c, rename(p, column, row)) for (a, (c, p)) in sides
     )
+    signed = None
+    if any(distance.signed is not None for distance in distances):
+        ((signed, bounds),) = [(d.signed, d.bounds) for d in distances[:1]]
+        if len(distances) > 1 or len(bounds) != 1 or graph.cautious or row_sum is not None:
+            raise NoMatch(
+                "the weights of its features may be negative; written as a square, an exp or a "
+                "softplus they could be fused"
+            )
+        symmetric = False
     if transposed:
         row, column = column, row
         sides = [(b, a) for a, b in sides]
 
-    writer = Writer(graph.values, graph.sizes, root.dtype)
+    writer = Writer(graph.values, graph.sizes, root.dtype, reader.is_positive)
     x = _points(writer, [a for a, _ in sides], row, distances)
     y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
     gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
@@ -207,7 +229,12 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         inside = exponential if inside is None else inside * exponential
     function = rbf_kernel if row_sum is None else rbf_logsumexp
     try:
-        result = function(x, y, gamma=gamma, amplitude=inside)
+        if signed is None:
+            result = function(x, y, gamma=gamma, amplitude=inside)
+        else:
+            weights = writer.product(1, signed, bounds)
+            expanded = any(v.owner and isinstance(v.owner.op, T.Dot) for v in reader.opened)
+            result = _with_signed_weights(x, y, weights, gamma, inside, expanded)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
     if row_sum is not None:
@@ -222,8 +249,17 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
             after.append(_exponential(writer, rest, (row, column)))
         result = _times(result, *after)
     candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
-    axes = {row: 0, column: 1}
-    order = [axes[axis[0]] if axis else "x" for axis in index]
+    if reader.members:
+        if transposed:
+            result = result.T
+        places = reader.members + reader.roots[1:]
+        sizes = [graph.sizes.expression(symbol.size) for symbol in places]
+        if any(length is None for length in sizes):
+            raise NoMatch("it depends on a length inside a loop")
+        result = T.reshape(result, sizes, ndim=len(places))
+    else:
+        places = row, column
+    order = [places.index(axis[0]) if axis else "x" for axis in index]
     if order != list(range(result.ndim)):
         result = result.dimshuffle(*order)
     if lengths:
@@ -235,6 +271,29 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
     return Kernel(root, result, reader.opened, reader.passed, candidate)
+
+
+def _with_signed_weights(x, y, weights, gamma, amplitude, expanded):
+    """The kernel of distances sum_k weights[k] (x_ik - y_jk)^2, whatever the weights' signs.
+
+    The node takes points times the root of the weights. So it computes all rows or, should a weight
+    be negative, none, and the formula those that are left: as the graph had it, `expanded` or not.
+    """
+    usable = T.all(T.ge(weights, 0) * T.lt(weights, np.inf))
+    count = T.switch(usable, x.shape[0], 0)
+    root = T.sqrt(at_least_tiny(T.switch(T.ge(weights, 0), weights, 0)))
+    fused = rbf_kernel(x[:count] * root, y * root, gamma=gamma, amplitude=amplitude)
+    left = x[count:]
+    if expanded:
+        squares = T.dot(T.sqr(left), weights).dimshuffle(0, "x") + T.dot(T.sqr(y), weights)
+        distance = squares - 2 * T.dot(left * weights, y.T)
+    else:
+        pairs = left.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+        distance = T.sum(weights * T.sqr(pairs), axis=2)
+    formula = T.exp(-gamma * distance)
+    formula.tag.rbf_op_remainder = True
+    formula = _times(formula, amplitude)
+    return T.join(0, fused, formula)
 
 
 def _split(product, symbol):

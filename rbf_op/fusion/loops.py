@@ -4,14 +4,15 @@ Adds its readers to reading.py's. May import Theano by way of theano_api.
 """
 
 import numpy as np
+import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.fusion import reading
-from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions
-from rbf_op.fusion.reading import Frame, Logarithm, count_of
-from rbf_op.fusion.values import index_constant, scalar_constant, subtensor_indices
+from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions, scale
+from rbf_op.fusion.reading import LINEAR, LOGARITHM, Frame, Logarithm, Raised, count_of
+from rbf_op.fusion.values import index_constant, nodes_of, scalar_constant, subtensor_indices
 from rbf_op.theano_api import Scan, clone_graph
 
 
@@ -163,6 +164,69 @@ def _read_last_state(reader, variable, index, mode, frame):
     return reader.read(value, inner_index, mode, inner)
 
 
+def _read_accumulated(reader, variable, index, mode, frame):
+    """The last state of a scan of which each step adds something: a sum over the steps.
+
+    As theano.reduce and foldl over features have it.
+    """
+    states = None if mode is LOGARITHM or isinstance(mode, Raised) else last_state(variable)
+    if states is None:
+        return None
+    node = states.owner
+    op, steps = node.op, node.inputs[0]
+    outer = op.outer_sitsot(node.inputs)[op.outer_sitsot_outs(node.outputs).index(states)]
+    begun = outer.owner
+    if begun is None or not isinstance(begun.op, IncSubtensor):
+        return None
+    if begun.inputs[0].owner is None or not isinstance(begun.inputs[0].owner.op, T.AllocEmpty):
+        return None
+    if not all(_cut_to(reader, sequence, steps) for sequence in op.outer_seqs(node.inputs)):
+        return None
+    step = Symbol("k", reader.sizes.of_scalar(steps))
+    inner = frame_of(reader, node, step, frame)
+    added = _added_to(*inner.states[states])
+    if added is None:
+        return None
+    start = ((Fixed(0),),) + index
+
+    def read_terms(index):
+        terms = {}
+        for sign, term in added:
+            its_index = tuple(() if b else axis for b, axis in zip(term.broadcastable, index))
+            terms = add(terms, scale(reader.read(term, its_index, LINEAR, inner), sign))
+        return terms, [step]
+
+    total = reader.summed(variable, index, mode, frame, read_terms)
+    if total is None:
+        return None
+    total = add(reader.read(begun.inputs[1], start, mode, frame), total)
+    for opened in (states, variable.owner.inputs[0]):
+        reader.note_opened(opened, index, frame)
+    return total
+
+
+def _added_to(before, after):
+    """[(1 or -1, term)] of what a step adds to its state; None if it does anything else."""
+    depending = {before}
+    for node in nodes_of([after]):
+        if depending.intersection(node.inputs):
+            depending.update(node.outputs)
+    terms, stack, count = [], [(1, after)], 0
+    while stack:
+        sign, variable = stack.pop()
+        if variable is before:
+            count += sign
+        elif variable not in depending:
+            terms.append((sign, variable))
+        elif reading.is_elemwise(variable.owner, (scalar_ops.Add, scalar_ops.Sub)):
+            second = -sign if isinstance(variable.owner.op.scalar_op, scalar_ops.Sub) else sign
+            first, *others = variable.owner.inputs
+            stack += [(sign, first)] + [(second, v) for v in others]
+        else:
+            return None
+    return terms if count == 1 and before.broadcastable == after.broadcastable else None
+
+
 class Part:
     """An expression for one position: a variable, or cells to be put together further."""
 
@@ -241,7 +305,7 @@ def _place(node):
 
 
 def _read_assembled(reader, variable, index, mode, frame):
-    if frame is not None:
+    if frame is not None or reader.members:
         return None
     found = assembled(variable)
     if found is None:
@@ -342,4 +406,5 @@ def _note_chain(reader, variable, index):
 
 reading.add_reader(Scan, _read_scan)
 reading.add_reader(Subtensor, _read_last_state)
+reading.add_reader(Subtensor, _read_accumulated)
 reading.add_reader((IncSubtensor, T.Join, MakeVector), _read_assembled)

@@ -26,7 +26,9 @@ from rbf_op.fusion.algebra import (
 
 # coefficient * weight * sum over `bounds` of (rows - columns)^2: one squared distance.
 # rows and columns are (coefficient, product); weight is a product free of the bounds.
-Distance = namedtuple("Distance", "coefficient weight rows columns bounds")
+# signed: a product over the bounds that each (rows - columns)^2 is to be multiplied by, if nothing
+# is known of its sign, else None: weights that are not negative are in rows and columns, as roots.
+Distance = namedtuple("Distance", "coefficient weight rows columns bounds signed")
 
 _HALF = Fraction(1, 2)
 
@@ -35,12 +37,12 @@ class NoMatch(Exception):
     """The polynomial is not the exponent of a Gaussian kernel; the message says why."""
 
 
-def find_distances(polynomial, row, column, is_positive, tolerance):
+def find_distances(polynomial, row, column, signs, tolerance):
     """([Distance], rest) with polynomial = sum of the distances + rest.
 
-    `row` and `column` are the symbols i and j; `is_positive(key)` tells whether a leaf is known to
-    be positive. Coefficients of floating-point constants may differ by the relative `tolerance`.
-    Raises NoMatch if the polynomial ties rows to columns in some other way.
+    `row` and `column` are the symbols i and j; signs.is_positive(key) and is_nonnegative(key)
+    tell what is known of a leaf. Coefficients of floating-point constants may differ by the
+    relative `tolerance`. Raises NoMatch if the polynomial ties rows to columns in some other way.
     """
     terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
     crosses = [t for t in terms if _is_cross(t, row, column)]
@@ -52,7 +54,7 @@ def find_distances(polynomial, row, column, is_positive, tolerance):
         if cross.product not in left:
             continue
         try:
-            distance, used = _complete(cross, terms, left, row, column, is_positive, tolerance)
+            distance, used = _complete(cross, terms, left, row, column, signs, tolerance)
         except NoMatch as error:
             # Perhaps gamma[j] * x[i]**2, which a later product x[i] * y[j] accounts for.
             reasons.append(str(error))
@@ -111,7 +113,7 @@ def _part(product, symbol):
     return frozenset(item for item in product if symbol in symbols_of(item[0]))
 
 
-def _complete(cross, terms, left, row, column, is_positive, tolerance):
+def _complete(cross, terms, left, row, column, signs, tolerance):
     """The squared distance that `cross` is the mixed term of, and the terms it consists of."""
     target = power_of(cross.flat, 2)
     reason = "no squares of the rows and columns complete its product of the two"
@@ -130,7 +132,7 @@ def _complete(cross, terms, left, row, column, is_positive, tolerance):
                 reason = "the coefficients of its squares and of its product do not fit"
                 continue
             try:
-                distance = _divide(cross, rows_term, columns_term, row, column, is_positive)
+                distance = _divide(cross, rows_term, columns_term, row, column, signs)
             except NoMatch as error:
                 reason = str(error)
                 continue
@@ -138,7 +140,7 @@ def _complete(cross, terms, left, row, column, is_positive, tolerance):
     raise NoMatch(reason)
 
 
-def _divide(cross, rows_term, columns_term, row, column, is_positive):
+def _divide(cross, rows_term, columns_term, row, column, signs):
     bounds = set(cross.bounds)
     # What the square of the rows has of the column index belongs to the weight, not to B.
     columns = product_of(
@@ -153,18 +155,15 @@ def _divide(cross, rows_term, columns_term, row, column, is_positive):
     if {row, column} <= product_symbols(weight):
         raise NoMatch("its weights differ from one pair of row and column to the next")
     weights = frozenset(item for item in weight if symbols_of(item[0]) & bounds)
+    signed = None
     if weights:
         if any(symbols_of(f) & {row, column} for f, _ in weights):
             raise NoMatch("its weights differ from one pair of row and column to the next")
-        for factor, power in weights:
-            even = power.denominator == 1 and power.numerator % 2 == 0
-            if not even and not _positive(factor, is_positive):
-                raise NoMatch(
-                    "the weights of its features may be zero or negative; written as a square, "
-                    "an exp or a softplus they could be fused"
-                )
-        root = power_of(weights, _HALF)
-        rows, columns = product_of(rows, root), product_of(columns, root)
+        if all(_has_root(factor, power, signs) for factor, power in weights):
+            root = power_of(weights, _HALF)
+            rows, columns = product_of(rows, root), product_of(columns, root)
+        else:
+            signed = weights
         weight = weight - weights
     if column in product_symbols(rows) or row in product_symbols(columns):
         raise NoMatch("rows and columns are not apart in its product")
@@ -174,16 +173,20 @@ def _divide(cross, rows_term, columns_term, row, column, is_positive):
         if not bounds <= product_symbols(product):
             raise NoMatch("a sum runs over features that rows or columns do not have")
     return Distance(
-        coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds
+        coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds, signed
     )
+
+
+def _has_root(factor, power, signs):
+    """Whether a weight of a feature is known not to be negative."""
+    even = power.denominator == 1 and power.numerator % 2 == 0
+    if even or isinstance(factor, Leaf) and signs.is_positive(factor.key):
+        return True
+    return power == 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
 
 
 def _close(a, b, tolerance):
     return abs(a - b) <= tolerance * abs(b)
-
-
-def _positive(factor, is_positive):
-    return isinstance(factor, Leaf) and is_positive(factor.key)
 
 
 def product_nonnegative(product, is_nonnegative):
@@ -203,18 +206,20 @@ def product_nonnegative(product, is_nonnegative):
     return True
 
 
-def sign(polynomial, row, column, is_positive, is_nonnegative, tolerance):
+def sign(polynomial, row, column, signs, tolerance):
     """1 if the polynomial is known to be >= 0 everywhere, -1 if <= 0, else None."""
     try:
-        distances, rest = find_distances(polynomial, row, column, is_positive, tolerance)
+        distances, rest = find_distances(polynomial, row, column, signs, tolerance)
     except NoMatch:
         distances, rest = [], polynomial
-    signed = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
-    if not all(product_nonnegative(product, is_nonnegative) for _, product in signed):
+    terms = [(d.coefficient, d.weight) for d in distances] + [(c, p) for p, c in rest.items()]
+    if any(d.signed is not None for d in distances):
         return None
-    if all(c >= 0 for c, _ in signed):
+    if not all(product_nonnegative(product, signs.is_nonnegative) for _, product in terms):
+        return None
+    if all(c >= 0 for c, _ in terms):
         return 1
-    if all(c <= 0 for c, _ in signed):
+    if all(c <= 0 for c, _ in terms):
         return -1
     return None
 

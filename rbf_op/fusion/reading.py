@@ -23,6 +23,7 @@ from rbf_op.fusion.algebra import (
     Fixed,
     Gathered,
     Leaf,
+    Sum,
     Symbol,
     TooManyTerms,
     add,
@@ -37,6 +38,7 @@ from rbf_op.fusion.algebra import (
     sum_over,
 )
 from rbf_op.fusion.values import (
+    Integers,
     all_entries,
     index_constant,
     scalar_constant,
@@ -108,21 +110,27 @@ class Reader:
     `passed` collects the variables that were looked through, `opened` those among them that depend
     on both rows and columns: what a fused node makes superfluous. With `separate`, exponentials of
     rows or columns alone count as parts of the exponent; otherwise as factors before it.
+
+    Rows may be numbered by several indices, the `members`, as in a batch of matrices: leaves are
+    flattened over them.
     """
 
-    def __init__(self, values, sizes, signs, roots, tolerance, separate=False):
+    def __init__(self, values, sizes, signs, roots, tolerance, separate=False, members=()):
         self.values = values
         self.sizes = sizes
         self.signs = signs
         self.roots = roots
         self.tolerance = tolerance
         self.separate = separate
+        self.members = members
+        self.natural = {}  # of a leaf whose rows were flattened: the members that it had
         self.opened = set()
         self.passed = set()
         self.in_parts = False  # reading a part of what loops.py puts together
         self.block = False  # rows and columns are the first ones of a larger matrix
         self.frames = {}
         self.rooted = set()  # keys of variables of which the graph takes the square root
+        self.integers = Integers()
         self._places = {}
         self._memory = {}
         self._depth = 0
@@ -134,6 +142,8 @@ class Reader:
         found = {s for axis in index for entry in axis for s in positions_of(entry)}
         if frame is not None:
             found |= frame.dependence(variable)
+        if self.members:
+            found = {self.roots[0] if s in self.members else s for s in found}
         found.intersection_update(self.roots)
         return found | self.places(variable) if self.in_parts else found
 
@@ -158,6 +168,13 @@ class Reader:
 
     def mixes(self, variable, index, frame):
         return len(self.dependence(variable, index, frame)) > 1
+
+    def readable(self, variable):
+        """Whether a variable may be taken apart: a float, or integers that are exact as floats.
+
+        Where integers overflow, the sum of products that they are read as does not.
+        """
+        return variable.dtype.startswith("float") or self.integers.exact(variable)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -189,8 +206,8 @@ class Reader:
         if (
             node is None
             or self._depth > _DEEPEST
-            or not variable.dtype.startswith("float")
             or variable.dtype == "float16"
+            or not self.readable(variable)
         ):
             return self.leaf(variable, index, mode, frame)
         result = self._read_by(_READERS, variable, index, mode, frame)
@@ -324,7 +341,7 @@ class Reader:
                     (inner, *_) = variable.owner.inputs
                     if isinstance(variable.owner.op, T.DimShuffle):
                         return self.leaf(inner, ((),) * inner.ndim, mode, frame)
-                    if _is_elemwise(variable.owner, scalar_ops.Neg):  # minus a length
+                    if is_elemwise(variable.owner, scalar_ops.Neg):  # minus a length
                         return scale(self.leaf(inner, index, mode, frame), -1)
                 size = self.sizes.of_scalar(variable)
                 if self.sizes.is_shape(size):
@@ -334,7 +351,7 @@ class Reader:
                 size = lengths[index[0][0].position] if lengths else None
                 if size is not None and self.sizes.is_shape(size):
                     return of_factor(Extent(size))
-            return of_factor(Leaf(self.values.key(variable), index))
+            return self.leaf_of(variable, index)
         if variable in frame.sequences:
             outer = frame.sequences[variable]
             return self.read(outer, ((frame.step,),) + index, mode, frame.parent)
@@ -343,7 +360,72 @@ class Reader:
         outer = outside(variable, frame)
         if outer is None:
             raise Unreadable("the loop computes something of each row that cannot be undone")
-        return of_factor(Leaf(self.values.key(outer), index))
+        return self.leaf_of(outer, index)
+
+    def leaf_of(self, variable, index, power=1):
+        """variable[index]**power as one factor."""
+        if self.members:
+            variable, index = self._with_rows_as_one(variable, index)
+        return of_factor(Leaf(self.values.key(variable), index), power)
+
+    def _with_rows_as_one(self, variable, index):
+        """(variable, index) with the axes of rows flattened, repeated where it has not all."""
+        entries = [entry for axis in index for entry in axis]
+        present = [s for s in self.members if any(s in positions_of(e) for e in entries)]
+        if not present:
+            return variable, index
+        if any(len(axis) > 1 for axis in index):
+            variable, index = self._with_axes_apart(variable, index)
+        places = {}
+        for axis, its_entries in enumerate(index):
+            for entry in its_entries:
+                places.setdefault(entry, []).append(axis)
+        if any(len(places.get(s, ())) != 1 for s in present):
+            raise Unreadable("part of it takes the same row twice, or rows by their indices")
+        axes = [places[s][0] for s in present]
+        rest = [a for a in range(variable.ndim) if a not in axes and not variable.broadcastable[a]]
+        order = [places[s][0] if s in places else "x" for s in self.members] + rest
+        lengths = [
+            variable.shape[places[s][0]] if s in places else self.sizes.expression(s.size)
+            for s in self.members
+        ]
+        if any(length is None for length in lengths):
+            raise Unreadable("its rows have a length inside a loop")
+        others = [variable.shape[a] for a in rest]
+        whole = variable.dimshuffle(*order)
+        if len(present) < len(self.members):
+            whole = T.alloc(whole, *(lengths + others))
+        flat = T.reshape(whole, [T.mul(*lengths)] + others, ndim=1 + len(rest))
+        self.natural[self.values.key(flat)] = frozenset(present)
+        row = self.roots[0]
+        return flat, ((row,),) + tuple(index[a] for a in rest)
+
+    def _with_axes_apart(self, variable, index):
+        """(variable, index) with each flattened pair of indices made an axis for each."""
+        lengths = []
+        for axis, entries in enumerate(index):
+            if len(entries) < 2:
+                lengths.append(variable.shape[axis])
+                continue
+            if not all(isinstance(entry, Symbol) for entry in entries):
+                raise Unreadable("part of it runs over a flattened pair of indices")
+            lengths += [self.sizes.expression(symbol.size) for symbol in entries]
+        if any(length is None for length in lengths):
+            raise Unreadable("its rows have a length inside a loop")
+        flat = [axis if len(axis) < 2 else (e,) for axis in index for e in (axis or (None,))]
+        return T.reshape(variable, lengths, ndim=len(lengths)), tuple(flat)
+
+    def members_of(self, product):
+        """Which of the axes of rows a product depends on by itself, not by being repeated."""
+        found = frozenset()
+        for factor, _ in product:
+            if isinstance(factor, Leaf):
+                found |= self.natural.get(factor.key, frozenset())
+            elif isinstance(factor, (Sum, Absolute)):
+                found |= self.members_of(factor.product)
+            elif isinstance(factor, Bounded):
+                found = found.union(*(self.members_of(p) for p, _ in factor.terms))
+        return found
 
     def sign(self, polynomial):
         """1, -1 or None: the sign that the polynomial is known to have."""
@@ -352,8 +434,7 @@ class Reader:
             polynomial,
             row,
             column,
-            self.is_positive,
-            self.is_nonnegative,
+            self,
             self.tolerance,
         )
 
@@ -451,7 +532,7 @@ class Reader:
         factors = []
         for v, i in operands:
             node = v.owner
-            if node is None or not _is_elemwise(node, scalar_ops.Mul) or len(factors) > 20:
+            if node is None or not is_elemwise(node, scalar_ops.Mul) or len(factors) > 20:
                 factors.append((v, i))
                 continue
             self.note_opened(v, i, frame)
@@ -476,41 +557,55 @@ class Reader:
 
     def _under_sum(self, index):
         symbols = {s for axis in index for entry in axis for s in positions_of(entry)}
-        return any(isinstance(s, Symbol) and s not in self.roots for s in symbols)
+        return any(isinstance(s, Symbol) and s not in self.roots + self.members for s in symbols)
 
     def _gate(self, operands, mode, frame):
-        """u * (u > 0), which is max(u, 0)."""
-        if len(operands) != 2:
-            return None
-        for (value, index), (gate, _) in (operands, operands[::-1]):
-            node = gate.owner
-            while node is not None and _is_elemwise(node, scalar_ops.Cast):
+        """u * (u > 0), which is max(u, 0), perhaps among other factors."""
+        for gate, gate_index in operands:
+            gates, node = [gate], gate.owner
+            while node is not None and is_elemwise(node, scalar_ops.Cast):
+                gates.append(node.inputs[0])
                 node = node.inputs[0].owner
-            if node is None or not _is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
+            if node is None or not is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
                 continue
-            if scalar_constant(node.inputs[1]) == 0 and self.same(node.inputs[0], value):
-                result = self._limit(value, index, 0, None, mode, frame)
-                while result is not None and gate is not node.inputs[0]:
-                    self.note_opened(gate, index, frame)
-                    gate = gate.owner.inputs[0]
+            if scalar_constant(node.inputs[1]) != 0:
+                continue
+            others = self._factors([o for o in operands if o[0] is not gate], frame)
+            for place, (value, index) in enumerate(others):
+                if not self.same(node.inputs[0], value):
+                    continue
+                rest = others[:place] + others[place + 1 :]
+                result = self._limit(value, index, 0, None, WHOLE if rest else mode, frame)
+                if result is None:
+                    continue
+                for v in gates:
+                    self.note_opened(v, gate_index, frame)
+                for v, i in rest:
+                    if self.mixes(v, i, frame):
+                        return None
+                    result = multiply(result, self.read(v, i, SCALE, frame))
                 return result
         return None
 
     def _switched(self, variable, operands, mode, frame):
-        """switch(u > 0, u, 0) and switch(u < 0, 0, u), which are max(u, 0)."""
+        """switch(u > b, u, b) and switch(u < b, b, u), which are max(u, b)."""
         (condition, _), (yes, yes_index), (no, no_index) = operands
         node = condition.owner
-        if node is None or scalar_constant(node.inputs[-1]) != 0:
+        if node is None:
             return None
-        if _is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
-            (value, index), other = (yes, yes_index), no
-        elif _is_elemwise(node, (scalar_ops.LT, scalar_ops.LE)):
-            (value, index), other = (no, no_index), yes
-        else:
+        above = is_elemwise(node, (scalar_ops.GT, scalar_ops.GE))
+        if not above and not is_elemwise(node, (scalar_ops.LT, scalar_ops.LE)):
             return None
-        if scalar_constant(other) != 0 or not self.same(node.inputs[0], value):
+        value, bound = node.inputs
+        if scalar_constant(value) is not None:  # 0 < u
+            value, bound, above = bound, value, not above
+        (kept, index), other = ((yes, yes_index), no) if above else ((no, no_index), yes)
+        low = scalar_constant(bound)
+        if low is None or scalar_constant(other) != low or not self.same(value, kept):
             return None
-        result = self._limit(value, index, 0, None, mode, frame)
+        if not math.isfinite(low):
+            return None
+        result = self._limit(kept, index, low, None, mode, frame)
         if result is not None:
             self.note_opened(condition, index, frame)
             self.note_opened(other, index, frame)
@@ -577,7 +672,7 @@ class Reader:
             exponent = None
             if variable.owner is not None:
                 exponent = _exponent(getattr(variable.owner.op, "scalar_op", None), variable.owner)
-            if exponent is None or not variable.dtype.startswith("float"):
+            if exponent is None or not self.readable(variable):
                 return self.read(variable, index, mode, frame)
         value = scalar_constant(variable)
         if value is not None:
@@ -585,7 +680,7 @@ class Reader:
         node = variable.owner
         whole = power.denominator == 1
         even = whole and power.numerator % 2 == 0
-        if node is not None and variable.dtype.startswith("float"):
+        if node is not None and self.readable(variable):
             if moves_entries(variable):
                 return self.read(variable, index, Raised(power, mode), frame)
             if isinstance(node.op, T.Elemwise):
@@ -656,7 +751,7 @@ class Reader:
             variable = outside(variable, frame)
             if variable is None:
                 raise Unreadable("the loop computes a power of each row that cannot be undone")
-        return of_factor(Leaf(self.values.key(variable), index), power)
+        return self.leaf_of(variable, index, power)
 
     def _sides(self, polynomial, dtype):
         """R_i - C_j for a sum of more terms of which each is of rows or of columns alone."""
@@ -690,6 +785,9 @@ class Reader:
         writer = Writer(self.values, self.sizes, dtype)
         terms = sorted(polynomial.items(), key=lambda item: repr(item[1]))
         total = sum(writer.product(coefficient, product, layout) for product, coefficient in terms)
+        if self.members:
+            members = frozenset().union(*(self.members_of(product) for product in polynomial))
+            self.natural[self.values.key(total)] = members
         leaf = Leaf(self.values.key(total), tuple((symbol,) for symbol in layout))
         return scale(of_factor(leaf), sign)
 
@@ -698,12 +796,12 @@ class Reader:
             return number(Fraction(value) ** power.numerator)
         if value > 0:
             return number(Fraction(float(value) ** float(power)))
-        return of_factor(Leaf(self.values.key(variable), index), power)
+        return self.leaf_of(variable, index, power)
 
     def _never_negative(self, variable, index, frame):
         if self.signs.nonnegative(variable):
             return True
-        if not variable.dtype.startswith("float"):
+        if not self.readable(variable):
             return False
         return self.sign(self.read(variable, index, LINEAR, frame)) == 1
 
@@ -827,7 +925,7 @@ class Reader:
 
     # -- sums and products over an axis ----------------------------------------------------------
 
-    def _summed(self, variable, index, mode, frame, read_terms):
+    def summed(self, variable, index, mode, frame, read_terms):
         """A sum over bound symbols, taken apart as the mode allows."""
         mixing = self.mixes(variable, index, frame)
         if mode is WHOLE and not mixing:
@@ -841,14 +939,14 @@ class Reader:
 
     def _sum(self, variable, index, mode, frame):
         source = variable.owner.inputs[0]
-        if not source.dtype.startswith("float"):
+        if not self.readable(source):
             return None
 
         def read_terms(index):
             inner, bounds = self._with_bounds(variable.owner, index)
             return self.read(source, inner, LINEAR, frame), bounds
 
-        return self._summed(variable, index, mode, frame, read_terms)
+        return self.summed(variable, index, mode, frame, read_terms)
 
     def _with_bounds(self, node, index):
         """The index of what is summed or multiplied up, and the new symbols in it."""
@@ -899,7 +997,7 @@ class Reader:
             )
             return terms, bounds
 
-        return self._summed(variable, index, mode, frame, read_terms)
+        return self.summed(variable, index, mode, frame, read_terms)
 
     def _diagonal_of(self, variable):
         """w if a variable is diag(w), else None."""
@@ -943,7 +1041,7 @@ class Reader:
             ]
             return multiply(*parts), [bound]
 
-        return self._summed(variable, index, mode, frame, read_terms)
+        return self.summed(variable, index, mode, frame, read_terms)
 
 
 def moves_entries(variable):
@@ -977,7 +1075,7 @@ def _exponent(op, node):
     return None
 
 
-def _is_elemwise(node, classes):
+def is_elemwise(node, classes):
     return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
 
 

@@ -15,7 +15,15 @@ from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import Unreadable
 from rbf_op.fusion.report import Candidate, Report
-from rbf_op.fusion.values import Shape, Shape_i, Signs, Sizes, Values, scalar_constant
+from rbf_op.fusion.values import (
+    Shape,
+    Shape_i,
+    Signs,
+    Sizes,
+    Values,
+    nodes_of,
+    scalar_constant,
+)
 
 _FACTOR_OPS = (
     scalar_ops.Mul,
@@ -30,23 +38,8 @@ _FACTOR_OPS = (
     scalar_ops.Second,
 )
 
-
-def nodes_of(outputs):
-    """The nodes that outputs are computed by, inputs before what is computed from them."""
-    order, done, stack = [], set(), [v.owner for v in outputs if v.owner is not None]
-    while stack:
-        node = stack[-1]
-        if node in done:
-            stack.pop()
-            continue
-        waiting = [v.owner for v in node.inputs if v.owner is not None and v.owner not in done]
-        if waiting:
-            stack.extend(waiting)
-        else:
-            stack.pop()
-            done.add(node)
-            order.append(node)
-    return order
+# A batch of batches of matrices.
+_MOST_AXES = 4
 
 
 def carriers(nodes):
@@ -61,7 +54,8 @@ def carriers(nodes):
         if isinstance(op, T.Elemwise):
             scalar_op = op.scalar_op
             if isinstance(scalar_op, (scalar_ops.Exp, scalar_ops.Exp2)):
-                carries = True
+                # Not the part of a fused kernel that is left for weights below zero.
+                carries = not hasattr(output.tag, "rbf_op_remainder")
             elif isinstance(scalar_op, scalar_ops.Pow):
                 carries = _carries(node.inputs[:1], found, scalars, output) or (
                     scalar_constant(node.inputs[1]) is None
@@ -276,13 +270,18 @@ def _is_root(variable):
     node = variable.owner
     return (
         isinstance(variable.type, T.TensorType)
-        and sum(not b for b in variable.broadcastable) == 2
+        and _has_pairs(node, sum(not b for b in variable.broadcastable))
         and variable.dtype in ("float32", "float64")
         and not isinstance(node.op, (T.DimShuffle, T.Alloc))
         and not (
             isinstance(node.op, T.Reshape) and sum(not b for b in node.inputs[0].broadcastable) == 2
         )
     )
+
+
+def _has_pairs(node, axes):
+    """Whether a node's result has an axis of columns, and one or more of rows."""
+    return axes == 2 or 2 < axes <= _MOST_AXES and isinstance(node.op, T.Elemwise)
 
 
 def _without_products(report):

@@ -13,6 +13,24 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 from rbf_op.theano_api import Constant, Maximum, Minimum
 
 
+def nodes_of(outputs):
+    """The nodes that outputs are computed by, inputs before what is computed from them."""
+    order, done, stack = [], set(), [v.owner for v in outputs if v.owner is not None]
+    while stack:
+        node = stack[-1]
+        if node in done:
+            stack.pop()
+            continue
+        waiting = [v.owner for v in node.inputs if v.owner is not None and v.owner not in done]
+        if waiting:
+            stack.extend(waiting)
+        else:
+            stack.pop()
+            done.add(node)
+            order.append(node)
+    return order
+
+
 class Values:
     """Numbers variables: the same number for the same Op applied to the same inputs."""
 
@@ -65,8 +83,11 @@ class Values:
         return number
 
 
-def scalar_constant(variable):
-    """The Python number that a (broadcast) constant is, or None."""
+def scalar_constant(variable, depth=0):
+    """The Python number that a (broadcast) constant is, or None.
+
+    What is computed of constants is rounded as Theano would: sqrt(2.) is a float32.
+    """
     while not isinstance(variable, Constant):
         owner = variable.owner
         if owner is None:
@@ -74,15 +95,17 @@ def scalar_constant(variable):
         if isinstance(owner.op, (T.DimShuffle, T.ScalarFromTensor, T.TensorFromScalar)):
             variable = owner.inputs[0]
         elif _scalar_op(owner, scalar_ops.Cast):
-            value = scalar_constant(owner.inputs[0])
+            value = scalar_constant(owner.inputs[0], depth)
             return None if value is None else np.dtype(variable.dtype).type(value).item()
         elif _scalar_op(owner, scalar_ops.Second):
             variable = owner.inputs[1]
         elif _scalar_op(owner, scalar_ops.Neg):
-            value = scalar_constant(owner.inputs[0])
+            value = scalar_constant(owner.inputs[0], depth)
             return None if value is None or variable.dtype.startswith("uint") else -value
         elif isinstance(owner.op, T.Alloc):
             variable = owner.inputs[0]
+        elif _scalar_op(owner, _COMPUTED) and depth < 4:
+            return _computed_constant(owner, depth + 1)
         else:
             return None
     data = variable.data
@@ -91,6 +114,35 @@ def scalar_constant(variable):
     if not isinstance(data, np.ndarray) or data.size != 1 or data.dtype.kind not in "fiub":
         return None
     return data.reshape(()).item()
+
+
+_COMPUTED = (
+    scalar_ops.Add,
+    scalar_ops.Sub,
+    scalar_ops.Mul,
+    scalar_ops.TrueDiv,
+    scalar_ops.Inv,
+    scalar_ops.Pow,
+    scalar_ops.Sqr,
+    scalar_ops.Sqrt,
+    scalar_ops.Exp,
+    scalar_ops.Log,
+)
+
+
+def _computed_constant(node, depth):
+    values = []
+    for v in node.inputs:
+        value = scalar_constant(v, depth)
+        if value is None:
+            return None
+        values.append(np.asarray(value, v.dtype)[()])
+    with np.errstate(all="ignore"):
+        try:
+            value = node.op.scalar_op.impl(*values)
+        except (ArithmeticError, ValueError):
+            return None
+    return np.asarray(value, node.outputs[0].dtype).item()
 
 
 def _scalar_op(node, *classes):
@@ -467,3 +519,62 @@ def _is_rectified(terms):
         b.owner is not None and _scalar_op(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
         for a, b in (terms, terms[::-1])
     )
+
+
+class Integers:
+    """Which integer arrays are sums of products of such as a float64 holds exactly.
+
+    Such as coordinates on a grid. Narrow and unsigned integers wrap around too easily, and large
+    ones of 64 bits, such as times in nanoseconds, would lose digits.
+    """
+
+    _OPS = (
+        scalar_ops.Add,
+        scalar_ops.Sub,
+        scalar_ops.Mul,
+        scalar_ops.Neg,
+        scalar_ops.Abs,
+        scalar_ops.Sqr,
+        scalar_ops.Pow,
+        scalar_ops.Cast,
+        scalar_ops.Identity,
+        scalar_ops.Second,
+    )
+    _MOVING = (T.DimShuffle, T.Reshape, T.Alloc, T.Rebroadcast, Subtensor)
+
+    def __init__(self):
+        self._known = {}
+
+    def exact(self, variable):
+        """Whether a variable may be taken apart."""
+        if variable not in self._known:
+            self._known[variable] = self._judge(variable)
+        return self._known[variable]
+
+    def _judge(self, variable):
+        node = variable.owner
+        if node is None or variable.dtype not in ("int32", "int64") or all(variable.broadcastable):
+            return False
+        if isinstance(node.op, T.Elemwise):
+            if not isinstance(node.op.scalar_op, self._OPS):
+                return False
+            if isinstance(node.op.scalar_op, scalar_ops.Pow):
+                if scalar_constant(node.inputs[1]) not in (2, 3, 4):
+                    return False
+            return all(self._held(v) for v in node.inputs)
+        if isinstance(node.op, (T.elemwise.Sum,) + self._MOVING):
+            return self._held(node.inputs[0])
+        return False
+
+    def _held(self, variable):
+        """Whether a float64 holds every value of a variable, or of what it is computed from."""
+        if variable.dtype in ("int8", "int16", "int32", "uint8", "uint16"):
+            return True
+        if variable.dtype != "int64":
+            return False
+        if isinstance(variable, Constant):
+            return bool(np.abs(variable.data).max(initial=0) <= 2**31)
+        node = variable.owner
+        if node is not None and isinstance(node.op, self._MOVING):
+            return self._held(node.inputs[0])
+        return node is not None and isinstance(node.op, T.ARange) or self.exact(variable)

@@ -21,14 +21,15 @@ from rbf_op.fusion.algebra import (
     symbols_of,
 )
 from rbf_op.fusion.matching import NoMatch
-from rbf_op.theano_api import Constant
+from rbf_op.theano_api import Constant, disconnected_grad
 
 
 class Writer:
     """Builds Theano expressions in one dtype, over a layout: the symbol of each of their axes."""
 
-    def __init__(self, values, sizes, dtype):
+    def __init__(self, values, sizes, dtype, is_positive=None):
         self.values = values
+        self.is_positive = is_positive
         self.sizes = sizes
         self.dtype = dtype
 
@@ -78,10 +79,14 @@ class Writer:
         if power == 2:
             return T.sqr(base)
         if power == Fraction(1, 2):
-            return T.sqrt(base)
+            return T.sqrt(base if self._has_root(factor) else at_least_tiny(base))
         if power == -1:
             return self.number(1) / base
         return T.pow(base, self.number(power))
+
+    def _has_root(self, factor):
+        """Whether a factor is never zero, so that its root has a derivative."""
+        return self.is_positive is None or isinstance(factor, Leaf) and self.is_positive(factor.key)
 
     def _exponential(self, factor, power, layout):
         """exp(u)**p as exp(p * u), whose gradient is right even where exp(u) underflows."""
@@ -166,6 +171,15 @@ class Writer:
             # one of its own.
             variable = T.cast(T.tensor_copy(variable), self.dtype)
         return variable
+
+
+def at_least_tiny(weights):
+    """Weights that may be zero, but are not negative; their root's derivative is finite.
+
+    So the derivative of what is computed from the square of that root again is right, too.
+    """
+    tiny = T.constant(1e-30, dtype=weights.dtype)
+    return weights + disconnected_grad(T.maximum(tiny - weights, 0))
 
 
 def root_of(fraction):

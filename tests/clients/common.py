@@ -9,6 +9,7 @@ import collections
 import collections.abc
 import inspect
 import json
+import os
 import time
 
 import rbf_op  # isort: skip  # noqa: F401  (mends Theano before its import)
@@ -65,6 +66,12 @@ def node_counts(function):
     nodes = list(function.maker.fgraph.apply_nodes)
     kinds = (RBFKernel, RBFDot), (RBFKernelGrad, RBFDotGrad)
     return [sum(isinstance(n.op, kind) for n in nodes) for kind in kinds]
+
+
+def resident_bytes():
+    """Memory that this process holds now (Linux)."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def largest_difference(expected, got):

@@ -4,11 +4,14 @@
 
 Compiles a model's gradient with and without fusing in turn, in one process, and takes the time
 spent in the fusing code itself. Theano's own Ops are left in NumPy: loading their C code would only
-make the share of fusing smaller. Times are the processor's, since all is done by one thread.
+make the share of fusing smaller. Times are the processor's, since all is done by one thread; Python
+collects its garbage between them, which takes longer than all that is compared here.
 Touches rbf_op, Theano and the client named.
 """
 
+import gc
 import os
+import statistics
 import sys
 import time
 
@@ -79,33 +82,49 @@ class Stopwatch:
         setattr(module, name, timed)
 
 
+def seconds_of(compile_with, fusing):
+    """Seconds that compiling takes."""
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    if fusing:
+        with rbf_op.autofuse.enabled():
+            compile_with(common.fused_mode())
+    else:
+        compile_with(common.plain_mode())
+    taken = time.process_time() - start
+    gc.enable()
+    return taken
+
+
 def main(which):
     common.compile_only_our_c_code()
     compile_with = {"pymc3": pymc3_model, "keras": keras_model}[which]()
     ours = [
-        Stopwatch(sys.modules["rbf_op.fusion." + name], "find_kernels")
-        for name in ("optimizer", "fuse")
+        Stopwatch(sys.modules["rbf_op." + module], name)
+        for module, name in (
+            ("fusion.optimizer", "find_kernels"),
+            ("fusion.fuse", "find_kernels"),
+            ("autofuse", "_install"),
+            ("autofuse", "_uninstall_if_unused"),
+        )
     ]
-    times = [], []
+    times = {False: [], True: []}
     for number in range(ROUNDS + 1):
         if number == 1:  # the first round warms up
+            times = {False: [], True: []}
             for watch in ours:
                 watch.seconds = 0.0
-        start = time.process_time()
-        compile_with(common.plain_mode())
-        middle = time.process_time()
-        with rbf_op.autofuse.enabled():
-            compile_with(common.fused_mode())
-        if number:
-            times[0].append(middle - start)
-            times[1].append(time.process_time() - middle)
-    spent = sum(watch.seconds for watch in ours) / ROUNDS
+        for fusing in (False, True) if number % 2 else (True, False):
+            times[fusing].append(seconds_of(compile_with, fusing))
+    plain = statistics.median(times[False])
     common.show(
         {
             "client": which,
-            "plain": min(times[0]),
-            "fusing": min(times[1]),
-            "spent": spent,
+            "plain": plain,
+            "fusing": statistics.median(times[True]),
+            "spread": (max(times[False]) - min(times[False])) / plain,
+            "spent": sum(watch.seconds for watch in ours) / ROUNDS,
         }
     )
 

@@ -422,8 +422,8 @@ def write_json(run, path):
 def read_json(paths):
     """The run in a file, with the groups of the other files added, and the best of their ceilings.
 
-    Where two files have cells of one group, those of the later file count. Raises ValueError where
-    runs had other numbers of threads: their ceilings are not the same.
+    Where two files have a contender in the same cell, the later file counts. Raises ValueError
+    where runs had other numbers of threads: their ceilings are not the same.
     """
     runs = []
     for path in paths:
@@ -434,12 +434,16 @@ def read_json(paths):
             counts = run["threads"], runs[0]["threads"]
             raise ValueError("%s has been measured with %d threads, not %d." % ((path,) + counts))
         for group, records in run["groups"].items():
-            measured = [record["cell"] for record in records]
-            kept = [r for r in runs[0]["groups"].get(group, []) if r["cell"] not in measured]
+            again = [_place(record) for record in records]
+            kept = [r for r in runs[0]["groups"].get(group, []) if _place(r) not in again]
             runs[0]["groups"][group] = kept + records
         if runs[0]["ceilings"] and run["ceilings"]:
             runs[0]["ceilings"] = ceilings.larger(runs[0]["ceilings"], run["ceilings"])
     return runs[0]
+
+
+def _place(record):
+    return record["key"], record["threads"], record["cell"]
 
 
 COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")

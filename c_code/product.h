@@ -35,6 +35,7 @@ typedef struct {
     double *thread_totals;                 /* [threads][PRODUCT_ROWS][p] */
     int64_t thread_tiles_stride, thread_lanes_stride, thread_totals_stride;
     double *partial; /* [splits][n][p] if there are several splits */
+    int direct;      /* all columns of K are one block, whose sums are the output */
 } RBF_NAME(product_job);
 
 /* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]. */
@@ -202,23 +203,35 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
             RBF_NAME(multiply_wide)(tiles, columns, block, sums, 1);
         else
             RBF_NAME(multiply_wide)(tiles, columns, block, sums, RBF_TILE_VECTORS);
+        if (job->direct) {
+            for (r = 0; r < rows; ++r)
+                memcpy(job->output + (row + r) * p + q, sums + r * width,
+                       (size_t)used * sizeof(REAL));
+            continue;
+        }
         for (r = 0; r < rows; ++r)
             for (column = 0; column < used; ++column)
                 totals[r * p + q + column] += sums[r * width + column];
     }
 }
 
-/* Sums of the lanes of some rows joined to totals[rows][p]; the lanes are zero again. */
+/* Sums of the lanes of some rows joined to totals[rows][p], or stored to output[rows][p] if all is
+ * direct; the lanes are zero again. */
 RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_t rows, REAL *lanes,
-                                       double *totals) {
+                                       double *totals, REAL *output) {
     const int64_t narrow = job->narrow, p = job->weights.columns;
     int64_t row, q;
     if (narrow == 0)
         return;
     for (row = 0; row < rows; ++row)
-        for (q = 0; q < narrow; ++q)
-            totals[row * p + p - narrow + q] +=
-                RBF_NAME(lane_sum)(lanes + (row * narrow + q) * LANES);
+        for (q = 0; q < narrow; ++q) {
+            const REAL sum = RBF_NAME(lane_sum)(lanes + (row * narrow + q) * LANES);
+            const int64_t to = row * p + p - narrow + q;
+            if (job->direct)
+                output[to] = sum;
+            else
+                totals[to] += sum;
+        }
     memset(lanes, 0, (size_t)(RBF_NAME(PRODUCT_ROWS) * narrow * LANES) * sizeof(REAL));
 }
 
@@ -289,8 +302,10 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
         const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
         const int64_t rows = rbf_minimum(n - first_row, RBF_NAME(PRODUCT_ROWS));
         const int64_t end = rbf_minimum(job->panels, (split + 1) * job->panels_per_split);
+        REAL *output = job->output + first_row * p;
         int64_t row, blocks = 0;
-        memset(totals, 0, (size_t)(rows * p) * sizeof(double));
+        if (!job->direct)
+            memset(totals, 0, (size_t)(rows * p) * sizeof(double));
         for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block) {
             for (row = 0; row < rows; row += RBF_TILE_ROWS)
                 RBF_NAME(product_rows)
@@ -298,15 +313,17 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
              rbf_minimum(end, panel + job->panels_per_block), tiles,
              lanes + row * job->narrow * LANES, totals + row * p);
             if (++blocks % RBF_NAME(PRODUCT_BLOCKS) == 0)
-                RBF_NAME(join_lanes)(job, rows, lanes, totals);
+                RBF_NAME(join_lanes)(job, rows, lanes, totals, output);
         }
-        RBF_NAME(join_lanes)(job, rows, lanes, totals);
+        RBF_NAME(join_lanes)(job, rows, lanes, totals, output);
+        if (job->direct)
+            continue;
         if (job->partial)
             memcpy(job->partial + (split * n + first_row) * p, totals,
                    (size_t)(rows * p) * sizeof(double));
         else
             for (i = 0; i < rows * p; ++i)
-                job->output[first_row * p + i] = (REAL)totals[i];
+                output[i] = (REAL)totals[i];
     }
     if (job->partial) {
         RBF_OMP(for schedule(static))
@@ -364,18 +381,23 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.weights = weights;
     job.output = (REAL *)output;
-    /* A few columns of W that are left over are cheaper one by one than padded with zeros. */
-    job.narrow = p % LANES > LANES - LANES / 4 ? 0 : p % LANES;
-    job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     job.row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
     job.panels = rbf_ceiling_division(y.rows, COLUMNS);
+    /* A few columns of W that are left over are cheaper one by one than padded with zeros, unless
+     * the sum of lanes at the end of each, some twelve instructions, is most of the work. */
+    job.narrow = p % LANES;
+    if (job.narrow * (RBF_TILE_VECTORS * job.panels + 12) > 3 * job.panels * COLUMNS / 4)
+        job.narrow = 0;
+    job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     job.panels_per_block = rbf_minimum(
         RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
+    job.direct = 0;
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
     blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
+    job.direct = blocks == 1;
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);
     job.splits = rbf_maximum(1, job.splits);
     job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;

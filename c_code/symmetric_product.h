@@ -78,7 +78,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
                     columns[i] = 0;
                 }
         }
-        RBF_NAME(join_lanes)(job, end - first, lanes, totals);
+        RBF_NAME(join_lanes)(job, end - first, lanes, totals, NULL);
         for (i = 0; i < (end - first) * p; ++i)
             symmetric->totals[first * p + i] += totals[i];
     }

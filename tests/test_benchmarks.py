@@ -234,20 +234,21 @@ def test_targets_of_products():
 
 
 def test_runs_are_shown_together(tmp_path):
-    def record(n, seconds):
-        return {"cell": cells.cell("kernel", n, 3, 10)._asdict(), "seconds": [seconds]}
+    def record(n, seconds, key="numpy"):
+        cell = cells.cell("kernel", n, 3, 10)._asdict()
+        return {"key": key, "threads": 2, "cell": cell, "seconds": [seconds]}
 
-    old, again, new = record(5, 1.0), record(6, 2.0), record(6, 3.0)
-    first = {"machine": {}, "threads": 2, "groups": {"grid": [old, again]}}
+    old, again, new, other = record(5, 1), record(6, 2), record(6, 3), record(6, 4, "numba")
+    first = {"machine": {}, "threads": 2, "groups": {"grid": [old, again, other]}}
     first["ceilings"] = {"exponential": {"float32": 3.0}, "memory": {"8": {"loads": 1.0}}}
-    other = {"machine": {}, "threads": 2, "groups": {"threads": [again], "grid": [new]}}
-    other["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
+    later = {"machine": {}, "threads": 2, "groups": {"threads": [again], "grid": [new]}}
+    later["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
     paths = []
-    for run in (first, other, dict(other, threads=1)):
+    for run in (first, later, dict(later, threads=1)):
         paths.append(str(tmp_path / ("%d.json" % len(paths))))
         report.write_json(run, paths[-1])
     both = report.read_json(paths[:2])
-    assert both["groups"] == {"grid": [old, new], "threads": [again]}
+    assert both["groups"] == {"grid": [old, other, new], "threads": [again]}
     assert both["ceilings"]["exponential"] == {"float32": 4.0}
     assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
     with pytest.raises(ValueError, match="1 threads, not 2"):

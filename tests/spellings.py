@@ -1071,14 +1071,6 @@ FIELD.update(
         "a variance for each feature": lambda x, c, s, v, w, r: (
             s * T.exp(-0.5 * T.sum(difference(x, c) ** 2 / v, axis=2))
         ),
-        "weights, expanded": lambda x, c, s, v, w, r: T.exp(
-            -w
-            * (
-                T.dot(x**2, v)[:, None]
-                + T.dot(c**2, v)[None, :]
-                - 2 * T.dot(x * v.dimshuffle("x", 0), c.T)
-            )
-        ),
         "weights, some below zero": lambda x, c, s, v, w, r: T.exp(
             -r[:, None] * T.dot(difference(x, c) ** 2, v - 1)
         ),
@@ -1285,6 +1277,14 @@ NEAR_MISSES = {
     ),
     "grows with a width": lambda x, c, s, v, w, r: T.exp(s * squared(x, c)),
     "grows": lambda x, c, s, v, w, r: T.exp(0.1 * squared(x, c)),
+    "weights of any sign, expanded": lambda x, c, s, v, w, r: T.exp(
+        -w
+        * (
+            T.dot(x**2, v)[:, None]
+            + T.dot(c**2, v)[None, :]
+            - 2 * T.dot(x * v.dimshuffle("x", 0), c.T)
+        )
+    ),
     "widths a pair": lambda x, c, s, v, w, r: T.exp(-r[:, None] * w[None, :] * squared(x, c)),
     "width of row and feature": lambda x, c, s, v, w, r: T.exp(
         -T.sum((difference(x, c) * x[:, None, :]) ** 2, axis=2)

@@ -202,7 +202,7 @@ def test_same_points_make_a_symmetric_node():
     "name",
     [
         "a weight for each feature",
-        "weights, expanded",
+        "weights, some below zero",
         "weights that may be zero",
         "absolute values as weights",
         "features chosen by a mask",

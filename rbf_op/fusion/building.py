@@ -199,7 +199,8 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     signed = None
     if any(distance.signed is not None for distance in distances):
         ((signed, bounds),) = [(d.signed, d.bounds) for d in distances[:1]]
-        if len(distances) > 1 or len(bounds) != 1 or graph.cautious or row_sum is not None:
+        alone = len(distances) == 1 and len(bounds) == 1 and row_sum is None
+        if not alone or graph.cautious or _is_expanded(reader):
             raise NoMatch(
                 "the weights of its features may be negative; written as a square, an exp or a "
                 "softplus they could be fused"
@@ -233,8 +234,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
             result = function(x, y, gamma=gamma, amplitude=inside)
         else:
             weights = writer.product(1, signed, bounds)
-            expanded = any(v.owner and isinstance(v.owner.op, T.Dot) for v in reader.opened)
-            result = _with_signed_weights(x, y, weights, gamma, inside, expanded)
+            result = _with_signed_weights(x, y, weights, gamma, inside)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
     if row_sum is not None:
@@ -273,27 +273,33 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     return Kernel(root, result, reader.opened, reader.passed, candidate)
 
 
-def _with_signed_weights(x, y, weights, gamma, amplitude, expanded):
+def _with_signed_weights(x, y, weights, gamma, amplitude):
     """The kernel of distances sum_k weights[k] (x_ik - y_jk)^2, whatever the weights' signs.
 
     The node takes points times the root of the weights. So it computes all rows or, should a weight
-    be negative, none, and the formula those that are left: as the graph had it, `expanded` or not.
+    be negative, none, and the formula those that are left.
     """
     usable = T.all(T.ge(weights, 0) * T.lt(weights, np.inf))
     count = T.switch(usable, x.shape[0], 0)
     root = T.sqrt(at_least_tiny(T.switch(T.ge(weights, 0), weights, 0)))
     fused = rbf_kernel(x[:count] * root, y * root, gamma=gamma, amplitude=amplitude)
-    left = x[count:]
-    if expanded:
-        squares = T.dot(T.sqr(left), weights).dimshuffle(0, "x") + T.dot(T.sqr(y), weights)
-        distance = squares - 2 * T.dot(left * weights, y.T)
-    else:
-        pairs = left.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
-        distance = T.sum(weights * T.sqr(pairs), axis=2)
-    formula = T.exp(-gamma * distance)
+    pairs = x[count:].dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+    formula = T.exp(-gamma * T.sum(weights * T.sqr(pairs), axis=2))
     formula.tag.rbf_op_remainder = True
-    formula = _times(formula, amplitude)
-    return T.join(0, fused, formula)
+    return T.join(0, fused, _times(formula, amplitude))
+
+
+def _is_expanded(reader):
+    """Whether the distance was read from a product of rows and columns, without an array of pairs.
+
+    Each row's difference from each column would take more memory then than the graph as it is.
+    """
+    for variable in reader.opened:
+        node = variable.owner
+        if node is not None and isinstance(node.op, (T.Dot, T.elemwise.Sum)):
+            if not reader.opened.intersection(node.inputs):
+                return True
+    return False
 
 
 def _split(product, symbol):

@@ -606,3 +606,11 @@ report(str(theano.function([x, c], kernel, mode=mode.clone(linker="py")).maker.f
 """
     assert "RBFKernel" in run_python(code)
     assert "RBFKernel" not in run_python(code, flags={"optimizer_excluding": "rbf_fusion"})
+
+
+def test_the_same_constant_twice_around_a_gate():
+    x, c = T.fmatrices("xc")
+    distance = T.sum(T.sqr(x.dimshuffle(0, "x", 1) - c.dimshuffle("x", 0, 1)), axis=2)
+    exponent = -2 * (-1 * (-1 * (distance * (distance > 0))))
+    _, report = fuse(T.exp(exponent), report=True)
+    assert len(report.fused) == 1, str(report)

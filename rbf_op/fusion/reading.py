@@ -500,7 +500,7 @@ class Reader:
             counts = {}
             for v, i in factors:
                 counts.setdefault(self.values.key(v), [v, i, 0])[2] += 1
-            if len(counts) < len(factors):
+            if any(n > 1 and scalar_constant(v) is None for v, _, n in counts.values()):
                 return self._product_of_powers(list(counts.values()), mode, frame)
         dependences = [self.dependence(v, i, frame) for v, i in operands]
         if mode is WHOLE:

@@ -137,20 +137,35 @@ RBF_INLINE VECTOR RBF_NAME(look_up)(const void *table, INTEGER_VECTOR n) {
     return (VECTOR)__builtin_ia32_permvarsf512(from, n);
 #endif
 }
+#endif
 
 /* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
 RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
                                         VECTOR shift) {
     const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
+    VECTOR p;
+#if RBF_FUSED
     const VECTOR shifted = rate * bounded + shift;
     const VECTOR whole = shifted - shift;
+    const VECTOR t = rate_low * bounded + (rate * bounded - whole);
+#else
+    const REAL log2e = (REAL)0x1.71547652b82fep+0;
+#if RBF_DOUBLE
+    const REAL ln2 = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
+#else
+    const REAL ln2 = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
+#endif
+    const VECTOR exponent = rate * bounded;
+    const VECTOR shifted = exponent * log2e + shift;
+    const VECTOR whole = shifted - shift;
+    VECTOR t = ((exponent - whole * ln2) - whole * ln2_low) * log2e;
+    (void)rate_low;
+#endif
+#if RBF_TABLE_BITS
     const INTEGER_VECTOR n = (INTEGER_VECTOR)shifted;
     const VECTOR remainder = RBF_NAME(look_up)(RBF_NAME(power_remainder), n);
     const VECTOR power = (VECTOR)((n << (RBF_MANTISSA_BITS - RBF_TABLE_BITS)) +
                                   (INTEGER_VECTOR)RBF_NAME(look_up)(RBF_NAME(power_bits), n));
-    VECTOR t = rate * bounded - whole;
-    VECTOR p;
-    t = rate_low * bounded + t;
 #if RBF_DOUBLE
     p = t * 0x1.ffcf649886366p-38 + 0x1.430e57e0f2f65p-31;
     p = p * t + 0x1.5d87fe6d44d60p-25;
@@ -164,32 +179,7 @@ RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rat
 #endif
     p = p * t + remainder;
     return power * p + power;
-}
 #else
-/* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
-RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
-                                        VECTOR shift) {
-    const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
-#if RBF_FUSED
-    const VECTOR shifted = rate * bounded + shift;
-    const VECTOR whole = shifted - shift;
-    VECTOR t = rate * bounded - whole;
-    VECTOR p;
-    t = rate_low * bounded + t;
-#else
-    const REAL log2e = (REAL)0x1.71547652b82fep+0;
-#if RBF_DOUBLE
-    const REAL ln2 = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
-#else
-    const REAL ln2 = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
-#endif
-    const VECTOR exponent = rate * bounded;
-    const VECTOR shifted = exponent * log2e + shift;
-    const VECTOR whole = shifted - shift;
-    VECTOR t = ((exponent - whole * ln2) - whole * ln2_low) * log2e;
-    VECTOR p;
-    (void)rate_low;
-#endif
 #if RBF_DOUBLE
     p = t * 0x1.e05ab480ac2a8p-32 + 0x1.e60447b06348cp-28;
     p = p * t + 0x1.b52b262948e24p-24;
@@ -211,8 +201,8 @@ RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rat
     p = p * t + 1.0f;
 #endif
     return p * (VECTOR)((INTEGER_VECTOR)shifted << RBF_MANTISSA_BITS);
-}
 #endif
+}
 
 RBF_INLINE REAL RBF_NAME(library_exponential)(REAL argument) {
 #if RBF_DOUBLE

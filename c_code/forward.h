@@ -8,8 +8,9 @@
  * A K larger than the caches is streamed past them, where its rows are not aligned by way of a
  * stage of some rows in the first-level cache. Symmetric: squares on and above the diagonal are
  * computed, each written as it is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits
- * of (x[j] - x[i])^2, so K is what the full computation gives. Included once a precision by
- * instantiate.h.
+ * of (x[j] - x[i])^2, so K is what the full computation gives. Where rows are not aligned, and at
+ * the edges, whole blocks of squares are, by way of a stage in the second-level cache. Included
+ * once a precision by instantiate.h.
  */
 enum {
     RBF_NAME(PANEL_CACHE_BYTES) = RBF_PANEL_CACHE_BYTES,
@@ -18,6 +19,7 @@ enum {
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
     RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
     RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES * (RBF_NAME(SQUARE) / (int)LANES),
+    RBF_NAME(SQUARE_STAGES) = 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE),
     RBF_NAME(BLOCK) = 4 * RBF_NAME(SQUARE), /* rows and columns of a task of the symmetric form */
     RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
 };
@@ -64,17 +66,12 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
-        RBF_NAME(store_whole)(&entries[0][0], COLUMNS, tile, 0);
+        RBF_NAME(keep_tile)(tile, &entries[0][0]);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
                 entries[i][j] =
                     c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                tile[r][v] = RBF_NAME(load)(&entries[r][v * LANES]);
-        }
+        RBF_NAME(load_kept)(tile, &entries[0][0]);
         return;
     }
     RBF_UNROLL
@@ -99,7 +96,7 @@ RBF_INLINE void RBF_NAME(store_tile)(REAL *output, int64_t output_stride,
     } else {
         REAL edge[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int64_t i;
-        RBF_NAME(store_whole)(&edge[0][0], COLUMNS, tile, 0);
+        RBF_NAME(keep_tile)(tile, &edge[0][0]);
         for (i = 0; i < rows; ++i)
             memcpy(output + i * output_stride, edge[i], (size_t)columns * sizeof(REAL));
     }
@@ -157,7 +154,7 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
     }
 }
 
-/* LANES rows of a stage from `column` on, transposed, to LANES rows of `output`. */
+/* LANES rows and columns of a stage, transposed, to as many of `output`. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
                                            int64_t output_stride, int streaming) {
     VECTOR square[RBF_NAME(LANES)];
@@ -171,9 +168,7 @@ RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stri
         RBF_NAME(store_output)(output + r * output_stride, square[r], streaming);
 }
 
-/* A square in a stage [SQUARE][SQUARE] whose image is to be written to rows of `output`; NULL:
- * none.
- */
+/* A square in a stage [SQUARE][SQUARE] whose image is yet to be written to `output`; NULL: none. */
 typedef struct {
     const REAL *stage;
     REAL *output;
@@ -280,14 +275,14 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
             if (first_column < first_row)
                 continue;
             if (!job->direct || first_column + size > n) {
-                RBF_NAME(forward_staged_block)(job, first_row, first_column, stage);
+                RBF_NAME(forward_staged_block)
+                (job, first_row, first_column, stage + RBF_NAME(SQUARE_STAGES));
                 continue;
             }
             for (row = first_row; row < first_row + size; row += side)
                 for (column = rbf_maximum(row, first_column); column < first_column + size;
                      column += side)
-                    pending = RBF_NAME(forward_square)(job, row, column,
-                                                       stage + size * (size + LANES), pending);
+                    pending = RBF_NAME(forward_square)(job, row, column, stage, pending);
         }
         if (pending.output)
             RBF_NAME(write_mirror)(job, pending, 0, RBF_NAME(SQUARE_PIECES));
@@ -306,6 +301,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     const int64_t depth = x.columns;
     const double operations = (double)x.rows * (double)y.rows * (2.0 * (double)depth + 16) / LANES;
     const int threads = rbf_thread_count(operations);
+    int64_t stage = 0;
     int pass;
     if (x.rows == 0 || y.rows == 0)
         return RBF_OK;
@@ -327,11 +323,11 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-    job.stage_stride =
-        !job.symmetric
-            ? (job.direct ? 0 : RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS)
-            : RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES) + 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE);
-    job.stage_stride = rbf_apart(job.stage_stride, sizeof(REAL), threads);
+    if (job.symmetric)
+        stage = RBF_NAME(SQUARE_STAGES) + RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES);
+    else if (!job.direct)
+        stage = RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
+    job.stage_stride = rbf_apart(stage, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         job.packed_x =
             (REAL *)rbf_take(&space, job.row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));

@@ -155,12 +155,7 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
                 tile[r][v] += weight * h[r];
         }
     }
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            RBF_NAME(store)(&g[r][v * LANES], tile[r][v]);
-    }
+    RBF_NAME(keep_tile)(tile, &g[0][0]);
 }
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
@@ -362,8 +357,7 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
                                            RBF_NAME(gradient_sums) sums) {
     const int64_t depth = job->x.columns, p = job->weights.columns;
     const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
-    const REAL *paired_y =
-        job->paired_y + first_panel / job->panels_per_block * ((depth + 1) / 2) * stride;
+    const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
     int64_t row_panel, panel, k;
     if (job->weights.data)
@@ -421,6 +415,14 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
     }
 }
 
+/* Where those of a part of a panel begin, of the block's first group. */
+RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, int64_t block, int64_t part,
+                                      int64_t panel) {
+    return partial.data + block * job->groups * partial.stride +
+           (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
+}
+
 /* Partial sums of one panel, of the given block of the wave, added over the groups in their order
  * (into the first), then to rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
@@ -430,8 +432,7 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
     const int64_t within = partial.size / COLUMNS;
     int64_t part, group, k, j;
     for (part = 0; part < partial.parts; ++part) {
-        REAL *sum = partial.data + block * job->groups * partial.stride +
-                    (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
+        REAL *sum = RBF_NAME(first_sums)(job, partial, block, part, panel);
         REAL *to = target + panel * COLUMNS * width + part * within;
         for (group = 1; group < job->groups; ++group) {
             const REAL *more = sum + group * partial.stride;
@@ -449,8 +450,7 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
                                            int64_t block) {
     const RBF_NAME(partial_sums) partial = job->column_partial;
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
-    const REAL *sums = partial.data + block * job->groups * partial.stride +
-                       panel % job->panels_per_block * partial.size;
+    const REAL *sums = RBF_NAME(first_sums)(job, partial, block, 0, panel);
     int64_t group, j;
     for (group = 0; group < job->groups; ++group, sums += partial.stride)
         for (j = 0; j < columns; ++j) {
@@ -483,9 +483,8 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
 RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel) {
     const int64_t depth = job->y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
     const REAL *from = job->packed_y + panel * depth * COLUMNS;
-    REAL *to = job->paired_y +
-               panel / job->panels_per_block * pairs * job->panels_per_block * pair +
-               panel % job->panels_per_block * pair;
+    const int64_t in_block = panel % job->panels_per_block;
+    REAL *to = job->paired_y + ((panel - in_block) * pairs + in_block) * pair;
     int64_t k;
     for (k = 0; k < depth; k += 2, from += pair, to += job->panels_per_block * pair)
         memcpy(to, from, (size_t)(rbf_minimum(2, depth - k) * COLUMNS) * sizeof(REAL));

@@ -91,6 +91,7 @@ RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT r
     }
 }
 
+/* A tile to and from memory, [RBF_TILE_ROWS][COLUMNS]. */
 RBF_INLINE void RBF_NAME(keep_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], REAL *to) {
     int r, v;
     RBF_UNROLL
@@ -98,6 +99,17 @@ RBF_INLINE void RBF_NAME(keep_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
             RBF_NAME(store)(to + r * COLUMNS + v * LANES, tile[r][v]);
+    }
+}
+
+RBF_INLINE void RBF_NAME(load_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                    const REAL *kept) {
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] = RBF_NAME(load)(kept + r * COLUMNS + v * LANES);
     }
 }
 
@@ -111,7 +123,7 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* The same, summed in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
+/* distance_sum in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
 RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                        const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
@@ -154,7 +166,6 @@ RBF_INLINE void RBF_NAME(distance_tile_inlined)(int64_t depth, const REAL *RBF_R
                                                 VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                                 const int inlined) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-    int r, v;
     if (depth <= inlined) {
         if (inlined <= RBF_SUM_CHUNK)
             RBF_NAME(distance_sum)(depth, rows, columns, tile);
@@ -163,12 +174,7 @@ RBF_INLINE void RBF_NAME(distance_tile_inlined)(int64_t depth, const REAL *RBF_R
         return;
     }
     RBF_NAME(distance_runs)(depth, rows, columns, sum);
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            tile[r][v] = RBF_NAME(load)(sum + r * COLUMNS + v * LANES);
-    }
+    RBF_NAME(load_kept)(tile, sum);
 }
 
 RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *rows, const REAL *columns,

@@ -49,12 +49,7 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
     RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
     if (__builtin_expect(c->special, 0)) {
         int64_t i, j;
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                RBF_NAME(store)(kernel + r * COLUMNS + v * LANES, tile[r][v]);
-        }
+        RBF_NAME(keep_tile)(tile, kernel);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
                 kernel[i * COLUMNS + j] =

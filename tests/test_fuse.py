@@ -114,7 +114,7 @@ def test_kernels_from_the_field(kernel, dtype):
 @pytest.mark.parametrize("kernel", sorted(spellings.FIELD))
 def test_kernels_from_the_field_optimised_and_of_other_sizes(kernel):
     # Those that name their sizes as numbers stay at these.
-    rows = N if kernel in ("sizes as numbers",) else N + 2
+    rows = N if kernel == "sizes as numbers" else N + 2
     mode = theano.Mode(linker="py", optimizer="fast_run").excluding("rbf_fusion")
     given = values("float64", seed=4, rows=rows)
     check_fused(spellings.FIELD[kernel], "float64", given, mode)

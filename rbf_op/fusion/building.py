@@ -198,7 +198,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     )
     signed = None
     if any(distance.signed is not None for distance in distances):
-        ((signed, bounds),) = [(d.signed, d.bounds) for d in distances[:1]]
+        signed, bounds = distances[0].signed, distances[0].bounds
         alone = len(distances) == 1 and len(bounds) == 1 and row_sum is None
         if not alone or graph.cautious or _is_expanded(reader):
             raise NoMatch(

@@ -12,7 +12,13 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 from rbf_op.fusion import reading
 from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions, scale
 from rbf_op.fusion.reading import LINEAR, LOGARITHM, Frame, Logarithm, Raised, count_of
-from rbf_op.fusion.values import index_constant, nodes_of, scalar_constant, subtensor_indices
+from rbf_op.fusion.values import (
+    index_constant,
+    is_elemwise,
+    nodes_of,
+    scalar_constant,
+    subtensor_indices,
+)
 from rbf_op.theano_api import Scan, clone_graph
 
 
@@ -218,7 +224,7 @@ def _added_to(before, after):
             count += sign
         elif variable not in depending:
             terms.append((sign, variable))
-        elif reading.is_elemwise(variable.owner, (scalar_ops.Add, scalar_ops.Sub)):
+        elif is_elemwise(variable.owner, (scalar_ops.Add, scalar_ops.Sub)):
             second = -sign if isinstance(variable.owner.op.scalar_op, scalar_ops.Sub) else sign
             first, *others = variable.owner.inputs
             stack += [(sign, first)] + [(second, v) for v in others]

@@ -41,6 +41,7 @@ from rbf_op.fusion.values import (
     Integers,
     all_entries,
     index_constant,
+    is_elemwise,
     scalar_constant,
     subtensor_indices,
 )
@@ -1073,10 +1074,6 @@ def _exponent(op, node):
         if value is not None and math.isfinite(value) and Fraction(value).denominator <= 2:
             return Fraction(value)
     return None
-
-
-def is_elemwise(node, classes):
-    return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
 
 
 def _widens(source, target):

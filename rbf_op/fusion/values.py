@@ -94,17 +94,17 @@ def scalar_constant(variable, depth=0):
             return None
         if isinstance(owner.op, (T.DimShuffle, T.ScalarFromTensor, T.TensorFromScalar)):
             variable = owner.inputs[0]
-        elif _scalar_op(owner, scalar_ops.Cast):
+        elif is_elemwise(owner, scalar_ops.Cast):
             value = scalar_constant(owner.inputs[0], depth)
             return None if value is None else np.dtype(variable.dtype).type(value).item()
-        elif _scalar_op(owner, scalar_ops.Second):
+        elif is_elemwise(owner, scalar_ops.Second):
             variable = owner.inputs[1]
-        elif _scalar_op(owner, scalar_ops.Neg):
+        elif is_elemwise(owner, scalar_ops.Neg):
             value = scalar_constant(owner.inputs[0], depth)
             return None if value is None or variable.dtype.startswith("uint") else -value
         elif isinstance(owner.op, T.Alloc):
             variable = owner.inputs[0]
-        elif _scalar_op(owner, _COMPUTED) and depth < 4:
+        elif is_elemwise(owner, _COMPUTED) and depth < 4:
             return _computed_constant(owner, depth + 1)
         else:
             return None
@@ -145,7 +145,8 @@ def _computed_constant(node, depth):
     return np.asarray(value, node.outputs[0].dtype).item()
 
 
-def _scalar_op(node, *classes):
+def is_elemwise(node, *classes):
+    """Whether a node applies one of some scalar Ops, given one by one or as tuples, to entries."""
     return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
 
 
@@ -308,7 +309,7 @@ class Sizes:
             op, inputs = node.op, node.inputs
             if isinstance(op, (T.ScalarFromTensor, T.TensorFromScalar, T.DimShuffle)):
                 variable = inputs[0]
-            elif _scalar_op(node, scalar_ops.Cast, scalar_ops.Identity) or isinstance(
+            elif is_elemwise(node, scalar_ops.Cast, scalar_ops.Identity) or isinstance(
                 op, scalar_ops.Cast
             ):
                 variable = inputs[0]
@@ -321,12 +322,12 @@ class Sizes:
                 if sizes is None or position is None or not -len(sizes) <= position < len(sizes):
                     break
                 return sizes[position]
-            elif _scalar_op(node, Minimum):  # how scan finds the number of its steps
+            elif is_elemwise(node, Minimum):  # how scan finds the number of its steps
                 sizes = [self.of_scalar(v) for v in inputs]
                 if not all(self.equal(size, sizes[0]) for size in sizes):
                     break
                 return sizes[0]
-            elif _scalar_op(node, scalar_ops.Mul) or isinstance(op, scalar_ops.Mul):
+            elif is_elemwise(node, scalar_ops.Mul) or isinstance(op, scalar_ops.Mul):
                 return self.product([self.of_scalar(v) for v in inputs])
             else:
                 break
@@ -362,7 +363,7 @@ class Sizes:
             return whole[slice(*limits)]
         if isinstance(op, T.DimShuffle) and list(op.new_order) == ["x"]:
             return [self.of_scalar(inputs[0])]
-        if _scalar_op(node, scalar_ops.Cast):
+        if is_elemwise(node, scalar_ops.Cast):
             return self.of_vector(inputs[0])
         return None
 
@@ -516,7 +517,7 @@ class Signs:
 def _is_rectified(terms):
     """Whether a sum is u + |u|, half of which is relu(u)."""
     return len(terms) == 2 and any(
-        b.owner is not None and _scalar_op(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
+        b.owner is not None and is_elemwise(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
         for a, b in (terms, terms[::-1])
     )
 

@@ -8,7 +8,7 @@ of NumPy and of what rbf_dot takes beyond one column. Imports rbf_op and Theano;
 import rbf_op  # first: it lets Theano run on this Python and NumPy
 
 # isort: split
-import time
+import functools
 
 import click
 import numpy as np
@@ -17,27 +17,10 @@ import theano.tensor as T
 from rich.console import Console
 
 from benchmarks import ceilings, machine
+from benchmarks.rewriting import least_times
 
 N, M, D = 3000, 2800, 10
 COLUMNS = (32, 64, 100, 200, 500)
-
-
-def least_times(function, points, kernel, weights, seconds):
-    """Of rbf_dot, of rbf_dot with one column, and of the product of K, taking turns."""
-    one = np.ascontiguousarray(weights[:, :1])
-    calls = [
-        lambda: function(*points, weights),
-        lambda: function(*points, one),
-        lambda: kernel @ weights,
-    ]
-    least = [np.inf] * len(calls)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for i, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            least[i] = min(least[i], time.perf_counter() - start)
-    return least
 
 
 @click.command()
@@ -57,7 +40,13 @@ def main(seconds):
         )
         for p in COLUMNS:
             w = random.standard_normal((M, p)).astype(dtype)
-            with_k, single, product = least_times(function, points, kernel, w, seconds)
+            one = np.ascontiguousarray(w[:, :1])
+            calls = [
+                functools.partial(function, *points, w),
+                functools.partial(function, *points, one),
+                functools.partial(np.matmul, kernel, w),
+            ]
+            with_k, single, product = least_times(calls, seconds)
             rates = [1e-9 * N * M * (p - 1) / (with_k - single), 1e-9 * N * M * p / product]
             console.print(
                 "p=%-4d rbf_dot %7.2f ms, NumPy with K given %7.2f ms; G/s: %5.1f and %5.1f"

@@ -10,6 +10,7 @@ Imports rbf_op and Theano; click, rich.
 import rbf_op  # first: it lets Theano run on this Python and NumPy
 
 # isort: split
+import functools
 import gc
 import itertools
 import time
@@ -57,25 +58,25 @@ def functions(name, dtype):
     ]
 
 
-def least_times(pair, arguments, seconds):
-    """The least time of each, their calls taking turns for so many seconds."""
-    least = [np.inf, np.inf]
+def least_times(calls, seconds):
+    """The least time of each of some functions, their calls taking turns for so many seconds."""
+    least = [np.inf] * len(calls)
     clock = time.perf_counter
-    for f in pair:
-        f(*arguments)
+    for call in calls:
+        call()
     once = clock()
-    pair[1](*arguments)
+    calls[-1]()
     repeat = max(1, int(1e-4 / (clock() - once)))
     end = clock() + seconds
     gc.disable()
-    calls = 0
-    while clock() < end or calls < 3:
-        for i in (0, 1) if calls % 2 else (1, 0):
+    turns = 0
+    while clock() < end or turns < 3:
+        for i in range(len(calls))[:: 1 if turns % 2 else -1]:
             start = clock()
             for _ in range(repeat):
-                pair[i](*arguments)
+                calls[i]()
             least[i] = min(least[i], (clock() - start) / repeat)
-        calls += 1
+        turns += 1
     gc.enable()
     return least
 
@@ -125,7 +126,8 @@ def main(seconds, graph, dtype, quick, sizes, depths, columns):
             continue
         for (n, m), d, p in itertools.product(*grid):
             arguments = arguments_of(name, precision, n, m, d, p)
-            new, old = least_times(pair, arguments, seconds)
+            calls = [functools.partial(f, *arguments) for f in pair]
+            new, old = least_times(calls, seconds)
             text = line % (
                 name,
                 precision,
@@ -137,7 +139,7 @@ def main(seconds, graph, dtype, quick, sizes, depths, columns):
                 new / old,
             )
             if new / old > LARGEST:
-                new, old = least_times(pair, arguments, AGAIN * seconds)
+                new, old = least_times(calls, AGAIN * seconds)
                 text += ", again %.2f" % (new / old)
             ratios.append(new / old)
             console.print(text)

@@ -22,23 +22,17 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 # release with a wheel for the interpreter that the client works with. Where a client asks for one
 # without such a wheel it is installed first, by itself: what it needs comes after the semicolon.
 NEW = sys.version_info >= (3, 11)
-PYMC3 = "theano==1.0.5 pymc3==3.9.3 arviz==0.10.0 xarray==2023.1.0 "
+PYMC3_NEEDS = (
+    "numpy==1.23.5 scipy<1.12 matplotlib==3.7.5 pandas==2.0.3"
+    if NEW
+    else "numpy==1.21.6 scipy==1.7.3 pandas<2.1"
+)
 CLIENTS = {
-    "pymc3_gp": PYMC3
-    + (
-        "numpy==1.23.5 scipy<1.12 matplotlib==3.7.5 pandas==2.0.3"
-        if NEW
-        else "numpy==1.21.6 scipy==1.7.3 pandas<2.1"
-    ),
+    "pymc3_gp": "theano==1.0.5 pymc3==3.9.3 arviz==0.10.0 xarray==2023.1.0 " + PYMC3_NEEDS,
     # The last PyMC3 of all, on Theano-PyMC.
     "pymc3_gp_theano_pymc": (
         "--no-deps pymc3==3.11.5 theano-pymc==1.1.2; arviz==0.12.1 xarray==2023.1.0 cachetools "
-        "deprecat dill fastprogress filelock patsy semver typing-extensions "
-        + (
-            "numpy==1.23.5 scipy<1.12 matplotlib==3.7.5 pandas==2.0.3"
-            if NEW
-            else "numpy==1.21.6 scipy==1.7.3 pandas<2.1"
-        )
+        "deprecat dill fastprogress filelock patsy semver typing-extensions " + PYMC3_NEEDS
     ),
     "keras_rbf": "theano==1.0.5 keras==2.3.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
     "lasagne_rbf": "theano==1.0.5 Lasagne==0.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
@@ -46,7 +40,6 @@ CLIENTS = {
 }
 # Programs that are not named after their client.
 PROGRAMS = {"pymc3_gp_theano_pymc": "pymc3_gp"}
-
 
 # Of compiling a model without a kernel, so much may be looking for one.
 MOST_COMPILE_COST = 0.02

@@ -38,7 +38,48 @@ typedef struct {
     int direct;      /* all columns of K are one block, whose sums are the output */
 } RBF_NAME(product_job);
 
-/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]. */
+/* Squared distances of the first LANES columns of a panel, summed as in distance_tile. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(distance_half)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT result) {
+    VECTOR total[RBF_TILE_ROWS], run[RBF_TILE_ROWS], part[RBF_TILE_ROWS];
+    int64_t first, k;
+    int r;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        total[r] = run[r] = (VECTOR){0};
+    for (first = 0; first < depth; first += RBF_SUM_CHUNK) {
+        const int64_t end = rbf_minimum(depth, first + RBF_SUM_CHUNK);
+        const int last = end == depth || end % RBF_SUM_RUN == 0;
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r)
+            part[r] = (VECTOR){0};
+        for (k = first; k < end; ++k) {
+            const VECTOR column = RBF_NAME(load)(columns + k * COLUMNS);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                const VECTOR difference = column - rows[k * RBF_TILE_ROWS + r];
+                part[r] += difference * difference;
+            }
+        }
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            run[r] += part[r];
+            if (last) {
+                total[r] += run[r];
+                run[r] = (VECTOR){0};
+            }
+        }
+    }
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_NAME(store)(result + r * COLUMNS, total[r]);
+        RBF_NAME(store)(result + r * COLUMNS + LANES, (VECTOR){0});
+    }
+}
+
+/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; of `columns` of them that are left,
+ * the others count for nothing. */
 RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
                                       int64_t columns, REAL *RBF_RESTRICT kernel) {
@@ -46,7 +87,17 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
     VECTOR rate[RBF_TILE_VECTORS], rate_low[RBF_TILE_VECTORS], limit[RBF_TILE_VECTORS];
     VECTOR shift[RBF_TILE_VECTORS], unit[RBF_TILE_VECTORS];
     int r, v;
-    RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    if (columns > LANES || depth <= RBF_SUM_CHUNK) {
+        RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    } else { /* of a last panel half of which is padding */
+        RBF_NAME(distance_half)(depth, rows_packed, columns_packed, kernel);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                tile[r][v] = RBF_NAME(load)(kernel + r * COLUMNS + v * LANES);
+        }
+    }
     if (__builtin_expect(c->special, 0)) {
         int64_t i, j;
         RBF_NAME(keep_tile)(tile, kernel);

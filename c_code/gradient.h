@@ -17,11 +17,11 @@
  * precision by instantiate.h.
  */
 enum {
-    RBF_NAME(GRADIENT_COLUMN_BYTES) = 2048,   /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 20, /* the panels of a column block */
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,   /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21, /* the panels of a column block */
     RBF_NAME(GRADIENT_GROUPS) = 32,           /* row groups at most */
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 256,     /* if tasks are many enough */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,     /* if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_DEPTH) = 64,            /* columns k taken at a time */
     RBF_NAME(GRADIENT_ROW_PANELS) = 8,        /* taken at once from that depth on */
@@ -102,11 +102,8 @@ RBF_INLINE void RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t colu
                 const char *along = g.data + (row + i) * g.row_stride + (column + v * LANES) * item;
                 VECTOR square[RBF_NAME(LANES)];
                 RBF_UNROLL
-                for (r = 0; r < LANES; ++r) {
+                for (r = 0; r < LANES; ++r)
                     square[r] = RBF_NAME(load_unaligned)((const REAL *)(across + r * g.row_stride));
-                    /* Lines that the next rows will read, far apart. */
-                    __builtin_prefetch(across + r * g.row_stride + rows * item);
-                }
                 RBF_NAME(transpose)(square);
                 RBF_UNROLL
                 for (r = 0; r < LANES; ++r)
@@ -130,6 +127,32 @@ RBF_INLINE void RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t colu
         for (i = 0; i < rows; ++i)
             for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
                 to[i * COLUMNS + j] = 0;
+}
+
+/* Asks for the piece of G that the next panel will read, or the next row panel, whichever comes
+ * sooner: pieces of many rows, which no processor foresees. To the second-level cache, since much
+ * else passes the first until then. Symmetric: for the next WHOLE_ROWS, whose row panels share
+ * the rows below the diagonal. */
+RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int64_t row,
+                                         int64_t column, const int symmetric) {
+    const int64_t item = (int64_t)sizeof(REAL), width = COLUMNS * item;
+    const int64_t stride = job->g.row_stride;
+    const char *g = job->g.data + row * stride + column * item;
+    int64_t i, j;
+    if (symmetric) {
+        const int64_t share = COLUMNS * RBF_TILE_ROWS / RBF_NAME(WHOLE_ROWS);
+        const int64_t within = row % RBF_NAME(WHOLE_ROWS);
+        const char *below = job->g.data + (column + within / RBF_TILE_ROWS * share) * stride +
+                            (row - within + RBF_NAME(WHOLE_ROWS)) * item;
+        for (i = 0; i < share; ++i)
+            __builtin_prefetch(below + i * stride, 0, 2);
+        g += RBF_NAME(WHOLE_ROWS) * stride;
+    } else {
+        g += job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * stride;
+    }
+    for (i = 0; i < RBF_TILE_ROWS; ++i)
+        for (j = 0; j < width; j += RBF_ALIGNMENT)
+            __builtin_prefetch(g + i * stride + j, 0, 2);
 }
 
 /* G = H W^T of one tile. */
@@ -194,18 +217,12 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
          gathered);
     } else if (job->symmetric) {
         g = (const char *)g_rows;
+        RBF_NAME(fetch_gradient)(job, row, column, 1);
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
-        const int64_t width = COLUMNS * (int64_t)sizeof(REAL);
-        const int64_t next =
-            job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * job->g.row_stride;
-        g = job->g.data + row * job->g.row_stride + panel * width;
+        g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
         g_stride = job->g.row_stride;
-        /* What the next panel will read, or the next row panel, whichever comes sooner: pieces of
-         * many rows, which no processor foresees. */
-        for (r = 0; r < RBF_TILE_ROWS; ++r)
-            for (i = 0; i < width; i += RBF_ALIGNMENT)
-                __builtin_prefetch(g + r * g_stride + next + i);
+        RBF_NAME(fetch_gradient)(job, row, column, 0);
     } else {
         RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
@@ -602,6 +619,11 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     rbf_storage storage;
     int64_t blocks, widest, block_bytes;
     int pass, c;
+    if (job->symmetric && job->g.row_stride == (int64_t)sizeof(REAL)) {
+        /* G + G^T is that of G^T too, which has whole rows. */
+        job->g.row_stride = job->g.column_stride;
+        job->g.column_stride = (int64_t)sizeof(REAL);
+    }
     job->row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
     job->panels = rbf_ceiling_division(m, COLUMNS);
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
@@ -609,6 +631,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     job->panels_per_block =
         rbf_minimum(RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
                     RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
+    if (job->symmetric) /* whose row panels come by so many at least */
+        job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
     blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
     job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;

@@ -211,6 +211,20 @@ RBF_INLINE void RBF_NAME(multiply_columns)(const REAL *RBF_RESTRICT tile,
     }
 }
 
+/* Lanes of a and b, those of b counted on from LANES. `from` is constant where this is inlined. */
+RBF_INLINE VECTOR RBF_NAME(pick_lanes)(VECTOR a, VECTOR b, INTEGER_VECTOR from) {
+#if defined(__GNUC__) && !defined(__clang__)
+    return __builtin_shuffle(a, b, from);
+#else
+    VECTOR picked = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k)
+        picked[k] = from[k] < LANES ? a[from[k]] : b[from[k] - LANES];
+    return picked;
+#endif
+}
+
 /* The lanes of a and b with blocks of `size` lanes exchanged: of each pair of blocks the first of a
  * and the first of b, or the second of each. size is a constant where this is inlined. */
 RBF_INLINE VECTOR RBF_NAME(exchange)(VECTOR a, VECTOR b, const int size, const int second) {
@@ -219,17 +233,22 @@ RBF_INLINE VECTOR RBF_NAME(exchange)(VECTOR a, VECTOR b, const int size, const i
     RBF_UNROLL
     for (k = 0; k < LANES; ++k)
         from[k] = k & size ? LANES + k - (second ? 0 : size) : k + (second ? size : 0);
-#if defined(__GNUC__) && !defined(__clang__)
-    return __builtin_shuffle(a, b, from);
-#else
-    {
-        VECTOR exchanged = {0};
-        RBF_UNROLL
-        for (k = 0; k < LANES; ++k)
-            exchanged[k] = from[k] < LANES ? a[from[k]] : b[from[k] - LANES];
-        return exchanged;
+    return RBF_NAME(pick_lanes)(a, b, from);
+}
+
+/* The first halves, or the second ones, of every 16 bytes of a and b: blocks of `size` lanes of a
+ * and b by turns. One instruction, which cannot be said of exchange() within 16 bytes. */
+RBF_INLINE VECTOR RBF_NAME(interleave)(VECTOR a, VECTOR b, const int size, const int second) {
+    const int width = 16 / (int)sizeof(REAL);
+    INTEGER_VECTOR from = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k) {
+        const int block = k % width / size;
+        from[k] = k - k % width + (second ? width / 2 : 0) + block / 2 * size + k % size +
+                  (block & 1 ? LANES : 0);
     }
-#endif
+    return RBF_NAME(pick_lanes)(a, b, from);
 }
 
 /* Transposes a square of LANES vectors in registers: pairs of blocks of 1, 2, 4, ... lanes change
@@ -250,8 +269,8 @@ RBF_INLINE void RBF_NAME(transpose)(VECTOR square[LANES]) {
     }
 }
 
-/* Lane i of the result is the sum of the lanes of square[i], always in the same order: vectors are
- * added two by two, half of the lanes of each exchanged before, as in transpose. */
+/* Lane i of the result is the sum of the lanes of square[i], always in the same order: halves are
+ * added, of two vectors at a time, until one lane of each is left. */
 RBF_INLINE VECTOR RBF_NAME(sum_lanes)(const VECTOR *square) {
     VECTOR sums[RBF_NAME(LANES)];
     int stage, i;
@@ -262,10 +281,16 @@ RBF_INLINE VECTOR RBF_NAME(sum_lanes)(const VECTOR *square) {
     for (stage = 0; stage < 4; ++stage) {
         const int size = 1 << stage;
         RBF_UNROLL
-        for (i = 0; i < LANES; ++i)
-            if (size < LANES && i % (2 * size) == 0)
-                sums[i] = RBF_NAME(exchange)(sums[i], sums[i + size], size, 0) +
-                          RBF_NAME(exchange)(sums[i], sums[i + size], size, 1);
+        for (i = 0; i < LANES; ++i) {
+            if (size < LANES && i % (2 * size) == 0) {
+                const VECTOR a = sums[i], b = sums[i + size];
+                if (size * (int)sizeof(REAL) < 16)
+                    sums[i] =
+                        RBF_NAME(interleave)(a, b, size, 0) + RBF_NAME(interleave)(a, b, size, 1);
+                else
+                    sums[i] = RBF_NAME(exchange)(a, b, size, 0) + RBF_NAME(exchange)(a, b, size, 1);
+            }
+        }
     }
     return sums[0];
 }

@@ -1,49 +1,79 @@
-"""The least time a cell can take on this machine, from the measured ceilings.
+"""The least time a cell can take on this machine, from what has been measured of it.
 
-Largest of what the arithmetic, the exponentials and the memory traffic take by themselves: a bound
-below, since arithmetic and exponentials share the same units. Arithmetic is direct differences: for
-each i, j, k a pair (difference, multiply-add) for the distance, and a triple (difference, two
-multiply-adds: one for the sum over j, one for that over i) for the gradients. Imports cells only.
+Largest of what the arithmetic, the exponentials and the memory traffic take by themselves, and,
+where it has been measured beside the contenders, of what arithmetic and exponentials take together:
+they share execution units. Arithmetic is direct differences: for each i, j, k a pair (difference,
+multiply-add) for the distance, and a triple (difference, two multiply-adds: one for the sum over j,
+one for that over i) for the gradients. Imports cells only.
 """
 
 from collections import namedtuple
 
-Floor = namedtuple("Floor", "seconds bound parts")
-Floor.__doc__ = """seconds: the largest of parts (name -> seconds); bound: its name."""
-
 SMALL_ENTRIES = 1e5
 
+TOGETHER = "both"
 
-def floor(cell, ceilings):
+
+class Floor(namedtuple("Floor", "seconds bound parts")):
+    """seconds: the largest of parts (name -> seconds) but "pages"; bound: its name."""
+
+    __slots__ = ()
+
+    @property
+    def single(self):
+        """(seconds, name) of the largest of arithmetic, exponentials and memory by themselves."""
+        names = [name for name in self.parts if name not in (TOGETHER, "pages")]
+        name = max(names, key=self.parts.get)
+        return self.parts[name], name
+
+
+def floor(cell, ceilings, limits=None):
     """The Floor of a cell; None without ceilings, or where calling costs more than computing.
 
-    "arithmetic", "exp" and "memory" (K written to pages already mapped, or G read) make the floor;
-    parts also has "pages", the first touch of the pages of a new K.
+    limits: seconds of the contenders with that role in the cell, by variant. "memory" is K written
+    to pages already mapped, or G read; parts also has "pages", the first touch of those of a new K.
     """
     if ceilings is None or not applies(cell):
         return None
-    entries = cell.n * (cell.m + 1) / 2 if cell.symmetric else cell.n * cell.m
-    terms = entries * cell.d
+    limits = limits or {}
+    entries, depth, triples, multiply_adds = terms(cell)
     rates = {name: rate[cell.dtype] for name, rate in ceilings["arithmetic"].items()}
-    arithmetic = terms / rates["pairs"] + entries * cell.p / rates["multiply_adds"]
-    if "gradient" in cell.task:
-        arithmetic += terms / rates["triples"]
-    if cell.task == "product gradient":
-        arithmetic += entries * cell.p / rates["multiply_adds"]
     parts = {
-        "arithmetic": arithmetic,
+        "arithmetic": entries
+        * (
+            depth / rates["pairs"]
+            + triples / rates["triples"]
+            + multiply_adds / rates["multiply_adds"]
+        ),
         "exp": entries / ceilings["exponential"][cell.dtype],
     }
+    if "arithmetic" in limits:
+        parts[TOGETHER] = limits["arithmetic"]
     size = matrix_bytes(cell)
     if size:
         rates = memory_rates(size, ceilings)
         fastest = max(rates["stores"], rates["streams"])
         parts["memory"] = size / (fastest if cell.task == "kernel" else rates["loads"])
+        passes = [limits[name] for name in ("stores", "streams", "loads") if name in limits]
+        if passes:
+            parts["memory"] = min(passes)
     bound = max(parts, key=parts.get)
     seconds = parts[bound]
     if cell.task == "kernel":
         parts["pages"] = size / max(rates["pages"], rates["huge_pages"])
     return Floor(seconds, bound, parts)
+
+
+def terms(cell):
+    """Entries of K to compute; then pairs, triples and other multiply-adds of each entry."""
+    entries = cell.n * (cell.m + 1) / 2 if cell.symmetric else cell.n * cell.m
+    gradient = "gradient" in cell.task
+    return (
+        entries,
+        cell.d,
+        cell.d if gradient else 0,
+        cell.p * (2 if cell.task == "product gradient" else 1),
+    )
 
 
 def applies(cell):

@@ -32,8 +32,9 @@ class Results:
         rates = run["ceilings"]
         self.groups = {}
         for group, records in run["groups"].items():
+            limits = _limits(records)
             self.groups[group] = [
-                Entry(r, rates if r["threads"] == run["threads"] else None) for r in records
+                Entry(r, rates if r["threads"] == run["threads"] else None, limits) for r in records
             ]
 
     def sections(self, group):
@@ -55,10 +56,20 @@ class Results:
         return None
 
 
-class Entry:
-    """One contender in one cell."""
+def _limits(records):
+    """(cell, threads) -> {variant: least seconds} of the contenders with that role."""
+    found = {}
+    for record in records:
+        if record["role"] == "limit" and record["status"] == "ok" and record["seconds"]:
+            place = found.setdefault((Cell(**record["cell"]), record["threads"]), {})
+            place[record["key"].partition("-")[2]] = min(record["seconds"])
+    return found
 
-    def __init__(self, record, rates):
+
+class Entry:
+    """One contender in one cell. limits: as _limits gives them."""
+
+    def __init__(self, record, rates, limits):
         self.record = record
         self.cell = Cell(**record["cell"])
         self.key, self.label, self.role = record["key"], record["label"], record["role"]
@@ -67,7 +78,7 @@ class Entry:
         self.ok = self.status == "ok" and bool(record["seconds"])
         self.least = min(record["seconds"]) if self.ok else None
         self.median = statistics.median(record["seconds"]) if self.ok else None
-        self.floor = floors.floor(self.cell, rates)
+        self.floor = floors.floor(self.cell, rates, limits.get((self.cell, self.threads)))
 
 
 def best_peer(entries, cell):
@@ -180,7 +191,8 @@ OVER_KEOPS, OVER_OTHERS, PRODUCT_GRADIENT = 4, 2, 4
 
 PRODUCTS, KEOPS = ("product", "product-large"), "dot-keops"
 
-TARGETS = ("", "n, m, d", "measured", "target", "")
+# "at the floor": what would be measured if rbf_op took no longer than the floor.
+TARGETS = ("", "n, m, d", "measured", "target", "at the floor", "")
 
 _KIND = {
     "kernel": "K",
@@ -191,7 +203,7 @@ _KIND = {
 
 
 def targets(results):
-    """Rows of TARGETS: what, size, measured, wanted, and "met" or "not met"."""
+    """Rows of TARGETS; last "met", "not met", or "limit" if it would not be met at the floor."""
     return (
         _against_peers(results, "kernel", FORWARD_RATIO, FORWARD_MEAN)
         + _against_floor(results)
@@ -203,40 +215,67 @@ def targets(results):
     )
 
 
-def _at_least(what, size, value, bound):
-    verdict = "met" if value >= bound else "not met"
-    return (what, size, "%.2f" % value, ">= %.2f" % bound, verdict)
+def _row(what, size, value, bound, relation, at_floor):
+    def is_met(reached):
+        return reached >= bound if relation == ">=" else reached <= bound
+
+    verdict = "met" if is_met(value) else "not met"
+    if at_floor is not None and not is_met(value) and not is_met(at_floor):
+        verdict = "limit"
+    text = "" if at_floor is None else "%.2f" % at_floor
+    return (what, size, "%.2f" % value, "%s %.2f" % (relation, bound), text, verdict)
 
 
-def _at_most(what, size, value, bound):
-    verdict = "met" if value <= bound else "not met"
-    return (what, size, "%.2f" % value, "<= %.2f" % bound, verdict)
+def _at_least(what, size, value, bound, at_floor=None):
+    return _row(what, size, value, bound, ">=", at_floor)
+
+
+def _at_most(what, size, value, bound, at_floor=None):
+    return _row(what, size, value, bound, "<=", at_floor)
+
+
+def _over(seconds, entry):
+    """So many seconds over the floor of an entry, or None."""
+    return seconds / entry.floor.seconds if entry.floor else None
+
+
+def _floor_over(entry, seconds):
+    return entry.floor.seconds / seconds if entry.floor else None
 
 
 def _against_peers(results, task, bound, mean_bound):
-    rows, ratios = [], []
+    rows, ratios, best = [], [], []
     for found, dtype, cells, entries in results.sections("grid"):
         for cell in cells:
             own, peer = ours(entries, cell), best_peer(entries, cell)
             if found == task and cell.n >= LARGE and own and peer:
                 ratios.append(peer.least / own.least)
+                best.append(_over(peer.least, own))
                 what = "best peer, %s, %s" % (_KIND[task], dtype)
-                rows.append(_at_least(what, cell.size, ratios[-1], bound))
+                rows.append(_at_least(what, cell.size, ratios[-1], bound, best[-1]))
     if rows:
         what = "best peer, %s" % _KIND[task]
-        rows.append(_at_least(what, "geometric mean", geometric_mean(ratios), mean_bound))
+        at_floor = None if None in best else geometric_mean(best)
+        rows.append(_at_least(what, "geometric mean", geometric_mean(ratios), mean_bound, at_floor))
     return rows
 
 
 def _against_floor(results):
+    """Against the largest of what arithmetic, exponentials and memory take by themselves."""
     rows = []
     for task, dtype, cells, entries in results.sections("grid"):
         for cell in cells if task == "kernel" else ():
             own = ours(entries, cell)
-            if cell.n >= LARGE and own and own.floor and own.floor.bound in ("arithmetic", "exp"):
-                what = "floor (%s), K, %s" % (own.floor.bound, dtype)
+            if cell.n >= LARGE and own and own.floor and own.floor.single[1] != "memory":
+                seconds, name = own.floor.single
                 rows.append(
-                    _at_least(what, cell.size, own.floor.seconds / own.least, SHARE_OF_FLOOR)
+                    _at_least(
+                        "floor (%s), K, %s" % (name, dtype),
+                        cell.size,
+                        seconds / own.least,
+                        SHARE_OF_FLOOR,
+                        _over(seconds, own),
+                    )
                 )
     return rows
 
@@ -250,14 +289,26 @@ def _against_itself(results):
                 continue
             forward = results.find("grid", cell._replace(task="kernel"))
             if task == "gradient" and forward and cell.n >= LARGE:
-                ratio = own.least / forward.least
-                what = "gradient / K, %s" % dtype
-                gradients.append(_at_most(what, cell.size, ratio, GRADIENT_OVER_FORWARD))
+                gradients.append(
+                    _at_most(
+                        "gradient / K, %s" % dtype,
+                        cell.size,
+                        own.least / forward.least,
+                        GRADIENT_OVER_FORWARD,
+                        _floor_over(own, forward.least),
+                    )
+                )
             full = results.find("grid", cell._replace(symmetric=False))
             if cell.symmetric and full:
-                what = "y=x / y given, %s, %s" % (_KIND[task], dtype)
-                ratio = own.least / full.least
-                halves.append(_at_most(what, cell.size, ratio, SYMMETRIC_OVER_FULL))
+                halves.append(
+                    _at_most(
+                        "y=x / y given, %s, %s" % (_KIND[task], dtype),
+                        cell.size,
+                        own.least / full.least,
+                        SYMMETRIC_OVER_FULL,
+                        _floor_over(own, full.least),
+                    )
+                )
             empty = results.find("grid", cell, "theano-empty")
             if empty:
                 microseconds = 1e6 * (own.least - empty.least)
@@ -287,7 +338,7 @@ def _with_a_core_busy(results):
                 what = "busy / free, %s, %s" % (_KIND[task], dtype)
                 # Half a core fewer, if all wait alike.
                 shared = "(%.2f)" % (free.threads / (free.threads - 0.5))
-                rows.append((what, cell.size, "%.2f" % (busy.median / free.median), shared, ""))
+                rows.append((what, cell.size, "%.2f" % (busy.median / free.median), shared, "", ""))
     return rows
 
 
@@ -306,14 +357,26 @@ def _of_products(results):
                         against_keops += _against_keops(entry, own, kind)
                 peer = best_peer([e for e in entries if e.key != KEOPS], cell)
                 if peer:
-                    ratio = peer.least / own.least
-                    what = "best peer but KeOps, %s" % kind
-                    against_others.append(_at_least(what, cell.size, ratio, OVER_OTHERS))
+                    against_others.append(
+                        _at_least(
+                            "best peer but KeOps, %s" % kind,
+                            cell.size,
+                            peer.least / own.least,
+                            OVER_OTHERS,
+                            _over(peer.least, own),
+                        )
+                    )
                 forward = results.find(group, cell._replace(task="product"), own.key)
                 if task == "product gradient" and forward:
-                    ratio = own.least / forward.least
-                    what = "%s / K @ W" % kind
-                    gradients.append(_at_most(what, cell.size, ratio, PRODUCT_GRADIENT))
+                    gradients.append(
+                        _at_most(
+                            "%s / K @ W" % kind,
+                            cell.size,
+                            own.least / forward.least,
+                            PRODUCT_GRADIENT,
+                            _floor_over(own, forward.least),
+                        )
+                    )
     return against_keops + against_others + gradients
 
 
@@ -322,12 +385,14 @@ def _against_keops(entry, own, kind):
     taken = entry.least if entry.ok else entry.record.get("first")
     if taken is None or not (entry.ok or entry.status == "too slow"):
         return []
-    row = _at_least("KeOps, %s" % kind, entry.cell.size, taken / own.least, OVER_KEOPS)
+    row = _at_least(
+        "KeOps, %s" % kind, entry.cell.size, taken / own.least, OVER_KEOPS, _over(taken, own)
+    )
     if entry.ok:
         return [row]
     # More than that, which may not say enough.
     verdict = "met" if row[-1] == "met" else "not known"
-    return [row[:2] + ("> " + row[2], row[3], verdict)]
+    return [row[:2] + ("> " + row[2], row[3], "", verdict)]
 
 
 GROUPS_WITH_PEERS = ("grid", "product", "product-large")
@@ -360,9 +425,9 @@ def show(results, console=None):
         table = _table("What rbf_op is meant to reach", width)
         for i, name in enumerate(TARGETS):
             width_needed = max(len(row[i]) for row in rows) if i else None
-            right = name == "measured"
+            right = name in ("measured", "at the floor")
             table.add_column(
-                name, justify="right" if right else "left", no_wrap=True, min_width=width_needed
+                name, justify="right" if right else "left", no_wrap=i > 0, min_width=width_needed
             )
         for row in rows:
             table.add_row(*row, style="yellow" if row[-1] == "not met" else None)
@@ -449,7 +514,7 @@ def _place(record):
 COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")
 COLUMNS += ("status", "reason", "least_s", "median_s", "measurements", "error", "tolerance")
 COLUMNS += ("peak_bytes", "ratio_to_rbf_op", "floor_s", "bound_by", "share_of_floor")
-COLUMNS += ("arithmetic_s", "exp_s", "memory_s", "pages_s", "version")
+COLUMNS += ("arithmetic_s", "exp_s", "both_s", "memory_s", "pages_s", "version")
 
 
 def write_csv(results, path):

@@ -3,7 +3,7 @@
 Every contender of a cell is prepared and checked first; then rounds go over all of them in turn,
 so that whatever disturbs the machine disturbs all alike. A process that is not at work is stopped
 (SIGSTOP): idle threads of a library, which may spin for a while, cannot disturb the next. May
-import environments, cells, problem and contenders; NumPy.
+import environments, cells, floors, problem and contenders; NumPy.
 """
 
 import json
@@ -16,7 +16,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from benchmarks import environments, problem
+from benchmarks import environments, floors, problem
 from benchmarks.cells import SMALLEST, Cell
 
 # Seconds a contender may take to start, and to make and compile what a cell needs.
@@ -213,6 +213,8 @@ def measure(stage, cells, contenders, settings, missing=None, tell=lambda text: 
 def _takes_part(contender, cell):
     if contender.role == "overhead":
         return cell.task == "kernel" and (cell.n, cell.m, cell.d) == SMALLEST
+    if contender.role == "limit" and not floors.applies(cell):
+        return False
     return cell.task in contender.tasks
 
 
@@ -247,6 +249,12 @@ def _prepare(stage, process, cell, settings, missing, earlier):
                 return refuse("failed", "not compiled within %d s" % PREPARE_SECONDS)
             if contender.role == "overhead":
                 record.update(first=1e-6, error=0.0, peak_bytes=0)
+                continue
+            if contender.role == "limit":  # computes no results
+                answer = process.ask(
+                    settings.limit + _GRACE_SECONDS, do="measure", times=1, repeat=1, warm=False
+                )
+                record.update(first=answer["seconds"][0], error=0.0, peak_bytes=0)
                 continue
             expected = stage.expected(checked)
             answer = process.ask(settings.limit + _GRACE_SECONDS, do="check", expected=expected)

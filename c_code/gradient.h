@@ -137,13 +137,15 @@ RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int
                                          int64_t column, const int symmetric) {
     const int64_t item = (int64_t)sizeof(REAL), width = COLUMNS * item;
     const int64_t stride = job->g.row_stride;
-    const char *g = job->g.data + row * stride + column * item;
+    /* The last byte of a line's worth: where rows begin within lines, the piece before this one
+     * has asked for the line that this one begins in. */
+    const char *g = job->g.data + row * stride + column * item + RBF_ALIGNMENT - 1;
     int64_t i, j;
     if (symmetric) {
         const int64_t share = COLUMNS * RBF_TILE_ROWS / RBF_NAME(WHOLE_ROWS);
         const int64_t within = row % RBF_NAME(WHOLE_ROWS);
         const char *below = job->g.data + (column + within / RBF_TILE_ROWS * share) * stride +
-                            (row - within + RBF_NAME(WHOLE_ROWS)) * item;
+                            (row - within + 2 * RBF_NAME(WHOLE_ROWS)) * item - 1;
         for (i = 0; i < share; ++i)
             __builtin_prefetch(below + i * stride, 0, 2);
         g += RBF_NAME(WHOLE_ROWS) * stride;

@@ -4,6 +4,7 @@ Compiled as Theano compiles the kernels (this machine's own instructions), run i
 own. Standard library and rbf_op.sources only.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -42,6 +43,12 @@ def measure(threads, sizes, earlier=None):
     return larger(rates, earlier) if earlier else rates
 
 
+def library(name, folder, dtype=None):
+    """ctypes.CDLL of a program of this folder, compiled into another one. Raises Unavailable."""
+    definitions = ["-DRBF_DOUBLE=" + _PRECISION[dtype]] if dtype else []
+    return ctypes.CDLL(_compile(name, folder, definitions + ["-shared", "-fPIC"]))
+
+
 def larger(rates, other):
     """The larger of two rates; of two dicts of rates, for every name that is in either."""
     if isinstance(rates, dict):
@@ -52,12 +59,12 @@ def larger(rates, other):
     return max(rates, other)
 
 
-def _compile(name, folder, definitions=()):
+def _compile(name, folder, options=()):
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise Unavailable("no C compiler (gcc) on this machine")
     program = os.path.join(folder, name)
-    command = [compiler, "-std=gnu11", "-O3", "-march=native", "-fopenmp", *definitions]
+    command = [compiler, "-std=gnu11", "-O3", "-march=native", "-fopenmp", *options]
     command += ["-I", source_directory("c_code"), os.path.join(_FOLDER, name + ".c")]
     done = subprocess.run(
         command + ["-o", program, "-lm"], stderr=subprocess.PIPE, universal_newlines=True

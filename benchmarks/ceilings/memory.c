@@ -107,6 +107,15 @@ static double touch_new(size_t bytes, int huge) {
     return best;
 }
 
+/* One pass over memory of the caller's, for ctypes: 's'tores, 'p'ast the caches, or 'l'oads. */
+void pass_over(char *data, size_t bytes, char how) {
+    array whole;
+    whole.data = data;
+    whole.bytes = bytes;
+#pragma omp parallel
+    (how == 's' ? write_ordinary : how == 'p' ? write_streaming : read_all)(&whole);
+}
+
 int main(int count, char **arguments) {
     const size_t unit = (size_t)PAGE * (size_t)omp_get_max_threads();
     array whole;

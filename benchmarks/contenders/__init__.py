@@ -10,8 +10,9 @@ KERNEL = ("kernel", "gradient")
 PRODUCT = ("product", "product gradient")
 
 # module below this package (or any importable one, if dotted); environment as in environments.py,
-# None for the package's own; role: "ours", "ours too" (another way to use the package), "peer", or
-# "overhead" (an empty call, of the smallest cell only); sums: never forms K, see Cell.as_sums.
+# None for the package's own; role: "ours", "ours too" (another way to use the package), "peer",
+# "overhead" (an empty call, of the smallest cell only), or "limit" (what the machine takes for a
+# part of the work); sums: never forms K, see Cell.as_sums.
 Contender = namedtuple("Contender", "key label module variant environment role tasks groups sums")
 
 
@@ -79,6 +80,17 @@ ALL = (
         "blocks-jax", "JAX, row blocks", "jax_blocks", "jax", tasks=PRODUCT, groups=_PRODUCT
     ),
     _contender("dot-keops", "KeOps", "keops_sum", "keops", tasks=PRODUCT, groups=_PRODUCT),
+    _contender(
+        "limit-arithmetic",
+        "arithmetic on registers",
+        "limits",
+        role="limit",
+        tasks=KERNEL + PRODUCT,
+        groups=("grid",) + _PRODUCT,
+    ),
+    _contender("limit-stores", "K stored", "limits", role="limit", tasks=("kernel",)),
+    _contender("limit-streams", "K streamed", "limits", role="limit", tasks=("kernel",)),
+    _contender("limit-loads", "G read", "limits", role="limit", tasks=("gradient",)),
 )
 
 BY_KEY = {contender.key: contender for contender in ALL}

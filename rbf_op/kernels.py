@@ -26,9 +26,9 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
     x : (n, d)
         One point a row.
     y : (m, d), optional
-        One centre a row; any strides, so `W.T` of weights W (d, m) costs nothing. None: y = x,
-        which computes half, and gives an exactly symmetric K with exactly `amplitude` on its
-        diagonal.
+        One centre a row; any strides, so `W.T` of weights W (d, m) costs nothing. None, or x
+        itself: y = x, which computes half, and gives an exactly symmetric K with exactly
+        `amplitude` on its diagonal.
     gamma : () or (m,), optional
         Inverse squared width, as in scikit-learn; per centre if a vector. 1/d when no width is
         given.
@@ -92,8 +92,9 @@ def rbf_dot(
     weights : (m, p) or (m,)
         One row per row of y.
     x, y, gamma, sigma, lengthscale, amplitude, device
-        As in rbf_kernel; y=None means y = x, of which half is computed where that pays: one scalar
-        width, and fewer columns of weights than about a quarter of those of x, or one.
+        As in rbf_kernel; y=None, or x itself, means y = x, of which half is computed where that
+        pays: one scalar width, and fewer columns of weights than about a quarter of those of x, or
+        one.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def _is_one(variable):
 def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
     """(x, y, gamma, amplitude) as the Ops want them, from any of the parametrisations.
 
-    y stays None if it is None. Errors carry `name`, the function the user called.
+    y is None if it was, or was x. Errors carry `name`, the function the user called.
     """
     given = {"gamma": gamma, "sigma": sigma, "lengthscale": lengthscale, "amplitude": amplitude}
     widths = [width for width in _WIDTHS if given[width] is not None]
@@ -165,8 +166,8 @@ def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=No
             "%s: give at most one of gamma, sigma and lengthscale, but got %s."
             % (name, " and ".join(widths))
         )
+    y = None if y is None or y is x else _as_tensor(name, "y", y)
     x = _as_tensor(name, "x", x)
-    y = None if y is None else _as_tensor(name, "y", y)
     for argument, value in (("x", x), ("y", y)):
         if value is not None and value.ndim != 2:
             raise TypeError(

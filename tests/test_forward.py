@@ -289,6 +289,18 @@ def test_symmetric(dtype, mode, columns):
         np.testing.assert_array_equal(np.diag(result), np.full(n, amplitude))
 
 
+def test_x_twice_is_symmetric():
+    """As scikit-learn's users write it; a vector of widths makes K asymmetric."""
+    x, widths = T.dmatrix(), T.dvector()
+    points = np.random.RandomState(0).randn(20, 3)
+    assert rbf_kernel(x, x, gamma=0.5).owner.op.symmetric
+    assert rbf_kernel(points, points, lengthscale=2.0).owner.op.symmetric
+    assert not rbf_kernel(x, x, gamma=widths).owner.op.symmetric
+    assert not rbf_kernel(x, T.dmatrix(), gamma=0.5).owner.op.symmetric
+    one, two = rbf_kernel(x, x, gamma=0.5), rbf_kernel(x, x + 0, gamma=0.5)
+    np.testing.assert_array_equal(*theano.function([x], [one, two])(points))
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)

@@ -14,11 +14,12 @@
 
 #include <omp.h>
 
-/* Vectors of entries at a time, and of those whose two sums of triples have registers. */
+/* Vectors of entries at a time; of those whose exponentials, or both sums of triples, have
+ * registers. */
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { ENTRIES = 24, TRIPLES = 12 };
+enum { ENTRIES = 24, PART = 8, TRIPLES = 12 };
 #else
-enum { ENTRIES = 12, TRIPLES = 6 };
+enum { ENTRIES = 12, PART = 4, TRIPLES = 6 };
 #endif
 #define UNROLL RBF_PRAGMA_(GCC unroll 32)
 
@@ -54,21 +55,27 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
     const VECTOR limit = RBF_NAME(load)(c->limit), shift = RBF_NAME(load)(c->shift);
     const VECTOR factor = RBF_NAME(load)(c->factor);
     const VECTOR start = (VECTOR){0} + (REAL)0.5;
-    VECTOR before[ENTRIES], row[ENTRIES], column[ENTRIES], product[ENTRIES];
+    VECTOR before[ENTRIES], after[ENTRIES], row[ENTRIES], column[ENTRIES], product[ENTRIES];
     int64_t entry;
     int i;
     for (i = 0; i < ENTRIES; ++i)
-        before[i] = row[i] = column[i] = product[i] = (VECTOR){0} + (REAL)(0.01 * i);
+        before[i] = after[i] = row[i] = column[i] = product[i] = (VECTOR){0} + (REAL)(0.01 * i);
     for (entry = 0; entry < count; entry += ENTRIES * LANES) {
         VECTOR sum[ENTRIES];
         int64_t k;
-        UNROLL
-        for (i = 0; i < ENTRIES; ++i) {
-            sum[i] = before[i];
-            before[i] = RBF_NAME(exponential)(before[i], rate, rate_low, limit, shift) * factor;
+        int part;
+        for (i = 0; i < ENTRIES; i += PART) {
+            UNROLL
+            for (part = i; part < i + PART; ++part)
+                after[part] =
+                    RBF_NAME(exponential)(before[part], rate, rate_low, limit, shift) * factor;
         }
-        /* What has been computed is seen, from memory, before the next round. */
-        __asm__ volatile("" : "+m"(before));
+        /* They lie in memory, as far as the compiler knows; nothing is computed but once a round.
+         */
+        __asm__ volatile("" : "+m"(before), "+m"(after));
+        UNROLL
+        for (i = 0; i < ENTRIES; ++i)
+            sum[i] = before[i];
         for (k = 0; k < depth; ++k) {
             UNROLL
             for (i = 0; i < ENTRIES; ++i) {
@@ -84,7 +91,7 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
         multiply_add(multiply_adds, product, start);
     }
     for (i = 0; i < ENTRIES; ++i)
-        sink = before[i][0] + row[i][0] + column[i][0] + product[i][0];
+        sink = before[i][0] + after[i][0] + row[i][0] + column[i][0] + product[i][0];
 }
 
 /* The work of `count` entries, shared out to all threads. */

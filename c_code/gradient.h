@@ -635,8 +635,11 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
                     RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     if (job->symmetric) /* whose row panels come by so many at least */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
-    job->panels_per_block = rbf_maximum(1, rbf_minimum(job->panels_per_block, job->panels));
-    blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
+    blocks = rbf_ceiling_division(job->panels, rbf_maximum(1, job->panels_per_block));
+    /* Of equal sizes, as far as that goes: a short one costs as many sums over lanes as a long one.
+     */
+    job->panels_per_block =
+        rbf_maximum(1, rbf_ceiling_division(job->panels, rbf_maximum(1, blocks)));
     job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
     job->groups =
         rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),

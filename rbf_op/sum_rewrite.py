@@ -1,62 +1,72 @@
-"""The sum of a kernel matrix that is only summed and differentiated, without the matrix.
+"""Sums of a kernel matrix, or of a product with one, that come with the gradients of such a sum.
 
-A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_sum, after
-canonicalisation; `import rbf_op` registers it. optimizer_excluding=rbf_sum turns it off;
-FAST_COMPILE leaves it out. Above ops.py; may import Theano by way of theano_api.
+Rewrites of the compiled graph, in Theano's optimizer database under the names rbf_sum and
+rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_excluding=rbf_sum
+turns one off; FAST_COMPILE leaves them out. Above ops.py; may import Theano by way of theano_api.
 """
 
 import theano.tensor as T
 
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDotGrad, RBFKernelGrad
 from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite
-
-NAME = "rbf_sum"
-
-# After Theano's stabilisation (1.5), before rbf_dot (1.6).
-POSITION = 1.55
 
 
 class RBFSums(GlobalOptimizer):
-    """Replace sum(K * G) where the gradient node of K is given that G, and nothing else needs K.
+    """Replace sum(F * G) where the gradient node of F is given that G, and nothing else needs F.
 
-    The gradient with respect to the amplitude is sum_i G[i, j] E[i, j], K = E diag(amplitude), and
-    costs the gradient node, which has E at hand, two instructions an entry. So
+    F is linear in one of its inputs, and the gradient with respect to that is at hand in the
+    gradient node, which has E = exp(-gamma D):
 
-        sum(K * G)  ->  sum(amplitude * gradient)
+        K = E diag(amplitude)    damplitude[j] = sum_i G[i, j] E[i, j]     (name rbf_sum)
+        P = E W                  dW = E.T G                                (name rbf_dot_sum)
 
-    and K need not be formed, multiplied and summed. sum(K) is the same with G of ones. Nothing is
-    replaced by another type.
+    So sum(K * G) -> sum(amplitude * damplitude) and sum(P * G) -> sum(W * dW), and F need not be
+    computed, multiplied and summed. sum(F) is the same with G of ones. Nothing is replaced by
+    another type.
     """
+
+    def __init__(self, name, gradient_type, linear_input):
+        super().__init__()
+        self._name, self._gradient_type, self._linear_input = name, gradient_type, linear_input
 
     def apply(self, fgraph):
         for node in fgraph.toposort():
-            if isinstance(node.op, RBFKernelGrad):
+            if isinstance(node.op, self._gradient_type):
                 sums = _sums_with(fgraph, node)
                 if sums:
-                    _replace(fgraph, node, sums)
+                    self._replace(fgraph, node, sums)
+
+    def _replace(self, fgraph, gradient, sums):
+        names, linear_input = gradient.op.forward_op().input_names, self._linear_input
+        wrt = tuple(name for name in names if name in gradient.op.wrt + (linear_input,))
+        outputs = gradient.op.narrowed(wrt)(*gradient.inputs, return_list=True)
+        found = dict(zip(wrt, outputs))
+        total = (gradient.inputs[names.index(linear_input)] * found[linear_input]).sum()
+        pairs = [(old, found[name]) for name, old in zip(gradient.op.wrt, gradient.outputs)]
+        pairs += [(old, total) for old in sums]
+        if all(old.type == new.type for old, new in pairs):
+            fgraph.replace_all_validate(pairs, reason=self._name)
 
 
 def _sums_with(fgraph, gradient):
-    """The variables sum(K * G) of a gradient node's K and G; [] if K has another use."""
+    """The variables sum(F * G) of a gradient node's F and G; [] if F has another use."""
     inputs, grad_output = gradient.inputs[:-1], gradient.inputs[-1]
     sums = []
-    for kernel in {user for user, _ in clients(fgraph, inputs[0])}:
-        if not isinstance(getattr(kernel, "op", None), RBFKernel):
-            continue
-        if kernel.op != gradient.op.forward_op() or any(
-            a is not b for a, b in zip(kernel.inputs, inputs)
+    for forward in {user for user, _ in clients(fgraph, inputs[0])}:
+        if getattr(forward, "op", None) != gradient.op.forward_op() or any(
+            a is not b for a, b in zip(forward.inputs, inputs)
         ):
             continue
-        for user, _ in clients(fgraph, kernel.outputs[0]):
-            total = _total_of(fgraph, user, kernel.outputs[0], grad_output)
+        for user, _ in clients(fgraph, forward.outputs[0]):
+            total = _total_of(fgraph, user, forward.outputs[0], grad_output)
             if total is None or total.dtype != grad_output.dtype:
                 return []
             sums.append(total)
     return sums
 
 
-def _total_of(fgraph, user, kernel, grad_output):
-    """sum(kernel * grad_output) if this user of kernel is on the way to it and to nothing else."""
+def _total_of(fgraph, user, output, grad_output):
+    """sum(output * grad_output) if this user of output is on the way to it and to nothing else."""
     if user == "output":
         return None
     if isinstance(user.op, T.Sum):
@@ -65,7 +75,7 @@ def _total_of(fgraph, user, kernel, grad_output):
         return None
     if len(user.inputs) != 2 or not any(v is grad_output for v in user.inputs):
         return None
-    if kernel is grad_output:
+    if output is grad_output:
         return None
     ((after, _), *more) = clients(fgraph, user.outputs[0])
     if more or after == "output" or not isinstance(after.op, T.Sum) or after.outputs[0].ndim:
@@ -81,23 +91,14 @@ def _is_ones(variable):
     return isinstance(variable, Constant) and (variable.data == 1).all()
 
 
-def _replace(fgraph, gradient, sums):
-    names = gradient.op.forward_op().input_names
-    wrt = tuple(name for name in names if name in gradient.op.wrt + ("amplitude",))
-    outputs = gradient.op.narrowed(wrt)(*gradient.inputs, return_list=True)
-    found = dict(zip(wrt, outputs))
-    total = gradient.inputs[names.index("amplitude")] * found["amplitude"]
-    if total.ndim:
-        total = total.sum()
-    pairs = [(old, found[name]) for name, old in zip(gradient.op.wrt, gradient.outputs)]
-    pairs += [(old, total) for old in sums]
-    if all(old.type == new.type for old, new in pairs):
-        fgraph.replace_all_validate(pairs, reason=NAME)
-
-
 def register():
-    """Register the rewrite, once."""
-    register_rewrite(NAME, RBFSums(), POSITION, "fast_run")
+    """Register the rewrites, once."""
+    # After Theano's stabilisation (1.5), before rbf_dot (1.6); after that, before BLAS (1.7).
+    for name, gradient_type, linear_input, position in (
+        ("rbf_sum", RBFKernelGrad, "amplitude", 1.55),
+        ("rbf_dot_sum", RBFDotGrad, "weights", 1.65),
+    ):
+        register_rewrite(name, RBFSums(name, gradient_type, linear_input), position, "fast_run")
 
 
 register()

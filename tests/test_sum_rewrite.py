@@ -1,4 +1,4 @@
-"""The rewrite of sum(K * G) beside its gradient: the same numbers with it and without, and no K.
+"""Sums of K * G, or P * H, beside their gradients: the same numbers without forming K or P.
 
 Graphs run in NumPy here, where they compile at once; test_gradient.py has the node's C code.
 """
@@ -10,8 +10,8 @@ import theano
 import theano.tensor as T
 from graphs import DTYPES
 
-from rbf_op import rbf_kernel
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op import rbf_dot, rbf_kernel
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 
 N, M, D = 6, 5, 3
 
@@ -104,3 +104,49 @@ def test_no_gradient_no_change():
         return [(rbf_kernel(x, y, gamma) * g).sum()]
 
     check("float64", build, replaced=False)
+
+
+# -- Products ------------------------------------------------------------------------------------
+
+
+def products(function):
+    """How many nodes form P, and what the gradient nodes give."""
+    nodes = function.maker.fgraph.toposort()
+    wrt = [n.op.wrt for n in nodes if isinstance(n.op, RBFDotGrad)]
+    return sum(isinstance(n.op, (RBFDot, RBFKernel)) for n in nodes), wrt
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spelling", ["rbf_dot", "dot", "amplitude"])
+def test_weighted_sum_of_a_product(spelling, dtype):
+    inputs = graphs.variables(dtype, (False, False))[:3]
+    weights, h = T.matrix(dtype=dtype), T.matrix(dtype=dtype)
+    amplitude = 2 if spelling == "amplitude" else None
+    if spelling == "dot":
+        product = T.dot(rbf_kernel(*inputs), weights)
+    else:
+        product = rbf_dot(inputs[0], inputs[1], weights, inputs[2], amplitude=amplitude)
+    outputs = with_gradients((product * h).sum(), inputs[:2])
+    random = np.random.RandomState(6)
+    given = values(dtype)[:3] + [random.rand(*s).astype(dtype) for s in [(M, 4), (N, 4)]]
+    everything = list(inputs) + [weights, h]
+    new, old = compiled(everything, outputs), compiled(everything, outputs, ["rbf_dot_sum"])
+    assert products(old) == (1, [("x", "y")])
+    assert products(new) == (0, [("x", "y", "weights")])
+    for a, b in zip(new(*given), old(*given)):
+        np.testing.assert_allclose(a, b, rtol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda p, x, h: [p] + with_gradients((p * h).sum(), [x]),
+        lambda p, x, h: with_gradients(T.sqr(p - h).sum(), [x]),
+        lambda p, x, h: [(p * h).sum()],
+    ],
+)
+def test_products_left_alone(build):
+    x, y, gamma = graphs.variables("float64", (False, False))[:3]
+    weights, h = T.dmatrix(), T.dmatrix()
+    function = compiled([x, y, gamma, weights, h], build(rbf_dot(x, y, weights, gamma), x, h))
+    assert products(function)[0] == 1

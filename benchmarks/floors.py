@@ -48,7 +48,8 @@ def floor(cell, ceilings, limits=None):
         "exp": entries / ceilings["exponential"][cell.dtype],
     }
     if "arithmetic" in limits:
-        parts[TOGETHER] = limits["arithmetic"]
+        # Or one after the other, should the compiler have made less of the program with both.
+        parts[TOGETHER] = min(limits["arithmetic"], parts["arithmetic"] + parts["exp"])
     size = matrix_bytes(cell)
     if size:
         rates = memory_rates(size, ceilings)

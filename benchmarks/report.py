@@ -239,8 +239,10 @@ def _over(seconds, entry):
     return seconds / entry.floor.seconds if entry.floor else None
 
 
-def _floor_over(entry, seconds):
-    return entry.floor.seconds / seconds if entry.floor else None
+def _time_over(what, own, other, bound):
+    """The row of our time in a cell over that in another, which should be no more than bound."""
+    at_floor = own.floor.seconds / other.least if own.floor else None
+    return _at_most(what, own.cell.size, own.least / other.least, bound, at_floor)
 
 
 def _against_peers(results, task, bound, mean_bound):
@@ -289,26 +291,12 @@ def _against_itself(results):
                 continue
             forward = results.find("grid", cell._replace(task="kernel"))
             if task == "gradient" and forward and cell.n >= LARGE:
-                gradients.append(
-                    _at_most(
-                        "gradient / K, %s" % dtype,
-                        cell.size,
-                        own.least / forward.least,
-                        GRADIENT_OVER_FORWARD,
-                        _floor_over(own, forward.least),
-                    )
-                )
+                what = "gradient / K, %s" % dtype
+                gradients.append(_time_over(what, own, forward, GRADIENT_OVER_FORWARD))
             full = results.find("grid", cell._replace(symmetric=False))
             if cell.symmetric and full:
-                halves.append(
-                    _at_most(
-                        "y=x / y given, %s, %s" % (_KIND[task], dtype),
-                        cell.size,
-                        own.least / full.least,
-                        SYMMETRIC_OVER_FULL,
-                        _floor_over(own, full.least),
-                    )
-                )
+                what = "y=x / y given, %s, %s" % (_KIND[task], dtype)
+                halves.append(_time_over(what, own, full, SYMMETRIC_OVER_FULL))
             empty = results.find("grid", cell, "theano-empty")
             if empty:
                 microseconds = 1e6 * (own.least - empty.least)
@@ -368,15 +356,8 @@ def _of_products(results):
                     )
                 forward = results.find(group, cell._replace(task="product"), own.key)
                 if task == "product gradient" and forward:
-                    gradients.append(
-                        _at_most(
-                            "%s / K @ W" % kind,
-                            cell.size,
-                            own.least / forward.least,
-                            PRODUCT_GRADIENT,
-                            _floor_over(own, forward.least),
-                        )
-                    )
+                    what = "%s / K @ W" % kind
+                    gradients.append(_time_over(what, own, forward, PRODUCT_GRADIENT))
     return against_keops + against_others + gradients
 
 

@@ -91,12 +91,7 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
         RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
     } else { /* of a last panel half of which is padding */
         RBF_NAME(distance_half)(depth, rows_packed, columns_packed, kernel);
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                tile[r][v] = RBF_NAME(load)(kernel + r * COLUMNS + v * LANES);
-        }
+        RBF_NAME(load_kept)(tile, kernel);
     }
     if (__builtin_expect(c->special, 0)) {
         int64_t i, j;

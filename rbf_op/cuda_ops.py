@@ -1,8 +1,8 @@
 """The package's nodes on the CUDA device, and the functions that put them into graphs.
 
 CudaOp is the twin of an Op in ops.py: same inputs, same derivatives, its arrays on the device.
-AutoOp is one that chooses between the two at each call. Imports ops, cuda_type, cuda_launch,
-cuda_placement and cuda_runtime; the front ends import this when a device is asked for.
+AutoOp is one that chooses between the two at each call. Imports ops, rewrites, cuda_type,
+cuda_launch, cuda_placement and cuda_runtime; the front ends import this when a device is asked for.
 """
 
 from theano.ifelse import ifelse
@@ -13,9 +13,25 @@ from rbf_op import (
     cuda_placement,
     cuda_runtime,
 )
-from rbf_op.cuda_type import DeviceType, HostFromDevice, as_device, host_from_device
+from rbf_op.cuda_type import (
+    DeviceFromHost,
+    DeviceType,
+    HostFromDevice,
+    as_device,
+    host_from_device,
+    local_cut_copies,
+)
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.theano_api import Apply, Op, clients, local_optimizer, register_canonicalize
+from rbf_op.rewrites import POSITION, RBFProducts
+from rbf_op.theano_api import (
+    Apply,
+    GlobalOptimizer,
+    Op,
+    clients,
+    local_optimizer,
+    register_canonicalize,
+    register_rewrite,
+)
 
 
 class CudaOp(Op):
@@ -139,6 +155,63 @@ def local_move_to_device(node, fgraph):
         return False
     outputs = CudaOp(node.op)(*node.inputs, return_list=True)
     return [host_from_device(o) for o in outputs]
+
+
+class CudaProducts(GlobalOptimizer):
+    """Replace products with a kernel matrix of the device, as RBFProducts does on the host.
+
+    K would be copied to the host to be multiplied there. So that both follow one set of rules, the
+    kernel matrices and their gradients are put back into host nodes, RBFProducts is applied, and
+    what they have become then returns to the device. Comes after RBFProducts, which leaves nothing
+    more to do for the graph's own host nodes. optimizer_excluding=rbf_dot_cuda turns it off.
+    """
+
+    name = "rbf_dot_cuda"
+
+    def apply(self, fgraph):
+        ours = [n for n in fgraph.toposort() if isinstance(n.op, CudaOp)]
+        ours = [n for n in ours if isinstance(n.op.host_op, (RBFKernel, RBFKernelGrad))]
+        if not ours:
+            return
+        before = set(_host_nodes(fgraph))
+        on_host = {}
+        for node in ours:
+            inputs = [on_host.setdefault(v, _original(v)) for v in node.inputs]
+            outputs = node.op.host_op(*inputs, return_list=True)
+            _replace(fgraph, node.outputs, [as_device(o) for o in outputs])
+        _cut_copies(fgraph)
+        RBFProducts().apply(fgraph)
+        for node in _host_nodes(fgraph):
+            if node not in before:
+                outputs = CudaOp(node.op)(*node.inputs, return_list=True)
+                _replace(fgraph, node.outputs, [host_from_device(o) for o in outputs])
+        _cut_copies(fgraph)
+
+
+def _host_nodes(fgraph):
+    return [node for node in fgraph.toposort() if type(node.op) in _COMPUTE]
+
+
+def _original(variable):
+    """What a device variable was copied from, or a copy of it."""
+    if variable.owner is not None and isinstance(variable.owner.op, DeviceFromHost):
+        return variable.owner.inputs[0]
+    return host_from_device(variable)
+
+
+def _cut_copies(fgraph):
+    for node in fgraph.toposort():
+        if isinstance(node.op, (HostFromDevice, DeviceFromHost)):
+            originals = local_cut_copies.transform(node)
+            if originals:
+                _replace(fgraph, node.outputs, originals)
+
+
+def _replace(fgraph, old, new):
+    fgraph.replace_all_validate(list(zip(old, new)), reason=CudaProducts.name)
+
+
+register_rewrite(CudaProducts.name, CudaProducts(), POSITION + 0.01, "fast_run")
 
 
 # -- For the front ends ----------------------------------------------------------------------------

@@ -203,15 +203,20 @@ def test_copies_from_host_inputs(problem, transfers):
     K = kernel_on_device(x, y, gamma, amplitude)
     size = np.dtype(dtype).itemsize
     points, parameters, pairs = (N + M) * D, 2 * M, N * M
-    # dK = 2 K is computed on the device, dK = 2 K w w^T on the host.
-    for cost, copies_of_dK in ((T.sqr(K).sum(), 0), (T.sqr(T.dot(K, values[4])).sum(), 1)):
+    dot = T.dot(K, values[4])
+    # dK is 2 K, computed on the device; 2 K W W^T, taken as two factors; or from a solver.
+    for cost, copies, numbers in (
+        (T.sqr(K).sum(), 0, 0),
+        (T.sqr(dot).sum(), 2, (N + M) * P),
+        (T.nlinalg.trace(T.nlinalg.matrix_inverse(T.dot(K.T, K) + T.eye(M))), 1, pairs),
+    ):
+        cost = cost.astype(dtype)
         f = function([x, y, gamma, amplitude], T.grad(cost, [x, y]) + [K])
         f(*values[:4])
-        if copies_of_dK == 0:
+        if not copies:
             assert count_copies(f) == (4, 3)
         assert transfers.of(lambda f=f: f(*values[:4])) == (
-            4 + copies_of_dK, (points + parameters + copies_of_dK * pairs) * size,
-            3, (points + pairs) * size,
+            4 + copies, (points + parameters + numbers) * size, 3, (points + pairs) * size,
         )  # fmt: skip
 
 
@@ -345,6 +350,65 @@ def test_a_training_step_copies_only_what_the_host_computes(problem, transfers):
         expected = host_value.get_value()
         error = np.abs(device_value.get_value() - expected).max()
         assert error <= 100 * TOLERANCE[dtype] * np.abs(expected).max()
+
+
+def device_ops(compiled):
+    """The package's nodes in a function: sorted names, with "cuda " before those on the device."""
+    names = []
+    for op in ops_of(compiled):
+        if isinstance(op, cuda_ops.CudaOp):
+            names.append("cuda " + type(op.host_op).__name__)
+        elif isinstance(op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad)):
+            names.append(type(op).__name__)
+    return sorted(names)
+
+
+def test_a_product_with_a_kernel_matrix_of_the_device_is_done_there_without_it(problem, transfers):
+    """As T.dot(K, W) is on the host, with its gradients; K is not copied, nor stored."""
+    symbols, values, dtype = problem
+    x, y, gamma, amplitude, weights = symbols
+    results = []
+    for device in ("cuda", "cpu"):
+        kernel = rbf_kernel(x, y, gamma=gamma, amplitude=amplitude, device=device)
+        cost = T.sqr(T.dot(kernel, weights)).sum()
+        compiled = function(symbols, [cost] + T.grad(cost, symbols))
+        results.append(compiled(*values))
+        if device == "cuda":
+            assert device_ops(compiled) == ["cuda RBFDot", "cuda RBFDotGrad"]
+            # x, y, gamma and amplitude * weights there; P and the gradients of those four back.
+            inputs = sum(values[i].nbytes for i in (0, 1, 2, 4))
+            expected = (4, inputs, 5, inputs + N * P * np.dtype(dtype).itemsize)
+            assert transfers.of(lambda f=compiled: f(*values)) == expected
+    for result, expected in zip(*results):
+        close(np.asarray(result), np.asarray(expected), dtype)
+
+
+def test_products_of_arrays_on_the_device_copy_nothing_but_the_result(problem, transfers):
+    _, values, dtype = problem
+    x, y, gamma, weights = (cuda_type.device_shared(values[i]) for i in (0, 1, 2, 4))
+    product = T.dot(rbf_kernel(x, y, gamma=gamma, device="cuda"), weights)
+    compiled = function([], product)
+    assert device_ops(compiled) == ["cuda RBFDot"]
+    assert transfers.of(compiled) == (0, 0, 1, N * P * np.dtype(dtype).itemsize)
+    expected = RBFDot()(values[0], values[1], values[2], values[4])
+    close(compiled(), function([], expected)(), dtype)
+
+
+def test_kernel_matrices_that_are_wanted_stay_on_the_device(problem):
+    """Those that are results, or go elsewhere too; and where the rewrite is switched off."""
+    symbols, values, _ = problem
+    x, y, gamma, amplitude, weights = symbols
+    kernel = kernel_on_device(x, y, gamma, amplitude)
+    both = function(symbols, [kernel, T.dot(kernel, weights)], on_unused_input="ignore")
+    assert device_ops(both) == ["cuda RBFKernel"]
+    own = RBFKernel()(x, y, gamma, amplitude)
+    mixed = function(symbols, [T.dot(kernel, weights), own])
+    assert device_ops(mixed) == ["RBFKernel", "cuda RBFDot"]
+    for result, expected in zip(mixed(*values), reversed(both(*values))):
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    without = mode().excluding("rbf_dot_cuda")
+    plain = theano.function(symbols, T.dot(kernel, weights), mode=without)
+    assert device_ops(plain) == ["cuda RBFKernel"]
 
 
 def dtype_of(value, dtype):

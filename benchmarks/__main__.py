@@ -83,8 +83,13 @@ def _choice(known, usual=None):
     help="Show the results.json of an earlier run instead of measuring. More than one: their "
     "cells together.",
 )
-@click.option("--publish", "to_docs", is_flag=True, help="Put the results into docs/.")
-def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sources, to_docs):
+@click.option(
+    "--publish",
+    "page",
+    type=click.Choice(publish.PAGES),
+    help="Put the results into this page of docs/; there is one for each machine.",
+)
+def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sources, page):
     """Measure rbf_op against other libraries and against the machine's ceilings."""
     console = Console(highlight=False)
     if sources:
@@ -108,9 +113,9 @@ def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sou
     report.show(results, console)
     if not sources:
         console.print("\nAll numbers and figures: %s" % os.path.relpath(output), markup=False)
-    if to_docs:
-        publish.publish(results)
-        console.print("Written to %s" % os.path.relpath(publish.PAGE), markup=False)
+    if page:
+        path = publish.publish(results, page)
+        console.print("Written to %s" % os.path.relpath(path), markup=False)
 
 
 def _measure(console, groups, keys, only, quick, threads, settings):

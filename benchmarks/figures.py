@@ -30,8 +30,8 @@ STYLE = {
 TITLES = {"kernel": "K", "gradient": "sum(K G) and its gradients"}
 
 
-def draw(results, folder):
-    """Write performance-*.png for whatever the run has measured; returns their paths."""
+def draw(results, folder, page="performance"):
+    """Write {page}-*.png for whatever the run has measured; returns their paths."""
     drawn = []
     with plt.rc_context(STYLE):
         for name, draw_one in (
@@ -42,7 +42,7 @@ def draw(results, folder):
         ):
             figure = draw_one()
             if figure is not None:
-                path = os.path.join(folder, "performance-%s.png" % name)
+                path = os.path.join(folder, "%s-%s.png" % (page, name))
                 figure.savefig(path, bbox_inches="tight")
                 plt.close(figure)
                 drawn.append(path)

@@ -9,16 +9,22 @@ import re
 from benchmarks import environments, figures, report
 from benchmarks.cells import DTYPES
 
-PAGE = os.path.join(environments.ROOT, "docs", "performance.md")
+DOCS = os.path.join(environments.ROOT, "docs")
+FIGURES = os.path.join(DOCS, "figures")
+# A machine each.
+PAGES = ("performance", "performance-xeon")
 _NOT_MEASURED = "Not measured in this run.\n"
-FIGURES = os.path.join(environments.ROOT, "docs", "figures")
 
 
-def publish(results):
-    """Rewrite what stands between `<!-- measured: NAME -->` and `<!-- end -->` in the page."""
+def publish(results, page):
+    """Rewrite what stands between `<!-- measured: NAME -->` and `<!-- end -->` in one of PAGES.
+
+    Returns the path of the page.
+    """
     os.makedirs(FIGURES, exist_ok=True)
-    drawn = figures.draw(results, FIGURES)
-    with open(PAGE, encoding="utf-8") as file:
+    drawn = figures.draw(results, FIGURES, page)
+    path = os.path.join(DOCS, page + ".md")
+    with open(path, encoding="utf-8") as file:
         text = file.read()
     blocks = {
         "machine": _machine(results),
@@ -43,9 +49,10 @@ def publish(results):
             pattern, lambda m, b=block: m.group(1) + b + m.group(2), text, flags=re.S
         )
         if not found:
-            raise ValueError("%s has no place for %r." % (PAGE, name))
-    with open(PAGE, "w", encoding="utf-8") as file:
+            raise ValueError("%s has no place for %r." % (path, name))
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    return path
 
 
 def _markdown(names, rows):

@@ -469,7 +469,8 @@ def read_json(paths):
     """The run in a file, with the groups of the other files added, and the best of their ceilings.
 
     Where two files have a contender in the same cell, the later file counts. Raises ValueError
-    where runs had other numbers of threads: their ceilings are not the same.
+    where runs had other numbers of threads, or other processors: neither their ceilings nor their
+    times can be compared.
     """
     runs = []
     for path in paths:
@@ -479,6 +480,11 @@ def read_json(paths):
         if run["threads"] != runs[0]["threads"]:
             counts = run["threads"], runs[0]["threads"]
             raise ValueError("%s has been measured with %d threads, not %d." % ((path,) + counts))
+        names = [each["machine"].get("processor", "unknown") for each in (run, runs[0])]
+        if names[0] != names[1]:
+            raise ValueError(
+                "%s has been measured on another processor: %s, not %s." % (path, *names)
+            )
         for group, records in run["groups"].items():
             again = [_place(record) for record in records]
             kept = [r for r in runs[0]["groups"].get(group, []) if _place(r) not in again]

@@ -282,7 +282,8 @@ def test_runs_are_shown_together(tmp_path):
     later = {"machine": {}, "threads": 2, "groups": {"threads": [again], "grid": [new]}}
     later["ceilings"] = {"exponential": {"float32": 4.0}, "memory": {"9": {"loads": 2.0}}}
     paths = []
-    for run in (first, later, dict(later, threads=1)):
+    elsewhere = dict(later, machine={"processor": "Z80"})
+    for run in (first, later, dict(later, threads=1), elsewhere):
         paths.append(str(tmp_path / ("%d.json" % len(paths))))
         report.write_json(run, paths[-1])
     both = report.read_json(paths[:2])
@@ -290,7 +291,9 @@ def test_runs_are_shown_together(tmp_path):
     assert both["ceilings"]["exponential"] == {"float32": 4.0}
     assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
     with pytest.raises(ValueError, match="1 threads, not 2"):
-        report.read_json(paths)
+        report.read_json(paths[:3])
+    with pytest.raises(ValueError, match="another processor: Z80, not unknown"):
+        report.read_json([paths[0], paths[3]])
 
 
 def test_environments_can_be_shared_between_checkouts(monkeypatch, tmp_path):

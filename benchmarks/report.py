@@ -362,7 +362,7 @@ def _of_products(results):
 
 
 def _against_keops(entry, own, kind):
-    """A row, or none if it is not known; of a call that has been given up, what it has taken."""
+    """A row, or none if nothing is known; of a call that was given up, what it takes at least."""
     taken = entry.least if entry.ok else entry.record.get("first")
     if taken is None or not (entry.ok or entry.status == "too slow"):
         return []

@@ -241,6 +241,7 @@ def _prepare(stage, process, cell, settings, missing, earlier):
         return refuse("missing", missing[contender.key])
     seconds = _expected_seconds(process, cell, earlier)
     if seconds > settings.limit:
+        record["first"] = seconds
         return refuse("too slow", "about %.2g s a call to expect" % seconds)
     own = cell.as_sums() if contender.sums else cell
     try:

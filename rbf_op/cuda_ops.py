@@ -22,7 +22,7 @@ from rbf_op.cuda_type import (
     local_cut_copies,
 )
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.rewrites import POSITION, RBFProducts
+from rbf_op.rewrites import POSITION, RBFProducts, replace
 from rbf_op.theano_api import (
     Apply,
     GlobalOptimizer,
@@ -178,14 +178,24 @@ class CudaProducts(GlobalOptimizer):
         for node in ours:
             inputs = [on_host.setdefault(v, _original(v)) for v in node.inputs]
             outputs = node.op.host_op(*inputs, return_list=True)
-            _replace(fgraph, node.outputs, [as_device(o) for o in outputs])
-        _cut_copies(fgraph)
+            self._replace(fgraph, node, map(as_device, outputs))
+        self._cut_copies(fgraph)
         RBFProducts().apply(fgraph)
         for node in _host_nodes(fgraph):
             if node not in before:
                 outputs = CudaOp(node.op)(*node.inputs, return_list=True)
-                _replace(fgraph, node.outputs, [host_from_device(o) for o in outputs])
-        _cut_copies(fgraph)
+                self._replace(fgraph, node, map(host_from_device, outputs))
+        self._cut_copies(fgraph)
+
+    def _cut_copies(self, fgraph):
+        for node in fgraph.toposort():
+            if isinstance(node.op, (HostFromDevice, DeviceFromHost)):
+                originals = local_cut_copies.transform(node)
+                if originals:
+                    self._replace(fgraph, node, originals)
+
+    def _replace(self, fgraph, node, outputs):
+        replace(fgraph, list(zip(node.outputs, outputs)), reason=self.name)
 
 
 def _host_nodes(fgraph):
@@ -197,18 +207,6 @@ def _original(variable):
     if variable.owner is not None and isinstance(variable.owner.op, DeviceFromHost):
         return variable.owner.inputs[0]
     return host_from_device(variable)
-
-
-def _cut_copies(fgraph):
-    for node in fgraph.toposort():
-        if isinstance(node.op, (HostFromDevice, DeviceFromHost)):
-            originals = local_cut_copies.transform(node)
-            if originals:
-                _replace(fgraph, node.outputs, originals)
-
-
-def _replace(fgraph, old, new):
-    fgraph.replace_all_validate(list(zip(old, new)), reason=CudaProducts.name)
 
 
 register_rewrite(CudaProducts.name, CudaProducts(), POSITION + 0.01, "fast_run")

@@ -52,10 +52,10 @@ class RBFProducts(GlobalOptimizer):
         made = _Made()
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernelGrad):
-                _replace(fgraph, _gradient_of_product(fgraph, node, made))
+                replace(fgraph, _gradient_of_product(fgraph, node, made))
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernel):
-                _replace(fgraph, _products(fgraph, node, made))
+                replace(fgraph, _products(fgraph, node, made))
         _merge_gradients(fgraph)
 
 
@@ -106,10 +106,10 @@ def _dimshuffled(variable):
     return None, None
 
 
-def _replace(fgraph, pairs):
+def replace(fgraph, pairs, reason=NAME):
     """Replace all of the (old, new) pairs, or none if a type would change."""
     if all(old.type == new.type for old, new in pairs):
-        fgraph.replace_all_validate(pairs, reason=NAME)
+        fgraph.replace_all_validate(pairs, reason=reason)
 
 
 def _used_only_by(fgraph, variable):
@@ -305,7 +305,7 @@ def _merge_gradients(fgraph):
             wrt = tuple(name for name in RBFDot.input_names if name in wanted)
             outputs = nodes[0].op.narrowed(wrt)(*nodes[0].inputs, return_list=True)
             whole = dict(zip(wrt, outputs))
-            _replace(fgraph, [(o, whole[n]) for a in nodes for n, o in zip(a.op.wrt, a.outputs)])
+            replace(fgraph, [(o, whole[n]) for a in nodes for n, o in zip(a.op.wrt, a.outputs)])
 
 
 def register():

@@ -340,20 +340,12 @@ def _of_products(results):
                 own = ours(entries, cell)
                 if own is None:
                     continue
-                for entry in entries:
-                    if entry.cell == cell and entry.key == KEOPS:
-                        against_keops += _against_keops(entry, own, kind)
-                peer = best_peer([e for e in entries if e.key != KEOPS], cell)
-                if peer:
-                    against_others.append(
-                        _at_least(
-                            "best peer but KeOps, %s" % kind,
-                            cell.size,
-                            peer.least / own.least,
-                            OVER_OTHERS,
-                            _over(peer.least, own),
-                        )
-                    )
+                peers = [e for e in entries if e.cell == cell and e.role == "peer"]
+                keops = [e for e in peers if e.key == KEOPS]
+                others = [e for e in peers if e.key != KEOPS]
+                against_keops += _against(keops, own, "KeOps, %s" % kind, OVER_KEOPS)
+                what = "best peer but KeOps, %s" % kind
+                against_others += _against(others, own, what, OVER_OTHERS)
                 forward = results.find(group, cell._replace(task="product"), own.key)
                 if task == "product gradient" and forward:
                     what = "%s / K @ W" % kind
@@ -361,15 +353,22 @@ def _of_products(results):
     return against_keops + against_others + gradients
 
 
-def _against_keops(entry, own, kind):
-    """A row, or none if nothing is known; of a call that was given up, what it takes at least."""
-    taken = entry.least if entry.ok else entry.record.get("first")
-    if taken is None or not (entry.ok or entry.status == "too slow"):
+def _against(peers, own, what, target):
+    """The row of the fastest of some entries; none if nothing is known of any.
+
+    Of a call that was given up, or not made, it is known what it takes at least.
+    """
+
+    def takes(entry):
+        return entry.least if entry.ok else entry.record["first"]
+
+    known = [e for e in peers if e.ok or (e.status == "too slow" and "first" in e.record)]
+    if not known:
         return []
-    row = _at_least(
-        "KeOps, %s" % kind, entry.cell.size, taken / own.least, OVER_KEOPS, _over(taken, own)
-    )
-    if entry.ok:
+    peer = min(known, key=takes)
+    seconds = takes(peer)
+    row = _at_least(what, own.cell.size, seconds / own.least, target, _over(seconds, own))
+    if peer.ok:
         return [row]
     # More than that, which may not say enough.
     verdict = "met" if row[-1] == "met" else "not known"

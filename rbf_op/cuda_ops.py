@@ -176,7 +176,7 @@ class CudaProducts(GlobalOptimizer):
         before = set(_host_nodes(fgraph))
         on_host = {}
         for node in ours:
-            inputs = [on_host.setdefault(v, _original(v)) for v in node.inputs]
+            inputs = [on_host.setdefault(v, host_from_device(v)) for v in node.inputs]
             outputs = node.op.host_op(*inputs, return_list=True)
             self._replace(fgraph, node, map(as_device, outputs))
         self._cut_copies(fgraph)
@@ -200,13 +200,6 @@ class CudaProducts(GlobalOptimizer):
 
 def _host_nodes(fgraph):
     return [node for node in fgraph.toposort() if type(node.op) in _COMPUTE]
-
-
-def _original(variable):
-    """What a device variable was copied from, or a copy of it."""
-    if variable.owner is not None and isinstance(variable.owner.op, DeviceFromHost):
-        return variable.owner.inputs[0]
-    return host_from_device(variable)
 
 
 register_rewrite(CudaProducts.name, CudaProducts(), POSITION + 0.01, "fast_run")

@@ -396,7 +396,7 @@ def test_products_of_arrays_on_the_device_copy_nothing_but_the_result(problem, t
 
 def test_kernel_matrices_that_are_wanted_stay_on_the_device(problem):
     """Those that are results, or go elsewhere too; and where the rewrite is switched off."""
-    symbols, values, _ = problem
+    symbols, values, dtype = problem
     x, y, gamma, amplitude, weights = symbols
     kernel = kernel_on_device(x, y, gamma, amplitude)
     both = function(symbols, [kernel, T.dot(kernel, weights)], on_unused_input="ignore")
@@ -405,7 +405,7 @@ def test_kernel_matrices_that_are_wanted_stay_on_the_device(problem):
     mixed = function(symbols, [T.dot(kernel, weights), own])
     assert device_ops(mixed) == ["RBFKernel", "cuda RBFDot"]
     for result, expected in zip(mixed(*values), reversed(both(*values))):
-        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        close(result, expected, dtype)
     without = mode().excluding("rbf_dot_cuda")
     plain = theano.function(symbols, T.dot(kernel, weights), mode=without)
     assert device_ops(plain) == ["cuda RBFKernel"]

@@ -139,15 +139,51 @@ RBF_INLINE VECTOR RBF_NAME(look_up)(const void *table, INTEGER_VECTOR n) {
 }
 #endif
 
-/* exp(-gamma D) * 2^offset of one vector of columns; times unit or factor it is E or K. */
-RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
-                                        VECTOR shift) {
-    const VECTOR bounded = RBF_NAME(minimum)(limit, distance);
-    VECTOR p;
+/* Of p, highest power first, without what is added last. */
+static const REAL RBF_NAME(power_terms)[] = {
+#if RBF_TABLE_BITS && RBF_DOUBLE
+    0x1.ffcf649886366p-38, 0x1.430e57e0f2f65p-31, 0x1.5d87fe6d44d60p-25, 0x1.3b2ab6efa1cefp-19,
+    0x1.c6b08d704a97ep-14, 0x1.ebfbdff82c779p-9,  0x1.62e42fefa39efp-4
+#elif RBF_TABLE_BITS
+    0x1.c6acdep-17f, 0x1.ebfff4p-11f, 0x1.62e430p-5f
+#elif RBF_DOUBLE
+    0x1.e05ab480ac2a8p-32, 0x1.e60447b06348cp-28, 0x1.b52b262948e24p-24, 0x1.62bfd5bb30c57p-20,
+    0x1.ffcbf994f0fb4p-17, 0x1.43091308e713ep-13, 0x1.5d87fe792a35dp-10, 0x1.3b2ab6fba2055p-7,
+    0x1.c6b08d7049ee2p-5,  0x1.ebfbdff82c598p-3,  0x1.62e42fefa39efp-1
+#else
+    0x1.406a3ap-13f, 0x1.5edc3cp-10f, 0x1.3b2dbap-7f, 0x1.c6afdcp-5f,
+    0x1.ebfbe2p-3f,  0x1.62e430p-1f
+#endif
+};
+
+/* For each i below `count`, a constant where this is inlined: result[i] = value. Compilers would
+ * put each chain of steps in one piece again, could they see through it. */
+#define RBF_SIDE_BY_SIDE(result, value)                                                            \
+    RBF_UNROLL                                                                                     \
+    for (i = 0; i < count; ++i) {                                                                  \
+        result[i] = (value);                                                                       \
+        if (count > 1)                                                                             \
+            RBF_KEEP(result[i]);                                                                   \
+    }
+
+/* exp(-gamma D) * 2^offset of `count` vectors of the same columns, in place of D; times unit or
+ * factor it is E or K. Each step is taken for all of them before the next one. */
+RBF_INLINE void RBF_NAME(exponentials)(VECTOR *vectors, const int count, VECTOR rate,
+                                       VECTOR rate_low, VECTOR limit, VECTOR shift) {
+    VECTOR shifted[RBF_FORWARD_EXPONENTIALS], t[RBF_FORWARD_EXPONENTIALS],
+        p[RBF_FORWARD_EXPONENTIALS];
+    VECTOR power[RBF_FORWARD_EXPONENTIALS];
+#if RBF_TABLE_BITS
+    VECTOR remainder[RBF_FORWARD_EXPONENTIALS];
+#endif
+    const int terms = (int)(sizeof(RBF_NAME(power_terms)) / sizeof(REAL));
+    int i, k;
+    RBF_SIDE_BY_SIDE(vectors, RBF_NAME(minimum)(limit, vectors[i]))
 #if RBF_FUSED
-    const VECTOR shifted = rate * bounded + shift;
-    const VECTOR whole = shifted - shift;
-    const VECTOR t = rate_low * bounded + (rate * bounded - whole);
+    RBF_SIDE_BY_SIDE(shifted, rate * vectors[i] + shift)
+    RBF_SIDE_BY_SIDE(t, shifted[i] - shift)
+    RBF_SIDE_BY_SIDE(t, rate * vectors[i] - t[i])
+    RBF_SIDE_BY_SIDE(t, rate_low * vectors[i] + t[i])
 #else
     const REAL log2e = (REAL)0x1.71547652b82fep+0;
 #if RBF_DOUBLE
@@ -155,53 +191,40 @@ RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rat
 #else
     const REAL ln2 = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
 #endif
-    const VECTOR exponent = rate * bounded;
-    const VECTOR shifted = exponent * log2e + shift;
-    const VECTOR whole = shifted - shift;
-    VECTOR t = ((exponent - whole * ln2) - whole * ln2_low) * log2e;
+    RBF_SIDE_BY_SIDE(vectors, rate * vectors[i])
+    RBF_SIDE_BY_SIDE(shifted, vectors[i] * log2e + shift)
+    RBF_SIDE_BY_SIDE(p, shifted[i] - shift)
+    RBF_SIDE_BY_SIDE(t, vectors[i] - p[i] * ln2)
+    RBF_SIDE_BY_SIDE(t, (t[i] - p[i] * ln2_low) * log2e)
     (void)rate_low;
 #endif
 #if RBF_TABLE_BITS
-    const INTEGER_VECTOR n = (INTEGER_VECTOR)shifted;
-    const VECTOR remainder = RBF_NAME(look_up)(RBF_NAME(power_remainder), n);
-    const VECTOR power = (VECTOR)((n << (RBF_MANTISSA_BITS - RBF_TABLE_BITS)) +
-                                  (INTEGER_VECTOR)RBF_NAME(look_up)(RBF_NAME(power_bits), n));
-#if RBF_DOUBLE
-    p = t * 0x1.ffcf649886366p-38 + 0x1.430e57e0f2f65p-31;
-    p = p * t + 0x1.5d87fe6d44d60p-25;
-    p = p * t + 0x1.3b2ab6efa1cefp-19;
-    p = p * t + 0x1.c6b08d704a97ep-14;
-    p = p * t + 0x1.ebfbdff82c779p-9;
-    p = p * t + 0x1.62e42fefa39efp-4;
+    RBF_SIDE_BY_SIDE(remainder,
+                     RBF_NAME(look_up)(RBF_NAME(power_remainder), (INTEGER_VECTOR)shifted[i]))
+    RBF_SIDE_BY_SIDE(power,
+                     (VECTOR)(((INTEGER_VECTOR)shifted[i] << (RBF_MANTISSA_BITS - RBF_TABLE_BITS)) +
+                              (INTEGER_VECTOR)RBF_NAME(look_up)(RBF_NAME(power_bits),
+                                                                (INTEGER_VECTOR)shifted[i])))
 #else
-    p = t * 0x1.c6acdep-17f + 0x1.ebfff4p-11f;
-    p = p * t + 0x1.62e430p-5f;
+    RBF_SIDE_BY_SIDE(power, (VECTOR)((INTEGER_VECTOR)shifted[i] << RBF_MANTISSA_BITS))
 #endif
-    p = p * t + remainder;
-    return power * p + power;
+    RBF_SIDE_BY_SIDE(p, t[i] * RBF_NAME(power_terms)[0] + RBF_NAME(power_terms)[1])
+    RBF_UNROLL
+    for (k = 2; k < terms; ++k)
+        RBF_SIDE_BY_SIDE(p, p[i] * t[i] + RBF_NAME(power_terms)[k])
+#if RBF_TABLE_BITS
+    RBF_SIDE_BY_SIDE(p, p[i] * t[i] + remainder[i])
+    RBF_SIDE_BY_SIDE(vectors, power[i] * p[i] + power[i])
 #else
-#if RBF_DOUBLE
-    p = t * 0x1.e05ab480ac2a8p-32 + 0x1.e60447b06348cp-28;
-    p = p * t + 0x1.b52b262948e24p-24;
-    p = p * t + 0x1.62bfd5bb30c57p-20;
-    p = p * t + 0x1.ffcbf994f0fb4p-17;
-    p = p * t + 0x1.43091308e713ep-13;
-    p = p * t + 0x1.5d87fe792a35dp-10;
-    p = p * t + 0x1.3b2ab6fba2055p-7;
-    p = p * t + 0x1.c6b08d7049ee2p-5;
-    p = p * t + 0x1.ebfbdff82c598p-3;
-    p = p * t + 0x1.62e42fefa39efp-1;
-    p = p * t + 1.0;
-#else
-    p = t * 0x1.406a3ap-13f + 0x1.5edc3cp-10f;
-    p = p * t + 0x1.3b2dbap-7f;
-    p = p * t + 0x1.c6afdcp-5f;
-    p = p * t + 0x1.ebfbe2p-3f;
-    p = p * t + 0x1.62e430p-1f;
-    p = p * t + 1.0f;
+    RBF_SIDE_BY_SIDE(p, p[i] * t[i] + 1)
+    RBF_SIDE_BY_SIDE(vectors, p[i] * power[i])
 #endif
-    return p * (VECTOR)((INTEGER_VECTOR)shifted << RBF_MANTISSA_BITS);
-#endif
+}
+
+RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
+                                        VECTOR shift) {
+    RBF_NAME(exponentials)(&distance, 1, rate, rate_low, limit, shift);
+    return distance;
 }
 
 RBF_INLINE REAL RBF_NAME(library_exponential)(REAL argument) {

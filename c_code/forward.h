@@ -76,14 +76,9 @@ RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
     }
     RBF_UNROLL
     for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-        const VECTOR rate = RBF_NAME(load)(c->rate + v * LANES);
-        const VECTOR rate_low = RBF_NAME(load)(c->rate_low + v * LANES);
-        const VECTOR limit = RBF_NAME(load)(c->limit + v * LANES);
-        const VECTOR shift = RBF_NAME(load)(c->shift + v * LANES);
-        const VECTOR factor = RBF_NAME(load)(c->factor + v * LANES);
         RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r)
-            tile[r][v] = RBF_NAME(exponential)(tile[r][v], rate, rate_low, limit, shift) * factor;
+        for (r = 0; r < RBF_TILE_ROWS; r += RBF_FORWARD_EXPONENTIALS)
+            RBF_NAME(exponentials_at)(tile, r, v, RBF_FORWARD_EXPONENTIALS, c, c->factor);
     }
 }
 

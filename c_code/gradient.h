@@ -23,8 +23,21 @@ enum {
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,     /* if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
-    RBF_NAME(GRADIENT_DEPTH) = 64,            /* columns k taken at a time */
-    RBF_NAME(GRADIENT_ROW_PANELS) = 8,        /* taken at once from that depth on */
+/* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row of
+ * their weights, columns k taken at a time. High row panels: the weights of one fill half the
+ * first-level cache, and many columns k pass by. Low ones: those of several and two columns k of
+ * a short block share it, and each row panel passes by before the next two columns. */
+#if RBF_TILE_ROWS == 8
+    RBF_NAME(GRADIENT_DEEP) = 64,
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
+    RBF_NAME(GRADIENT_DEEP_BYTES) = RBF_NAME(GRADIENT_COLUMN_BYTES),
+    RBF_NAME(GRADIENT_DEPTH) = 64,
+#else
+    RBF_NAME(GRADIENT_DEEP) = 32,
+    RBF_NAME(GRADIENT_ROW_PANELS) = 4,
+    RBF_NAME(GRADIENT_DEEP_BYTES) = 1024,
+    RBF_NAME(GRADIENT_DEPTH) = 2,
+#endif
     /* So many row panels that their rows fill vectors. */
     RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES
 };
@@ -247,18 +260,23 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
         const VECTOR twice_gamma = gamma * 2;
         /* Of the tile first: a running sum over all rows would lose more. */
-        VECTOR gamma_sum = {0}, amplitude_sum = {0};
+        VECTOR gamma_sum = {0}, amplitude_sum = {0}, side[RBF_EXPONENTIALS];
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             const VECTOR distance = tile[r][v];
             VECTOR weight;
-            if (log_sum) {
-                const VECTOR offset = RBF_NAME(load)(job->offsets + column + v * LANES);
-                weight = log_sums[r] - offset + gamma * distance;
-                weight = RBF_NAME(exponential)(weight, rate, rate_low, limit, shift) * unit;
-            } else {
-                weight = RBF_NAME(exponential)(distance, rate, rate_low, limit, shift) * unit;
+            if (r % RBF_EXPONENTIALS == 0) {
+                RBF_UNROLL
+                for (i = 0; i < RBF_EXPONENTIALS; ++i) {
+                    side[i] = tile[r + i][v];
+                    if (log_sum) {
+                        const VECTOR offset = RBF_NAME(load)(job->offsets + column + v * LANES);
+                        side[i] = log_sums[r + i] - offset + gamma * side[i];
+                    }
+                }
+                RBF_NAME(exponentials)(side, RBF_EXPONENTIALS, rate, rate_low, limit, shift);
             }
+            weight = side[r % RBF_EXPONENTIALS] * unit;
             if (special)
                 weight = RBF_NAME(load)(&e[r][v * LANES]);
             if (dweights)
@@ -615,11 +633,12 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
     const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
+    const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    int64_t blocks, widest, block_bytes;
+    int64_t blocks, widest, block_bytes, column_bytes;
     int pass, c;
     if (job->symmetric && job->g.row_stride == (int64_t)sizeof(REAL)) {
         /* G + G^T is that of G^T too, which has whole rows. */
@@ -630,9 +649,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     job->panels = rbf_ceiling_division(m, COLUMNS);
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
     block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
-    job->panels_per_block =
-        rbf_minimum(RBF_NAME(GRADIENT_COLUMN_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)),
-                    RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
+    column_bytes = deep ? RBF_NAME(GRADIENT_DEEP_BYTES) : RBF_NAME(GRADIENT_COLUMN_BYTES);
+    job->panels_per_block = rbf_minimum(column_bytes / (int64_t)(COLUMNS * sizeof(REAL)),
+                                        RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     if (job->symmetric) /* whose row panels come by so many at least */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     blocks = rbf_ceiling_division(job->panels, rbf_maximum(1, job->panels_per_block));
@@ -640,7 +659,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
      */
     job->panels_per_block =
         rbf_maximum(1, rbf_ceiling_division(job->panels, rbf_maximum(1, blocks)));
-    job->row_panels_at_once = depth >= RBF_NAME(GRADIENT_DEPTH) ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
+    job->row_panels_at_once = deep ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
     job->groups =
         rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
                     rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, blocks)));

@@ -132,6 +132,7 @@ RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT r
     for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
         REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_NAME(keep_tile)(tile, sum);
+        RBF_KEEP_IN_MEMORY(sum);
         RBF_NAME(distance_sum)
         (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
          tile);
@@ -180,6 +181,25 @@ RBF_INLINE void RBF_NAME(distance_tile_inlined)(int64_t depth, const REAL *RBF_R
 RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *rows, const REAL *columns,
                                         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     RBF_NAME(distance_tile_inlined)(depth, rows, columns, tile, RBF_SUM_CHUNK);
+}
+
+/* Squared distances of vector v of a tile become exponentials times scale[COLUMNS], `count` rows (a
+ * constant) from row r on. */
+RBF_INLINE void RBF_NAME(exponentials_at)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], int r,
+                                          int v, const int count, const RBF_NAME(coefficients) * c,
+                                          const REAL *scale) {
+    const VECTOR factor = RBF_NAME(load)(scale + v * LANES);
+    VECTOR side[RBF_FORWARD_EXPONENTIALS];
+    int i;
+    RBF_UNROLL
+    for (i = 0; i < count; ++i)
+        side[i] = tile[r + i][v];
+    RBF_NAME(exponentials)(
+        side, count, RBF_NAME(load)(c->rate + v * LANES), RBF_NAME(load)(c->rate_low + v * LANES),
+        RBF_NAME(load)(c->limit + v * LANES), RBF_NAME(load)(c->shift + v * LANES));
+    RBF_UNROLL
+    for (i = 0; i < count; ++i)
+        tile[r + i][v] = side[i] * factor;
 }
 
 /* sums[q] += sum_r tile[r] rows[q][r], lanes over the columns of a tile [RBF_TILE_ROWS][COLUMNS].

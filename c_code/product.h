@@ -84,8 +84,6 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
                                       int64_t columns, REAL *RBF_RESTRICT kernel) {
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    VECTOR rate[RBF_TILE_VECTORS], rate_low[RBF_TILE_VECTORS], limit[RBF_TILE_VECTORS];
-    VECTOR shift[RBF_TILE_VECTORS], unit[RBF_TILE_VECTORS];
     int r, v;
     if (columns > LANES || depth <= RBF_SUM_CHUNK) {
         RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
@@ -105,21 +103,12 @@ RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
         return;
     }
     RBF_UNROLL
-    for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-        rate[v] = RBF_NAME(load)(c->rate + v * LANES);
-        rate_low[v] = RBF_NAME(load)(c->rate_low + v * LANES);
-        limit[v] = RBF_NAME(load)(c->limit + v * LANES);
-        shift[v] = RBF_NAME(load)(c->shift + v * LANES);
-        unit[v] = RBF_NAME(load)(c->unit + v * LANES);
-    }
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+    for (r = 0; r < RBF_TILE_ROWS; r += RBF_EXPONENTIALS) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            RBF_NAME(store)
-        (kernel + r * COLUMNS + v * LANES,
-         RBF_NAME(exponential)(tile[r][v], rate[v], rate_low[v], limit[v], shift[v]) * unit[v]);
+            RBF_NAME(exponentials_at)(tile, r, v, RBF_EXPONENTIALS, c, c->unit);
     }
+    RBF_NAME(keep_tile)(tile, kernel);
 }
 
 /* lanes[r][q] += sum over the columns of tile r times weights q, for `count` columns of W (constant

@@ -31,6 +31,13 @@
 #endif
 #define RBF_TILE_VECTORS 2
 
+/* Vector registers: 32, or half as many. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define RBF_MANY_REGISTERS 1
+#else
+#define RBF_MANY_REGISTERS 0
+#endif
+
 /* What of the second-level cache panels may fill: half of the least one of such processors. */
 #if defined(__AVX512F__)
 #define RBF_PANEL_CACHE_BYTES (1 << 19)
@@ -51,10 +58,19 @@
 /* Keeps a vector that several instructions use in a register: one load, not one for each. */
 #if defined(__AVX512F__)
 #define RBF_KEEP(vector) __asm__("" : "+v"(vector))
-#elif defined(__AVX__)
+#elif defined(__SSE2__)
 #define RBF_KEEP(vector) __asm__("" : "+x"(vector))
+#elif defined(__aarch64__)
+#define RBF_KEEP(vector) __asm__("" : "+w"(vector))
 #else
 #define RBF_KEEP(vector) ((void)0)
+#endif
+
+/* Keeps an array in memory where registers are few: in them it would push out what a loop needs. */
+#if RBF_MANY_REGISTERS
+#define RBF_KEEP_IN_MEMORY(array) ((void)0)
+#else
+#define RBF_KEEP_IN_MEMORY(array) __asm__("" : "+m"(array))
 #endif
 
 /* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can.
@@ -70,6 +86,15 @@
 #define RBF_TABLE 1
 #else
 #define RBF_TABLE 0
+#endif
+
+/* Exponentials taken side by side, step by step, of the rows of a tile: of K that is written, and
+ * of K that is used at once. Short vectors must be many at a time to keep the processor busy; one
+ * after the other they fill what it looks ahead with steps that wait for the one before. */
+#if RBF_MANY_REGISTERS
+enum { RBF_FORWARD_EXPONENTIALS = 1, RBF_EXPONENTIALS = 1 };
+#else
+enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
 #endif
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */

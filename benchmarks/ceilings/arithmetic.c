@@ -1,27 +1,20 @@
 /* Rates of the vector arithmetic on registers: what the kernels can reach at best.
  *
- * Prints, in lanes per second of all threads together: "multiply_adds" (s += a * b), "pairs" (a
- * difference and the multiply-add of its square: one term of a distance) and "triples" (a
- * difference and two multiply-adds: one term of both points' gradients). Their own rates, since how
- * many go together depends on the processor: differences and multiply-adds share execution units on
- * some and have their own on others. Compiled once a precision, with RBF_DOUBLE 0 or 1 and the
- * kernels' headers on the include path.
+ * Prints, in lanes per second of all threads together: "multiply_adds", "pairs" and "triples" as
+ * registers.h has them. Their own rates, since how many go together depends on the processor:
+ * differences and multiply-adds share execution units on some and have their own on others.
+ * Compiled once a precision, with RBF_DOUBLE 0 or 1 and the kernels' headers on the include path.
  */
 #include "target.h"
 
 #include "precision.h"
 
+#include "registers.h"
+
 #include "timing.h"
 #include <omp.h>
 
-/* Independent sums: as many as hide the latency, and fit the registers with what they need. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-enum { SUMS = 12, PAIRS = 24, TRIPLES = 12 };
-#else
-enum { SUMS = 12, PAIRS = 12, TRIPLES = 6 };
-#endif
 enum { STEPS = 1 << 16 }; /* half a millisecond: short enough to be undisturbed now and then */
-#define UNROLL RBF_PRAGMA_(GCC unroll 32)
 
 static volatile REAL sink;
 
@@ -33,56 +26,36 @@ static void keep(const VECTOR *sum, int count) {
     sink = total[0];
 }
 
-static void multiply_adds(void *argument) {
-    const VECTOR factor = (VECTOR){0} + *(const REAL *)argument, term = factor;
-    VECTOR sum[SUMS];
-    long step;
+/* Different ones: what is equal would be computed once. */
+static void begin(VECTOR *sum, int count, REAL first) {
     int i;
-    for (i = 0; i < SUMS; ++i)
-        sum[i] = (VECTOR){0} + (REAL)i;
-    for (step = 0; step < STEPS; ++step) {
-        UNROLL
-        for (i = 0; i < SUMS; ++i)
-            sum[i] = sum[i] * factor + term;
-    }
-    keep(sum, SUMS);
+    for (i = 0; i < count; ++i)
+        sum[i] = (VECTOR){0} + (first + (REAL)i);
 }
 
-/* Each difference is one with the sum itself: the compiler cannot take it out of the loop. */
+static void multiply_adds(void *argument) {
+    VECTOR sum[ENTRIES];
+    begin(sum, ENTRIES, 0);
+    add_products(STEPS, sum, (VECTOR){0} + *(const REAL *)argument);
+    keep(sum, ENTRIES);
+}
+
 static void pairs(void *argument) {
-    const VECTOR start = (VECTOR){0} + *(const REAL *)argument;
-    VECTOR sum[PAIRS];
-    long step;
-    int i;
-    for (i = 0; i < PAIRS; ++i)
-        sum[i] = (VECTOR){0} + (REAL)(0.01 * i);
-    for (step = 0; step < STEPS; ++step) {
-        UNROLL
-        for (i = 0; i < PAIRS; ++i) {
-            const VECTOR difference = start - sum[i];
-            sum[i] += difference * difference;
-        }
-    }
-    keep(sum, PAIRS);
+    const VECTOR row = (VECTOR){0} + *(const REAL *)argument;
+    VECTOR sum[ENTRIES];
+    begin(sum, ENTRIES, 0);
+    add_pairs(STEPS, sum, row, row * 2);
+    keep(sum, ENTRIES);
 }
 
 static void triples(void *argument) {
-    const VECTOR start = (VECTOR){0} + *(const REAL *)argument, weight = start;
-    VECTOR row[TRIPLES], column[TRIPLES];
-    long step;
-    int i;
-    for (i = 0; i < TRIPLES; ++i)
-        row[i] = column[i] = (VECTOR){0} + (REAL)i;
-    for (step = 0; step < STEPS; ++step) {
-        UNROLL
-        for (i = 0; i < TRIPLES; ++i) {
-            const VECTOR difference = start - row[i];
-            row[i] += weight * difference;
-            column[i] += weight * difference;
-        }
-    }
-    keep(row, TRIPLES);
-    keep(column, TRIPLES);
+    const VECTOR row = (VECTOR){0} + *(const REAL *)argument;
+    VECTOR rows[TRIPLES], columns[TRIPLES];
+    begin(rows, TRIPLES, 0);
+    begin(columns, TRIPLES, TRIPLES);
+    add_triples(STEPS, rows, columns, row, row * 2);
+    keep(rows, TRIPLES);
+    keep(columns, TRIPLES);
 }
 
 static void report(const char *name, void (*work)(void *), int sums) {
@@ -92,8 +65,8 @@ static void report(const char *name, void (*work)(void *), int sums) {
 }
 
 int main(void) {
-    report("multiply_adds", multiply_adds, SUMS);
-    report("pairs", pairs, PAIRS);
+    report("multiply_adds", multiply_adds, ENTRIES);
+    report("pairs", pairs, ENTRIES);
     report("triples", triples, TRIPLES);
     return 0;
 }

@@ -16,11 +16,24 @@ enum { VALUES = 8192 / sizeof(REAL), PASSES = 1024, UNROLL = 8 };
 
 static volatile REAL sink;
 
+/* As many as the kernels take. */
+RBF_INLINE void side_by_side(const REAL *from, REAL *to, const RBF_NAME(coefficients) * c) {
+    const VECTOR factor = RBF_NAME(load)(c->factor);
+    VECTOR side[RBF_FORWARD_EXPONENTIALS];
+    int i;
+    RBF_UNROLL
+    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
+        side[i] = RBF_NAME(load)(from + i * LANES);
+    RBF_NAME(exponentials)(side, RBF_FORWARD_EXPONENTIALS, RBF_NAME(load)(c->rate),
+                           RBF_NAME(load)(c->rate_low), RBF_NAME(load)(c->limit),
+                           RBF_NAME(load)(c->shift));
+    RBF_UNROLL
+    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
+        RBF_NAME(store)(to + i * LANES, side[i] * factor);
+}
+
 static void exponentials(void *argument) {
     const RBF_NAME(coefficients) *c = (const RBF_NAME(coefficients) *)argument;
-    const VECTOR rate = RBF_NAME(load)(c->rate), rate_low = RBF_NAME(load)(c->rate_low);
-    const VECTOR limit = RBF_NAME(load)(c->limit), shift = RBF_NAME(load)(c->shift);
-    const VECTOR factor = RBF_NAME(load)(c->factor);
     REAL distance[VALUES] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL kernel[VALUES] __attribute__((aligned(RBF_ALIGNMENT)));
     int i, u, pass;
@@ -29,11 +42,8 @@ static void exponentials(void *argument) {
     for (pass = 0; pass < PASSES; ++pass) {
         for (i = 0; i < VALUES; i += UNROLL * LANES) {
             RBF_UNROLL
-            for (u = 0; u < UNROLL; ++u)
-                RBF_NAME(store)
-            (kernel + i + u * LANES, RBF_NAME(exponential)(RBF_NAME(load)(distance + i + u * LANES),
-                                                           rate, rate_low, limit, shift) *
-                                         factor);
+            for (u = 0; u < UNROLL; u += RBF_FORWARD_EXPONENTIALS)
+                side_by_side(distance + i + u * LANES, kernel + i + u * LANES, c);
         }
         /* Each pass must see, and be seen by, something. */
         __asm__ volatile("" : : "r"(distance), "r"(kernel) : "memory");

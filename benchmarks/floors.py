@@ -51,17 +51,15 @@ def floor(cell, ceilings, limits=None):
         # Or one after the other, should the compiler have made less of the program with both.
         parts[TOGETHER] = min(limits["arithmetic"], parts["arithmetic"] + parts["exp"])
     size = matrix_bytes(cell)
+    memory = memory_rates(size, ceilings) if size else {}
     if size:
-        rates = memory_rates(size, ceilings)
-        fastest = max(rates["stores"], rates["streams"])
-        parts["memory"] = size / (fastest if cell.task == "kernel" else rates["loads"])
         passes = [limits[name] for name in ("stores", "streams", "loads") if name in limits]
-        if passes:
-            parts["memory"] = min(passes)
+        names = ("stores", "streams") if cell.task == "kernel" else ("loads",)
+        parts["memory"] = min(passes or [size / memory[name] for name in names])
     bound = max(parts, key=parts.get)
     seconds = parts[bound]
     if cell.task == "kernel":
-        parts["pages"] = size / max(rates["pages"], rates["huge_pages"])
+        parts["pages"] = size / max(memory["pages"], memory["huge_pages"])
     return Floor(seconds, bound, parts)
 
 

@@ -50,11 +50,7 @@ class CudaOp(Op):
         return "Cuda{%s}" % self.host_op
 
     def make_node(self, *inputs):
-        on_host = [
-            host_from_device(v) if isinstance(getattr(v, "type", None), DeviceType) else v
-            for v in inputs
-        ]
-        node = self.host_op.make_node(*on_host)  # checks and casts
+        node = self.host_op.make_node(*_to_host(inputs))  # checks and casts
         outputs = [DeviceType(o.dtype, o.broadcastable)() for o in node.outputs]
         return Apply(self, [as_device(v) for v in node.inputs], outputs)
 

@@ -18,7 +18,9 @@ enum {
     RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
     RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
-    RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES * (RBF_NAME(SQUARE) / (int)LANES),
+    RBF_NAME(LINE_VECTORS) = RBF_ALIGNMENT / RBF_VECTOR_BYTES, /* of a cache line */
+    RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES *
+        (RBF_NAME(SQUARE) / (int)LANES / RBF_NAME(LINE_VECTORS)),
     RBF_NAME(SQUARE_STAGES) = 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE),
     RBF_NAME(BLOCK) = 4 * RBF_NAME(SQUARE), /* rows and columns of a task of the symmetric form */
     RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
@@ -149,18 +151,27 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
     }
 }
 
-/* LANES rows and columns of a stage, transposed, to as many of `output`. */
+/* `parts` (a constant) times LANES rows and LANES columns of a stage, transposed, to LANES rows of
+ * `output`, the vectors of a row one behind the other: a line that is streamed in pieces, with
+ * other lines between them, goes to memory in pieces. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
-                                           int64_t output_stride, int streaming) {
-    VECTOR square[RBF_NAME(LANES)];
-    int r;
+                                           int64_t output_stride, const int parts, int streaming) {
+    VECTOR squares[RBF_NAME(LINE_VECTORS)][RBF_NAME(LANES)];
+    int part, r;
     RBF_UNROLL
-    for (r = 0; r < LANES; ++r)
-        square[r] = RBF_NAME(load)(stage + r * stage_stride);
-    RBF_NAME(transpose)(square);
+    for (part = 0; part < parts; ++part) {
+        RBF_UNROLL
+        for (r = 0; r < LANES; ++r)
+            squares[part][r] = RBF_NAME(load)(stage + (part * LANES + r) * stage_stride);
+        RBF_NAME(transpose)(squares[part]);
+    }
     RBF_UNROLL
-    for (r = 0; r < LANES; ++r)
-        RBF_NAME(store_output)(output + r * output_stride, square[r], streaming);
+    for (r = 0; r < LANES; ++r) {
+        RBF_UNROLL
+        for (part = 0; part < parts; ++part)
+            RBF_NAME(store_output)
+        (output + r * output_stride + part * LANES, squares[part][r], streaming);
+    }
 }
 
 /* A square in a stage [SQUARE][SQUARE] whose image is yet to be written to `output`; NULL: none. */
@@ -169,23 +180,24 @@ typedef struct {
     REAL *output;
 } RBF_NAME(mirror);
 
-/* Pieces of the image, LANES x LANES, numbered row by row. */
+/* Pieces of the image, LANES rows of a cache line each, numbered row by row. */
 RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NAME(mirror) mirror,
                                        int first, int last) {
     const int64_t n = job->x.rows;
-    const int side = RBF_NAME(SQUARE), across = side / LANES;
+    const int side = RBF_NAME(SQUARE), line = RBF_NAME(LINE_VECTORS) * LANES, across = side / line;
     int piece;
     for (piece = first; piece < last; ++piece) {
-        const int64_t j = piece / across * LANES, i = piece % across * LANES;
+        const int64_t j = piece / across * LANES, i = piece % across * line;
         RBF_NAME(write_transposed)
-        (mirror.stage + i * side + j, side, mirror.output + j * n + i, n, job->streaming);
+        (mirror.stage + i * side + j, side, mirror.output + j * n + i, n, RBF_NAME(LINE_VECTORS),
+         job->streaming);
     }
 }
 
 /* The square at (row, column), on or above the diagonal, through a stage. Between its tiles the
  * pieces of `pending`, the square before in the other one of two stages, are written, since stores
  * that come all at once wait for memory; returns what is pending then. */
-RBF_FUNCTION RBF_NAME(mirror)
+RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
     RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row, int64_t column,
                              REAL *stages, RBF_NAME(mirror) pending) {
     const int64_t n = job->x.rows, side = RBF_NAME(SQUARE);
@@ -196,13 +208,14 @@ RBF_FUNCTION RBF_NAME(mirror)
     for (number = 0; number < RBF_NAME(SQUARE_TILES); ++number) {
         const int64_t i = number / RBF_NAME(SQUARE_PANELS) * RBF_TILE_ROWS;
         const int64_t panel = number % RBF_NAME(SQUARE_PANELS);
-        const int pieces = RBF_NAME(SQUARE_PIECES) / RBF_NAME(SQUARE_TILES);
+        const int pieces = RBF_NAME(SQUARE_PIECES), tiles = RBF_NAME(SQUARE_TILES);
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
         RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
         if (pending.output)
-            RBF_NAME(write_mirror)(job, pending, number * pieces, (number + 1) * pieces);
+            RBF_NAME(write_mirror)
+        (job, pending, number * pieces / tiles, (number + 1) * pieces / tiles);
     }
     return own;
 }
@@ -225,7 +238,7 @@ RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * j
     (stage, side, job->output + row * n + column, n, rows, columns, job->streaming);
     for (j = 0; row != column && j < columns; j += LANES) {
         for (i = 0; i < rows; i += LANES)
-            RBF_NAME(write_transposed)(stage + i * side + j, side, turned + i, side, 0);
+            RBF_NAME(write_transposed)(stage + i * side + j, side, turned + i, side, 1, 0);
         RBF_NAME(write_rows)
         (turned, side, job->output + (column + j) * n + row, n, rbf_minimum(LANES, columns - j),
          rows, job->streaming);

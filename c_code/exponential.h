@@ -221,10 +221,18 @@ RBF_INLINE void RBF_NAME(exponentials)(VECTOR *vectors, const int count, VECTOR 
 #endif
 }
 
-RBF_INLINE VECTOR RBF_NAME(exponential)(VECTOR distance, VECTOR rate, VECTOR rate_low, VECTOR limit,
-                                        VECTOR shift) {
-    RBF_NAME(exponentials)(&distance, 1, rate, rate_low, limit, shift);
-    return distance;
+/* The same times scale[COLUMNS], for the columns from `first` on. */
+RBF_INLINE void RBF_NAME(scaled_exponentials)(VECTOR *vectors, const int count,
+                                              const RBF_NAME(coefficients) * c, int first,
+                                              const REAL *scale) {
+    const VECTOR factor = RBF_NAME(load)(scale + first);
+    int i;
+    RBF_NAME(exponentials)(vectors, count, RBF_NAME(load)(c->rate + first),
+                           RBF_NAME(load)(c->rate_low + first), RBF_NAME(load)(c->limit + first),
+                           RBF_NAME(load)(c->shift + first));
+    RBF_UNROLL
+    for (i = 0; i < count; ++i)
+        vectors[i] *= factor;
 }
 
 RBF_INLINE REAL RBF_NAME(library_exponential)(REAL argument) {

@@ -46,7 +46,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
     VECTOR largest[RBF_TILE_ROWS];
     REAL lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
     int64_t panel, t, c;
-    int r, v, l;
+    int r, v, l, i;
     for (r = 0; r < RBF_TILE_ROWS; ++r)
         largest[r] = (VECTOR){0} - RBF_REAL_INFINITY;
     RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
@@ -91,10 +91,16 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
         base = top == -RBF_REAL_INFINITY ? 0 : top; /* -inf: every term is 0 from anywhere */
         for (t = 0; t < panels; ++t) {
             RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const VECTOR exponent =
-                    RBF_NAME(load)(tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES);
-                sum += RBF_NAME(exponential)(base - exponent, rate, rate_low, limit, shift) * unit;
+            for (v = 0; v < RBF_TILE_VECTORS; v += RBF_EXPONENTIALS) {
+                const REAL *exponents = tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES;
+                VECTOR terms[RBF_EXPONENTIALS];
+                RBF_UNROLL
+                for (i = 0; i < RBF_EXPONENTIALS; ++i)
+                    terms[i] = base - RBF_NAME(load)(exponents + i * LANES);
+                RBF_NAME(exponentials)(terms, RBF_EXPONENTIALS, rate, rate_low, limit, shift);
+                RBF_UNROLL
+                for (i = 0; i < RBF_EXPONENTIALS; ++i)
+                    sum += terms[i] * unit;
             }
         }
         RBF_NAME(store)(lanes, sum);

@@ -188,18 +188,15 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *rows, const R
 RBF_INLINE void RBF_NAME(exponentials_at)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], int r,
                                           int v, const int count, const RBF_NAME(coefficients) * c,
                                           const REAL *scale) {
-    const VECTOR factor = RBF_NAME(load)(scale + v * LANES);
     VECTOR side[RBF_FORWARD_EXPONENTIALS];
     int i;
     RBF_UNROLL
     for (i = 0; i < count; ++i)
         side[i] = tile[r + i][v];
-    RBF_NAME(exponentials)(
-        side, count, RBF_NAME(load)(c->rate + v * LANES), RBF_NAME(load)(c->rate_low + v * LANES),
-        RBF_NAME(load)(c->limit + v * LANES), RBF_NAME(load)(c->shift + v * LANES));
+    RBF_NAME(scaled_exponentials)(side, count, c, v * LANES, scale);
     RBF_UNROLL
     for (i = 0; i < count; ++i)
-        tile[r + i][v] = side[i] * factor;
+        tile[r + i][v] = side[i];
 }
 
 /* sums[q] += sum_r tile[r] rows[q][r], lanes over the columns of a tile [RBF_TILE_ROWS][COLUMNS].

@@ -23,19 +23,12 @@ class Unavailable(Exception):
 def measure(threads, sizes, earlier=None):
     """Rates of this machine with that many threads.
 
-    {
-    "arithmetic" : {"multiply_adds", "pairs", "triples" : {dtype : lanes per second}},
-                   "exponential" : {dtype : values per second},
-                                   "memory" : {
-    size:
-        {
-            "stores", "streams", "loads", "pages", "huge_pages" : bytes per second
-        }
-    }} for every size, in bytes, of an array; each the larger of now
+    {"arithmetic": {"multiply_adds", "pairs", "triples": {dtype: lanes per second}}, "exponential":
+    {dtype: values per second}, "memory": {size: {"stores", "streams", "loads", "pages",
+    "huge_pages": bytes per second}}} for every size, in bytes, of an array; each the larger of now
     and `earlier`, which measure() gave for the same arguments. Raises Unavailable.
     """
-    rates = {
-    "arithmetic" : {}, "exponential" : {}, "memory" : {}}
+    rates = {"arithmetic": {}, "exponential": {}, "memory": {}}
     with tempfile.TemporaryDirectory(prefix="rbf_op-ceilings-") as folder:
         for dtype, double in _PRECISION.items():
             definition = "-DRBF_DOUBLE=" + double
@@ -59,10 +52,9 @@ def library(name, folder, dtype=None):
 def larger(rates, other):
     """The larger of two rates; of two dicts of rates, for every name that is in either."""
     if isinstance(rates, dict):
-        found = {
-    **other, **rates}
+        found = {**other, **rates}
         return {
-n: larger(r, other[n]) if n in rates and n in other else r for n, r in found.items()
+            n: larger(r, other[n]) if n in rates and n in other else r for n, r in found.items()
         }
     return max(rates, other)
 
@@ -90,5 +82,4 @@ def _run(command, threads):
     )
     if done.returncode:
         raise Unavailable("%s ended with %d" % (os.path.basename(command[0]), done.returncode))
-    return {
-name: float(rate) for name, rate in map(str.split, done.stdout.splitlines())}
+    return {name: float(rate) for name, rate in map(str.split, done.stdout.splitlines())}

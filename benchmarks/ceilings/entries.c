@@ -21,22 +21,6 @@ enum { PART = RBF_MANY_REGISTERS ? 8 : 4 };
 
 static volatile REAL sink;
 
-/* As many as the kernels take side by side. */
-RBF_INLINE void exponentials(const VECTOR *from, VECTOR *to, const RBF_NAME(coefficients) * c) {
-    const VECTOR factor = RBF_NAME(load)(c->factor);
-    VECTOR side[RBF_FORWARD_EXPONENTIALS];
-    int i;
-    UNROLL
-    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
-        side[i] = from[i];
-    RBF_NAME(exponentials)(side, RBF_FORWARD_EXPONENTIALS, RBF_NAME(load)(c->rate),
-                           RBF_NAME(load)(c->rate_low), RBF_NAME(load)(c->limit),
-                           RBF_NAME(load)(c->shift));
-    UNROLL
-    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
-        to[i] = side[i] * factor;
-}
-
 /* Entries of one thread: count / LANES vectors. */
 static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_t multiply_adds,
                            const RBF_NAME(coefficients) * c) {
@@ -50,11 +34,16 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
     }
     for (entry = 0; entry < count; entry += ENTRIES * LANES) {
         VECTOR sum[ENTRIES];
-        int part;
+        int first, part;
         for (i = 0; i < ENTRIES; i += PART) {
             UNROLL
-            for (part = i; part < i + PART; part += RBF_FORWARD_EXPONENTIALS)
-                exponentials(before + part, after + part, c);
+            for (first = i; first < i + PART; first += RBF_FORWARD_EXPONENTIALS) {
+                UNROLL
+                for (part = first; part < first + RBF_FORWARD_EXPONENTIALS; ++part)
+                    after[part] = before[part];
+                RBF_NAME(scaled_exponentials)
+                (after + first, RBF_FORWARD_EXPONENTIALS, c, 0, c->factor);
+            }
         }
         /* They lie in memory, as far as the compiler knows; nothing is computed but once a round.
          */

@@ -16,22 +16,6 @@ enum { VALUES = 8192 / sizeof(REAL), PASSES = 1024, UNROLL = 8 };
 
 static volatile REAL sink;
 
-/* As many as the kernels take. */
-RBF_INLINE void side_by_side(const REAL *from, REAL *to, const RBF_NAME(coefficients) * c) {
-    const VECTOR factor = RBF_NAME(load)(c->factor);
-    VECTOR side[RBF_FORWARD_EXPONENTIALS];
-    int i;
-    RBF_UNROLL
-    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
-        side[i] = RBF_NAME(load)(from + i * LANES);
-    RBF_NAME(exponentials)(side, RBF_FORWARD_EXPONENTIALS, RBF_NAME(load)(c->rate),
-                           RBF_NAME(load)(c->rate_low), RBF_NAME(load)(c->limit),
-                           RBF_NAME(load)(c->shift));
-    RBF_UNROLL
-    for (i = 0; i < RBF_FORWARD_EXPONENTIALS; ++i)
-        RBF_NAME(store)(to + i * LANES, side[i] * factor);
-}
-
 static void exponentials(void *argument) {
     const RBF_NAME(coefficients) *c = (const RBF_NAME(coefficients) *)argument;
     REAL distance[VALUES] __attribute__((aligned(RBF_ALIGNMENT)));
@@ -42,8 +26,17 @@ static void exponentials(void *argument) {
     for (pass = 0; pass < PASSES; ++pass) {
         for (i = 0; i < VALUES; i += UNROLL * LANES) {
             RBF_UNROLL
-            for (u = 0; u < UNROLL; u += RBF_FORWARD_EXPONENTIALS)
-                side_by_side(distance + i + u * LANES, kernel + i + u * LANES, c);
+            for (u = i; u < i + UNROLL * LANES; u += RBF_FORWARD_EXPONENTIALS * LANES) {
+                VECTOR side[RBF_FORWARD_EXPONENTIALS];
+                int k;
+                RBF_UNROLL
+                for (k = 0; k < RBF_FORWARD_EXPONENTIALS; ++k)
+                    side[k] = RBF_NAME(load)(distance + u + k * LANES);
+                RBF_NAME(scaled_exponentials)(side, RBF_FORWARD_EXPONENTIALS, c, 0, c->factor);
+                RBF_UNROLL
+                for (k = 0; k < RBF_FORWARD_EXPONENTIALS; ++k)
+                    RBF_NAME(store)(kernel + u + k * LANES, side[k]);
+            }
         }
         /* Each pass must see, and be seen by, something. */
         __asm__ volatile("" : : "r"(distance), "r"(kernel) : "memory");

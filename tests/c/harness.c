@@ -64,18 +64,19 @@ static double random_normal(void) {
     return sum;
 }
 
-/* The vector exponential for one D = x * x exactly as the kernel forms it. */
+/* The vector exponential for one D = x * x exactly as the kernel forms it, in the last vector of
+ * those that are taken side by side. */
 #define DEFINE_EXPONENTIAL(name, real, suffix)                                                     \
     static void name(real x, real gamma, real *result) {                                           \
+        enum { LAST = RBF_FORWARD_EXPONENTIALS - 1 };                                              \
         coefficients_##suffix c;                                                                   \
-        vector_##suffix value, distance = {0};                                                     \
+        vector_##suffix vectors[RBF_FORWARD_EXPONENTIALS];                                         \
         memset(&c, 0, sizeof c);                                                                   \
+        memset(vectors, 0, sizeof vectors);                                                        \
         set_coefficients_##suffix(&c, 0, gamma, 1);                                                \
-        distance[0] = x * x;                                                                       \
-        value = exponential_##suffix(distance, load_##suffix(c.rate), load_##suffix(c.rate_low),   \
-                                     load_##suffix(c.limit), load_##suffix(c.shift)) *             \
-                load_##suffix(c.factor);                                                           \
-        *result = value[0];                                                                        \
+        vectors[LAST][0] = x * x;                                                                  \
+        scaled_exponentials_##suffix(vectors, LAST + 1, &c, 0, c.factor);                          \
+        *result = vectors[LAST][0];                                                                \
     }
 DEFINE_EXPONENTIAL(exponential_of_f32, float, f32)
 DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)

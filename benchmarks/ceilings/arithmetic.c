@@ -26,16 +26,9 @@ static void keep(const VECTOR *sum, int count) {
     sink = total[0];
 }
 
-/* Different ones: what is equal would be computed once. */
-static void begin(VECTOR *sum, int count, REAL first) {
-    int i;
-    for (i = 0; i < count; ++i)
-        sum[i] = (VECTOR){0} + (first + (REAL)i);
-}
-
 static void multiply_adds(void *argument) {
     VECTOR sum[ENTRIES];
-    begin(sum, ENTRIES, 0);
+    begin_sums(sum, ENTRIES, 0);
     add_products(STEPS, sum, (VECTOR){0} + *(const REAL *)argument);
     keep(sum, ENTRIES);
 }
@@ -43,7 +36,7 @@ static void multiply_adds(void *argument) {
 static void pairs(void *argument) {
     const VECTOR row = (VECTOR){0} + *(const REAL *)argument;
     VECTOR sum[ENTRIES];
-    begin(sum, ENTRIES, 0);
+    begin_sums(sum, ENTRIES, 0);
     add_pairs(STEPS, sum, row, row * 2);
     keep(sum, ENTRIES);
 }
@@ -51,8 +44,8 @@ static void pairs(void *argument) {
 static void triples(void *argument) {
     const VECTOR row = (VECTOR){0} + *(const REAL *)argument;
     VECTOR rows[TRIPLES], columns[TRIPLES];
-    begin(rows, TRIPLES, 0);
-    begin(columns, TRIPLES, TRIPLES);
+    begin_sums(rows, TRIPLES, 0);
+    begin_sums(columns, TRIPLES, TRIPLES);
     add_triples(STEPS, rows, columns, row, row * 2);
     keep(rows, TRIPLES);
     keep(columns, TRIPLES);

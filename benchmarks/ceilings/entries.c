@@ -28,10 +28,11 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
     VECTOR before[ENTRIES], after[ENTRIES], row[ENTRIES], column[ENTRIES], product[ENTRIES];
     int64_t entry;
     int i;
-    for (i = 0; i < ENTRIES; ++i) { /* different ones: what is equal would be computed once */
-        before[i] = after[i] = row[i] = product[i] = (VECTOR){0} + (REAL)i;
-        column[i] = row[i] + ENTRIES;
-    }
+    begin_sums(before, ENTRIES, 0);
+    begin_sums(after, ENTRIES, 0);
+    begin_sums(row, ENTRIES, 0);
+    begin_sums(column, ENTRIES, ENTRIES);
+    begin_sums(product, ENTRIES, 0);
     for (entry = 0; entry < count; entry += ENTRIES * LANES) {
         VECTOR sum[ENTRIES];
         int first, part;
@@ -48,9 +49,7 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
         /* They lie in memory, as far as the compiler knows; nothing is computed but once a round.
          */
         __asm__ volatile("" : "+m"(before), "+m"(after));
-        UNROLL
-        for (i = 0; i < ENTRIES; ++i)
-            sum[i] = (VECTOR){0} + (REAL)i;
+        begin_sums(sum, ENTRIES, 0);
         add_pairs(depth, sum, start, start * 2);
         UNROLL
         for (i = 0; i < ENTRIES; ++i)

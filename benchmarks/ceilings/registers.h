@@ -11,6 +11,14 @@ enum { ENTRIES = 12, TRIPLES = 6 };
 #endif
 #define UNROLL RBF_PRAGMA_(GCC unroll 32)
 
+/* Sums first, first + 1 and so on, since what is equal would be computed once. */
+RBF_INLINE void begin_sums(VECTOR *sum, int count, REAL first) {
+    int i;
+    UNROLL
+    for (i = 0; i < count; ++i)
+        sum[i] = (VECTOR){0} + (first + (REAL)i);
+}
+
 RBF_INLINE void add_products(int64_t steps, VECTOR sum[ENTRIES], VECTOR factor) {
     int64_t step;
     int i;

@@ -27,14 +27,12 @@ enum {
 };
 
 typedef struct {
-    rbf_matrix x, y;
+    RBF_NAME(points) points;
     rbf_vector gamma, amplitude;
     REAL *output; /* (n, m), C order */
     int symmetric;
     int streaming, direct; /* past the caches; from registers, without a stage */
-    int64_t panels, panels_per_block, row_panels, row_panels_per_block;
-    REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
-    REAL *packed_y;                        /* [panels][depth][COLUMNS] */
+    int64_t panels_per_block, row_panels_per_block;
     RBF_NAME(coefficients) * coefficients; /* [panels] */
     REAL *stage;                           /* [threads][stage_stride] */
     int64_t stage_stride;
@@ -59,12 +57,13 @@ RBF_INLINE void RBF_NAME(store_whole)(REAL *output, int64_t stride,
     }
 }
 
-/* One tile of K. */
-RBF_INLINE void RBF_NAME(forward_tile)(int64_t depth, const REAL *rows_packed,
-                                       const REAL *columns_packed, const RBF_NAME(coefficients) * c,
+/* One tile of K, by the numbers of its row panel and its panel. */
+RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_t row_panel,
+                                       int64_t panel,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    const RBF_NAME(coefficients) *c = job->coefficients + panel;
     int r, v;
-    RBF_NAME(distance_tile_inlined)(depth, rows_packed, columns_packed, tile, RBF_SUM_RUN);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN);
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
@@ -114,20 +113,11 @@ RBF_INLINE void RBF_NAME(write_rows)(const REAL *stage, int64_t stage_stride, RE
     }
 }
 
-/* One tile, by the numbers of its row panel and its panel. */
-RBF_INLINE void RBF_NAME(tile_at)(const RBF_NAME(forward_job) * job, int64_t row_panel,
-                                  int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    const int64_t depth = job->x.columns;
-    RBF_NAME(forward_tile)
-    (depth, job->packed_x + row_panel * depth * RBF_TILE_ROWS,
-     job->packed_y + panel * depth * COLUMNS, job->coefficients + panel, tile);
-}
-
 /* A range of row panels against a range of panels. */
 RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
                                           int64_t first_row_panel, int64_t last_row_panel,
                                           int64_t first_panel, int64_t last_panel, REAL *stage) {
-    const int64_t n = job->x.rows, m = job->y.rows;
+    const int64_t n = job->points.x.rows, m = job->points.y.rows;
     int64_t row_panel, first, panel;
     for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
         const int64_t row = row_panel * RBF_TILE_ROWS;
@@ -139,7 +129,7 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
             const int64_t stride = job->direct ? m : RBF_NAME(STAGE_PANELS) * COLUMNS;
             for (panel = first; panel < last; ++panel) {
                 VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-                RBF_NAME(tile_at)(job, row_panel, panel, tile);
+                RBF_NAME(forward_tile)(job, row_panel, panel, tile);
                 RBF_NAME(store_tile)
                 (to + (panel - first) * COLUMNS, stride, tile, rows,
                  rbf_minimum(COLUMNS, m - panel * COLUMNS), job->streaming && job->direct);
@@ -183,7 +173,7 @@ typedef struct {
 /* Pieces of the image, LANES rows of a cache line each, numbered row by row. */
 RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NAME(mirror) mirror,
                                        int first, int last) {
-    const int64_t n = job->x.rows;
+    const int64_t n = job->points.x.rows;
     const int side = RBF_NAME(SQUARE), line = RBF_NAME(LINE_VECTORS) * LANES, across = side / line;
     int piece;
     for (piece = first; piece < last; ++piece) {
@@ -200,7 +190,7 @@ RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NA
 RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
     RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row, int64_t column,
                              REAL *stages, RBF_NAME(mirror) pending) {
-    const int64_t n = job->x.rows, side = RBF_NAME(SQUARE);
+    const int64_t n = job->points.x.rows, side = RBF_NAME(SQUARE);
     REAL *stage = stages + (pending.stage == stages ? side * side : 0);
     REAL *output = job->output + row * n + column;
     RBF_NAME(mirror) own = {stage, row == column ? NULL : job->output + column * n + row};
@@ -210,7 +200,7 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
         const int64_t panel = number % RBF_NAME(SQUARE_PANELS);
         const int pieces = RBF_NAME(SQUARE_PIECES), tiles = RBF_NAME(SQUARE_TILES);
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
+        RBF_NAME(forward_tile)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
         RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
         if (pending.output)
@@ -224,14 +214,14 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
  * of tiles, by way of a stage: long rows are streamed, and few of their lines are not whole. */
 RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * job, int64_t row,
                                                  int64_t column, REAL *stage) {
-    const int64_t n = job->x.rows, side = RBF_NAME(BLOCK);
+    const int64_t n = job->points.x.rows, side = RBF_NAME(BLOCK);
     const int64_t rows = rbf_minimum(side, n - row), columns = rbf_minimum(side, n - column);
     REAL *turned = stage + side * side;
     int64_t i, j;
     for (i = 0; i < rows; i += RBF_TILE_ROWS)
         for (j = 0; j < columns; j += COLUMNS) {
             VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-            RBF_NAME(tile_at)(job, (row + i) / RBF_TILE_ROWS, (column + j) / COLUMNS, tile);
+            RBF_NAME(forward_tile)(job, (row + i) / RBF_TILE_ROWS, (column + j) / COLUMNS, tile);
             RBF_NAME(store_whole)(stage + i * side + j, side, tile, 0);
         }
     RBF_NAME(write_rows)
@@ -247,30 +237,32 @@ RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * j
 
 RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     const RBF_NAME(forward_job) *job = (const RBF_NAME(forward_job) *)argument;
-    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
+    const RBF_NAME(points) *points = &job->points;
+    const int64_t n = points->x.rows, m = points->y.rows;
     REAL *stage = job->stage + rbf_thread_number() * job->stage_stride;
     int64_t panel, task;
     RBF_OMP(for schedule(static) nowait)
-    for (panel = 0; panel < job->row_panels; ++panel)
-        RBF_NAME(pack_rows)
-    (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    for (panel = 0; panel < points->row_panels; ++panel)
+        RBF_NAME(pack_x)(points, panel);
     RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel) {
-        RBF_NAME(pack_rows)
-        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+    for (panel = 0; panel < points->panels; ++panel) {
+        RBF_NAME(pack_y)(points, panel);
+        RBF_NAME(expand_y)(points, panel);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }
     if (!job->symmetric) {
-        const int64_t row_blocks = rbf_ceiling_division(job->row_panels, job->row_panels_per_block);
-        const int64_t tasks = row_blocks * rbf_ceiling_division(job->panels, job->panels_per_block);
+        const int64_t row_blocks =
+            rbf_ceiling_division(points->row_panels, job->row_panels_per_block);
+        const int64_t tasks =
+            row_blocks * rbf_ceiling_division(points->panels, job->panels_per_block);
         RBF_OMP(for schedule(dynamic, 1) nowait)
         for (task = 0; task < tasks; ++task) {
             const int64_t row = task % row_blocks * job->row_panels_per_block;
             const int64_t first = task / row_blocks * job->panels_per_block;
             RBF_NAME(forward_block)
-            (job, row, rbf_minimum(job->row_panels, row + job->row_panels_per_block), first,
-             rbf_minimum(job->panels, first + job->panels_per_block), stage);
+            (job, row, rbf_minimum(points->row_panels, row + job->row_panels_per_block), first,
+             rbf_minimum(points->panels, first + job->panels_per_block), stage);
         }
     } else {
         const int64_t side = RBF_NAME(SQUARE), size = RBF_NAME(BLOCK);
@@ -313,8 +305,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     int pass;
     if (x.rows == 0 || y.rows == 0)
         return RBF_OK;
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.amplitude = amplitude;
     job.output = (REAL *)output;
@@ -325,8 +316,6 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.direct = !job.streaming || (COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
                                     (uintptr_t)output % RBF_ALIGNMENT == 0 &&
                                     (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0);
-    job.row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
-    job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_maximum(
         1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
@@ -337,15 +326,14 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         stage = RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
     job.stage_stride = rbf_apart(stage, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
-        job.packed_x =
-            (REAL *)rbf_take(&space, job.row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
-        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
-        job.coefficients =
-            (RBF_NAME(coefficients) *)rbf_take(&space, job.panels, sizeof(RBF_NAME(coefficients)));
+        RBF_NAME(take_points)(&job.points, &space);
+        job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.points.panels,
+                                                              sizeof(RBF_NAME(coefficients)));
         job.stage = (REAL *)rbf_take(&space, job.stage_stride, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
+    RBF_NAME(decide_expansion)(&job.points);
     rbf_run(RBF_NAME(forward_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

@@ -51,6 +51,7 @@ typedef struct {
 } RBF_NAME(partial_sums);
 
 typedef struct {
+    RBF_NAME(points) points;
     rbf_matrix x, y, g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
@@ -60,8 +61,7 @@ typedef struct {
     int symmetric;
     int64_t panels, panels_per_block, blocks_per_wave;
     int64_t row_panels, row_panels_per_group, groups, row_panels_at_once;
-    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS] */
-    REAL *packed_y; /* [panels][depth][COLUMNS] */
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
     REAL *thread_space;                    /* [threads][thread_stride]: see gradient_scratch */
@@ -202,7 +202,6 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int log_sum) {
-    const int64_t depth = job->x.columns;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - column);
@@ -241,8 +240,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     } else {
         RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
-    RBF_NAME(distance_tile)
-    (depth, job->packed_x + row * depth, job->packed_y + panel * depth * COLUMNS, tile);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK);
     if (special) {
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
@@ -517,9 +515,9 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
 }
 
 /* Columns k two by two beside those of the block's other panels, in the order of the sweeps. */
-RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel) {
+RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
+                                       const REAL *from) {
     const int64_t depth = job->y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
-    const REAL *from = job->packed_y + panel * depth * COLUMNS;
     const int64_t in_block = panel % job->panels_per_block;
     REAL *to = job->paired_y + ((panel - in_block) * pairs + in_block) * pair;
     int64_t k;
@@ -540,15 +538,19 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     scratch.g_rows =
         scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
     RBF_OMP(for schedule(static) nowait)
-    for (panel = 0; panel < job->row_panels; ++panel)
-        RBF_NAME(pack_rows)
-    (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    for (panel = 0; panel < job->row_panels; ++panel) {
+        if (job->points.expanded)
+            RBF_NAME(pack_rows)
+        (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS,
+         RBF_TILE_ROWS);
+        RBF_NAME(pack_x)(&job->points, panel);
+    }
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel) {
-        RBF_NAME(pack_rows)
-        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+        const REAL *packed_y = RBF_NAME(pack_y)(&job->points, panel);
         if (job->paired_y)
-            RBF_NAME(pair_columns)(job, panel);
+            RBF_NAME(pair_columns)(job, panel, packed_y);
+        RBF_NAME(expand_y)(&job->points, panel);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
         if (job->log_sums.data) {
@@ -645,8 +647,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         job->g.row_stride = job->g.column_stride;
         job->g.column_stride = (int64_t)sizeof(REAL);
     }
-    job->row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
-    job->panels = rbf_ceiling_division(m, COLUMNS);
+    RBF_NAME(set_points)(&job->points, job->x, job->y);
+    job->row_panels = job->points.row_panels;
+    job->panels = job->points.panels;
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
     block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
     column_bytes = deep ? RBF_NAME(GRADIENT_DEEP_BYTES) : RBF_NAME(GRADIENT_COLUMN_BYTES);
@@ -680,8 +683,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     for (pass = 0; pass < 2; ++pass) {
         const size_t panel_row = COLUMNS * sizeof(REAL),
                      row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
-        job->packed_x = (REAL *)rbf_take(&space, job->row_panels * depth, row_panel_row);
-        job->packed_y = (REAL *)rbf_take(&space, job->panels * depth, panel_row);
+        RBF_NAME(take_points)(&job->points, &space);
+        job->packed_x = (REAL *)rbf_take(
+            &space, job->points.expandable ? job->row_panels * depth : 0, row_panel_row);
         if (job->dx || want_dy)
             job->paired_y = (REAL *)rbf_take(
                 &space, blocks * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
@@ -728,6 +732,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         memset(job->dy, 0, (size_t)(m * depth) * sizeof(REAL));
     if (job->dweights)
         memset(job->dweights, 0, (size_t)(m * p) * sizeof(REAL));
+    RBF_NAME(decide_expansion)(&job->points);
+    if (!job->points.expanded)
+        job->packed_x = job->points.packed_x;
     if (n > 0 && m > 0)
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric && damplitude) {

@@ -5,6 +5,8 @@
 
 #include "panel.h"
 
+#include "distances.h"
+
 #include "forward.h"
 
 #include "product.h"

@@ -10,15 +10,13 @@ typedef struct {
 } RBF_NAME(log_sum);
 
 typedef struct {
-    rbf_matrix x, y;
+    RBF_NAME(points) points;
     rbf_vector gamma, offset;
     REAL *output; /* (n,) */
-    int64_t panels, panels_per_block, splits, panels_per_split;
-    REAL *packed_y;         /* [panels][depth][COLUMNS] */
+    int64_t panels_per_block, splits, panels_per_split;
     REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
-    REAL *thread_rows;      /* [threads][depth][RBF_TILE_ROWS] */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    int64_t thread_rows_stride, thread_tiles_stride;
+    int64_t thread_tiles_stride;
     RBF_NAME(log_sum) * partial;   /* [splits][n] */
     RBF_NAME(coefficients) * unit; /* of gamma 1 */
 } RBF_NAME(log_sum_job);
@@ -36,8 +34,8 @@ RBF_INLINE void RBF_NAME(join_log_sums)(RBF_NAME(log_sum) * to, double largest, 
 /* One row panel against one column block, joined to sums[rows]. */
 RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
-                                         REAL *rows_packed, REAL *tiles, RBF_NAME(log_sum) * sums) {
-    const int64_t depth = job->x.columns, panels = last_panel - first_panel;
+                                         REAL *tiles, RBF_NAME(log_sum) * sums) {
+    const int64_t panels = last_panel - first_panel;
     const VECTOR rate = RBF_NAME(load)(job->unit->rate);
     const VECTOR rate_low = RBF_NAME(load)(job->unit->rate_low);
     const VECTOR limit = RBF_NAME(load)(job->unit->limit);
@@ -49,12 +47,10 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
     int r, v, l, i;
     for (r = 0; r < RBF_TILE_ROWS; ++r)
         largest[r] = (VECTOR){0} - RBF_REAL_INFINITY;
-    RBF_NAME(pack_rows)(rows_packed, job->x, row, RBF_TILE_ROWS);
     for (panel = first_panel; panel < last_panel; ++panel) {
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         REAL *to = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        RBF_NAME(distance_tile)
-        (depth, rows_packed, job->packed_y + panel * depth * COLUMNS, tile);
+        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK);
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             const VECTOR gamma = RBF_NAME(load)(job->gammas + panel * COLUMNS + v * LANES);
@@ -68,7 +64,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
             }
         }
         /* What lies behind the last column adds exp(-inf), even where D is not finite. */
-        for (c = job->y.rows - panel * COLUMNS; c < COLUMNS; ++c)
+        for (c = job->points.y.rows - panel * COLUMNS; c < COLUMNS; ++c)
             for (r = 0; r < RBF_TILE_ROWS; ++r)
                 to[r * COLUMNS + c] = -RBF_REAL_INFINITY;
     }
@@ -110,17 +106,20 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
 
 RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     const RBF_NAME(log_sum_job) *job = (const RBF_NAME(log_sum_job) *)argument;
-    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
+    const RBF_NAME(points) *points = &job->points;
+    const int64_t n = points->x.rows, m = points->y.rows;
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
     const int64_t thread = rbf_thread_number();
-    REAL *rows_packed = job->thread_rows + thread * job->thread_rows_stride;
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     int64_t panel, task, i;
+    RBF_OMP(for schedule(static) nowait)
+    for (panel = 0; panel < points->row_panels; ++panel)
+        RBF_NAME(pack_x)(points, panel);
     RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel) {
+    for (panel = 0; panel < points->panels; ++panel) {
         int64_t c;
-        RBF_NAME(pack_rows)
-        (job->packed_y + panel * depth * COLUMNS, job->y, panel * COLUMNS, COLUMNS);
+        RBF_NAME(pack_y)(points, panel);
+        RBF_NAME(expand_y)(points, panel);
         for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c) {
             job->gammas[c] = c < m ? RBF_NAME(entry)(job->gamma, c) : 0;
             job->offsets[c] = c < m ? RBF_NAME(entry)(job->offset, c) : -RBF_REAL_INFINITY;
@@ -131,7 +130,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
         const int64_t split = task / row_blocks;
         const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
         const int64_t last_row = rbf_minimum(n, first_row + RBF_NAME(PRODUCT_ROWS));
-        const int64_t end = rbf_minimum(job->panels, (split + 1) * job->panels_per_split);
+        const int64_t end = rbf_minimum(points->panels, (split + 1) * job->panels_per_split);
         RBF_NAME(log_sum) *sums = job->partial + split * n;
         int64_t row;
         for (row = first_row; row < last_row; ++row) {
@@ -142,7 +141,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
             for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
                 RBF_NAME(log_sum_rows)
         (job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
-         rbf_minimum(end, panel + job->panels_per_block), rows_packed, tiles, sums + row);
+         rbf_minimum(end, panel + job->panels_per_block), tiles, sums + row);
     }
     RBF_OMP(for schedule(static))
     for (i = 0; i < n; ++i) {
@@ -173,30 +172,25 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     int pass, c;
     if (n == 0)
         return RBF_OK;
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.offset = offset;
     job.output = (REAL *)output;
-    job.panels = rbf_ceiling_division(y.rows, COLUMNS);
     job.panels_per_block = rbf_minimum(
         RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
     job.panels_per_block = rbf_maximum(1, job.panels_per_block);
-    blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
+    blocks = rbf_ceiling_division(job.points.panels, job.panels_per_block);
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) /
                                          rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS)));
     job.splits = rbf_maximum(1, job.splits);
     job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
-    job.thread_rows_stride = rbf_apart(depth * RBF_TILE_ROWS, sizeof(REAL), threads);
     job.thread_tiles_stride =
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
-        job.packed_y = (REAL *)rbf_take(&space, job.panels * depth, COLUMNS * sizeof(REAL));
-        job.gammas = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
-        job.offsets = (REAL *)rbf_take(&space, job.panels, COLUMNS * sizeof(REAL));
-        job.thread_rows =
-            (REAL *)rbf_take(&space, job.thread_rows_stride, (size_t)threads * sizeof(REAL));
+        RBF_NAME(take_points)(&job.points, &space);
+        job.gammas = (REAL *)rbf_take(&space, job.points.panels, COLUMNS * sizeof(REAL));
+        job.offsets = (REAL *)rbf_take(&space, job.points.panels, COLUMNS * sizeof(REAL));
         job.thread_tiles =
             (REAL *)rbf_take(&space, job.thread_tiles_stride, (size_t)threads * sizeof(REAL));
         job.partial =
@@ -207,6 +201,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     for (c = 0; c < COLUMNS; ++c)
         RBF_NAME(set_coefficients)(job.unit, c, 1, 1);
+    RBF_NAME(decide_expansion)(&job.points);
     rbf_run(RBF_NAME(log_sum_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

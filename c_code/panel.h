@@ -57,17 +57,20 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     }
 }
 
-/* Squared distances of a row panel and a column panel over a range of columns of x and y. */
-RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                       const REAL *RBF_RESTRICT columns,
-                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+/* Squared distances of a row panel and a column panel over a range of columns of x and y; or
+ * (`products`, a constant) inner products. */
+RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                   const REAL *RBF_RESTRICT columns,
+                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                   const int products) {
     const REAL *row[RBF_TILE_VECTORS];
     int64_t k;
     int r, v;
     RBF_UNROLL
     for (v = 0; v < RBF_TILE_VECTORS; ++v) {
         row[v] = rows;
-        RBF_OWN_BROADCAST(row[v]);
+        if (!products)
+            RBF_OWN_BROADCAST(row[v]);
     }
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
@@ -78,14 +81,22 @@ RBF_INLINE void RBF_NAME(distance_sum)(int64_t depth, const REAL *RBF_RESTRICT r
     for (k = 0; k < depth; ++k) {
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            column[v] = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR loaded = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
+            if (products)
+                RBF_KEEP(loaded);
+            column[v] = loaded;
+        }
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
             for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const VECTOR difference = column[v] - row[v][k * RBF_TILE_ROWS + r];
-                tile[r][v] += difference * difference;
+                const REAL entry = row[v][k * RBF_TILE_ROWS + r];
+                const VECTOR difference = column[v] - entry;
+                if (products)
+                    tile[r][v] += column[v] * entry;
+                else
+                    tile[r][v] += difference * difference;
             }
         }
     }
@@ -123,38 +134,49 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* distance_sum in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
-RBF_INLINE void RBF_NAME(distance_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                       const REAL *RBF_RESTRICT columns,
-                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+/* term_sum in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
+RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                   const REAL *RBF_RESTRICT columns,
+                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                   const int products) {
     int64_t k;
-    RBF_NAME(distance_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile);
+    RBF_NAME(term_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, products);
     for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
         REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_NAME(keep_tile)(tile, sum);
         RBF_KEEP_IN_MEMORY(sum);
-        RBF_NAME(distance_sum)
+        RBF_NAME(term_sum)
         (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-         tile);
+         tile, products);
         RBF_NAME(add_kept)(tile, sum);
     }
 }
 
-/* The same into memory, summed in chunks and runs. Not inlined: it is long, and what it returns in
- * memory is little against what it does. */
+/* The same in chunks and runs. */
+RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                    const REAL *RBF_RESTRICT columns,
+                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                    const int products) {
+    REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    int64_t k;
+    RBF_NAME(term_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, products);
+    for (k = RBF_SUM_RUN; k < depth; k += RBF_SUM_RUN) {
+        RBF_NAME(keep_tile)(tile, sum);
+        RBF_NAME(term_run)
+        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS, tile,
+         products);
+        RBF_NAME(add_kept)(tile, sum);
+    }
+}
+
+/* Into memory. Not inlined: it is long, and what it returns in memory is little against what it
+ * does. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
                         const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT sum) {
-    int64_t k;
-    for (k = 0; k < depth; k += RBF_SUM_RUN) {
-        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        RBF_NAME(distance_run)
-        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-         tile);
-        if (k > 0)
-            RBF_NAME(add_kept)(tile, sum);
-        RBF_NAME(keep_tile)(tile, sum);
-    }
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    RBF_NAME(term_runs)(depth, rows, columns, tile, 0);
+    RBF_NAME(keep_tile)(tile, sum);
 }
 
 /* Squared distances of a row panel and a column panel, direct differences: no cancellation. Summed
@@ -162,25 +184,20 @@ RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
  * What is longer than `inlined`, a constant, is summed by a call: callers whose own code fills the
  * registers gain by one.
  */
-RBF_INLINE void RBF_NAME(distance_tile_inlined)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                                                const REAL *RBF_RESTRICT columns,
-                                                VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
-                                                const int inlined) {
+RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT rows,
+                                        const REAL *RBF_RESTRICT columns,
+                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                        const int inlined) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     if (depth <= inlined) {
         if (inlined <= RBF_SUM_CHUNK)
-            RBF_NAME(distance_sum)(depth, rows, columns, tile);
+            RBF_NAME(term_sum)(depth, rows, columns, tile, 0);
         else
-            RBF_NAME(distance_run)(depth, rows, columns, tile);
+            RBF_NAME(term_run)(depth, rows, columns, tile, 0);
         return;
     }
     RBF_NAME(distance_runs)(depth, rows, columns, sum);
     RBF_NAME(load_kept)(tile, sum);
-}
-
-RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *rows, const REAL *columns,
-                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    RBF_NAME(distance_tile_inlined)(depth, rows, columns, tile, RBF_SUM_CHUNK);
 }
 
 /* Squared distances of vector v of a tile become exponentials times scale[COLUMNS], `count` rows (a

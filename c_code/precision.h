@@ -22,6 +22,8 @@
 #undef RBF_AMPLITUDE_NEAR
 #undef RBF_AMPLITUDE_FAR
 #undef RBF_REAL_INFINITY
+#undef RBF_NORM_SMALLEST
+#undef RBF_NORM_LARGEST
 
 #if RBF_DOUBLE
 #define REAL double
@@ -39,6 +41,8 @@
 #define RBF_AMPLITUDE_NEAR 0x1p400 /* see set_coefficients */
 #define RBF_AMPLITUDE_FAR 0x1p480
 #define RBF_REAL_INFINITY ((double)INFINITY)
+#define RBF_NORM_SMALLEST 0x1p-900 /* of squared norms: see distances.h */
+#define RBF_NORM_LARGEST 0x1p1000
 #else
 #define REAL float
 #define INTEGER int32_t
@@ -55,6 +59,8 @@
 #define RBF_AMPLITUDE_NEAR 0x1p30f
 #define RBF_AMPLITUDE_FAR 0x1p60f
 #define RBF_REAL_INFINITY ((float)INFINITY)
+#define RBF_NORM_SMALLEST 0x1p-90f
+#define RBF_NORM_LARGEST 0x1p120f
 #endif
 
 /* Lanes of a vector and columns of a panel; compile-time constants of type int. */

@@ -20,13 +20,12 @@ enum {
 };
 
 typedef struct {
-    rbf_matrix x, y, weights;
+    RBF_NAME(points) points;
+    rbf_matrix weights;
     rbf_vector gamma;
     REAL *output;         /* (n, p), C order */
     int64_t wide, narrow; /* columns of W each way; wide is a multiple of LANES and may exceed p */
-    int64_t row_panels, panels, panels_per_block, splits, panels_per_split;
-    REAL *packed_x;                        /* [row_panels][depth][RBF_TILE_ROWS] */
-    REAL *packed_y;                        /* [panels][depth][COLUMNS] */
+    int64_t panels, panels_per_block, splits, panels_per_split;
     REAL *packed_wide;                     /* [wide / width][panels][COLUMNS][width]: wide_width */
     REAL *packed_narrow;                   /* [panels][narrow][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
@@ -80,15 +79,18 @@ RBF_NAME(distance_half)(int64_t depth, const REAL *RBF_RESTRICT rows,
 
 /* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; of `columns` of them that are left,
  * the others count for nothing. */
-RBF_INLINE void RBF_NAME(kernel_tile)(int64_t depth, const REAL *rows_packed,
-                                      const REAL *columns_packed, const RBF_NAME(coefficients) * c,
-                                      int64_t columns, REAL *RBF_RESTRICT kernel) {
+RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t row_panel,
+                                      int64_t panel, const RBF_NAME(coefficients) * c,
+                                      REAL *RBF_RESTRICT kernel) {
+    const int64_t depth = points->x.columns, columns = points->y.rows - panel * COLUMNS;
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v;
-    if (columns > LANES || depth <= RBF_SUM_CHUNK) {
-        RBF_NAME(distance_tile)(depth, rows_packed, columns_packed, tile);
+    if (columns > LANES || depth <= RBF_SUM_CHUNK || points->expanded) {
+        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
     } else { /* of a last panel half of which is padding */
-        RBF_NAME(distance_half)(depth, rows_packed, columns_packed, kernel);
+        RBF_NAME(distance_half)
+        (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
+         points->packed_y + panel * depth * COLUMNS, kernel);
         RBF_NAME(load_kept)(tile, kernel);
     }
     if (__builtin_expect(c->special, 0)) {
@@ -206,18 +208,15 @@ RBF_INLINE int64_t RBF_NAME(wide_width)(int64_t wide, int64_t q) {
 RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
                                          REAL *tiles, REAL *lanes, double *totals) {
-    const int64_t depth = job->x.columns, p = job->weights.columns, m = job->y.rows;
+    const int64_t p = job->weights.columns, m = job->points.y.rows;
     const int64_t narrow = job->narrow, panels = last_panel - first_panel;
     const int64_t columns = rbf_minimum(last_panel * COLUMNS, m) - first_panel * COLUMNS;
     const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
-    const REAL *x = job->packed_x + row * depth;
     int64_t panel, q, r, column;
-    for (panel = first_panel; panel < last_panel; ++panel) {
-        const REAL *y = job->packed_y + panel * depth * COLUMNS;
-        const RBF_NAME(coefficients) *c = job->coefficients + panel;
-        REAL *kernel = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        RBF_NAME(kernel_tile)(depth, x, y, c, m - panel * COLUMNS, kernel);
-    }
+    for (panel = first_panel; panel < last_panel; ++panel)
+        RBF_NAME(kernel_tile)
+    (&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
+     tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
     for (q = 0; q + 1 < narrow; q += 2)
         RBF_NAME(multiply_narrow)
     (tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES, 2);
@@ -269,14 +268,14 @@ RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_
 RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job, int64_t panel) {
     const rbf_matrix w = job->weights;
     const int64_t first = panel * COLUMNS, narrow = job->narrow;
-    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - first);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - first);
     const rbf_vector no_amplitude = {NULL, 0, 1};
     REAL *to = job->packed_narrow + first * narrow;
     int64_t c, q, tile;
-    RBF_NAME(pack_rows)
-    (job->packed_y + first * job->y.columns, job->y, first, COLUMNS);
+    RBF_NAME(pack_y)(&job->points, panel);
+    RBF_NAME(expand_y)(&job->points, panel);
     RBF_NAME(pack_coefficients)
-    (job->coefficients + panel, job->gamma, no_amplitude, first, job->y.rows);
+    (job->coefficients + panel, job->gamma, no_amplitude, first, job->points.y.rows);
     for (q = 0; q < narrow; ++q) {
         const char *from =
             w.data + first * w.row_stride + (w.columns - narrow + q) * w.column_stride;
@@ -307,10 +306,8 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
 RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
     int64_t panel;
     RBF_OMP(for schedule(static) nowait)
-    for (panel = 0; panel < job->row_panels; ++panel)
-        RBF_NAME(pack_rows)
-    (job->packed_x + panel * job->x.columns * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS,
-     RBF_TILE_ROWS);
+    for (panel = 0; panel < job->points.row_panels; ++panel)
+        RBF_NAME(pack_x)(&job->points, panel);
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->panels; ++panel)
         RBF_NAME(pack_product_panel)(job, panel);
@@ -318,7 +315,7 @@ RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
 
 RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     const RBF_NAME(product_job) *job = (const RBF_NAME(product_job) *)argument;
-    const int64_t n = job->x.rows, p = job->weights.columns, thread = rbf_thread_number();
+    const int64_t n = job->points.x.rows, p = job->weights.columns, thread = rbf_thread_number();
     const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     REAL *lanes = job->thread_lanes + thread * job->thread_lanes_stride;
@@ -370,15 +367,14 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
 /* The memory of a job: sizes while space measures, pieces when it hands out. */
 RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_workspace *space,
                                          int threads) {
-    const int64_t depth = job->x.columns, p = job->weights.columns;
+    const int64_t p = job->weights.columns;
     const size_t panel_row = COLUMNS * sizeof(REAL), for_threads = (size_t)threads * sizeof(REAL);
     job->thread_tiles_stride =
         rbf_apart(job->panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     job->thread_lanes_stride =
         rbf_apart(RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES, sizeof(REAL), threads);
     job->thread_totals_stride = rbf_apart(RBF_NAME(PRODUCT_ROWS) * p, sizeof(double), threads);
-    job->packed_x = (REAL *)rbf_take(space, job->row_panels * depth, RBF_TILE_ROWS * sizeof(REAL));
-    job->packed_y = (REAL *)rbf_take(space, job->panels * depth, panel_row);
+    RBF_NAME(take_points)(&job->points, space);
     job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
     job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
     job->coefficients =
@@ -406,13 +402,11 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     int pass;
     if (n == 0 || p == 0)
         return RBF_OK;
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.weights = weights;
     job.output = (REAL *)output;
-    job.row_panels = rbf_ceiling_division(n, RBF_TILE_ROWS);
-    job.panels = rbf_ceiling_division(y.rows, COLUMNS);
+    job.panels = job.points.panels;
     /* A few columns of W that are left over are cheaper one by one than padded with zeros, unless
      * the sum of lanes at the end of each, some twelve instructions, is most of the work. */
     job.narrow = p % LANES;
@@ -440,6 +434,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     if (job.splits == 1)
         job.partial = NULL;
+    RBF_NAME(decide_expansion)(&job.points);
     rbf_run(RBF_NAME(product_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

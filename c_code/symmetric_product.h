@@ -39,7 +39,7 @@ RBF_FUNCTION void RBF_NAME(pack_weight_rows)(const RBF_NAME(product_job) * job, 
 RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symmetric,
                                            int64_t row_block, int64_t column_block) {
     const RBF_NAME(product_job) *job = &symmetric->product;
-    const int64_t n = job->x.rows, p = job->weights.columns, thread = rbf_thread_number();
+    const int64_t n = job->points.x.rows, p = job->weights.columns, thread = rbf_thread_number();
     const int64_t size = job->panels_per_block * COLUMNS;
     const int64_t last_row = rbf_minimum(n, (row_block + 1) * size);
     const int64_t first_panel = column_block * job->panels_per_block;
@@ -93,7 +93,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
 RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
     const RBF_NAME(symmetric_job) *symmetric = (const RBF_NAME(symmetric_job) *)argument;
     const RBF_NAME(product_job) *job = &symmetric->product;
-    const int64_t n = job->x.rows, p = job->weights.columns;
+    const int64_t n = job->points.x.rows, p = job->weights.columns;
     /* One more player where their number is odd, who is not there. */
     const int64_t players = (symmetric->blocks + 1) / 2 * 2, rounds = players - 1;
     int64_t round, task, i;
@@ -131,7 +131,7 @@ RBF_INLINE int64_t RBF_NAME(symmetric_panels)(const RBF_NAME(product_job) * job)
 /* Whether y is x and half is worth its price, which is sums over columns, and of lanes for every
  * row and block; counted in instructions for a vector of K, fitted to measurements. */
 RBF_FUNCTION int RBF_NAME(symmetric_pays)(const RBF_NAME(product_job) * job) {
-    const rbf_matrix x = job->x, y = job->y;
+    const rbf_matrix x = job->points.x, y = job->points.y;
     const double price =
         (double)job->weights.columns * (1 + 4 / (double)RBF_NAME(symmetric_panels)(job));
     const double exponential = RBF_DOUBLE ? 24 : 12;
@@ -146,7 +146,8 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
     RBF_NAME(product_job) *job = &symmetric.product;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    const int64_t n = product->x.rows, depth = product->x.columns, p = product->weights.columns;
+    const int64_t n = product->points.x.rows, depth = product->points.x.columns,
+                  p = product->weights.columns;
     const int threads =
         rbf_thread_count((double)n * (double)n * ((double)depth + (double)p + 8) / LANES);
     int pass;
@@ -168,6 +169,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
+    RBF_NAME(decide_expansion)(&job->points);
     rbf_run(RBF_NAME(symmetric_body), &symmetric, threads);
     rbf_release(&storage);
     return RBF_OK;

@@ -101,6 +101,22 @@ enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
 #define RBF_SUM_CHUNK 16
 #define RBF_SUM_RUN 128
 
+/* Whether squared distances of many columns k may come from norms and inner products (distances.h),
+ * and of how many. Not on AMD's processors with AVX-512: additions have units of their own there,
+ * so a difference and its square take no longer than a product. */
+#ifndef RBF_EXPANSION
+#if defined(__znver4__) || defined(__znver5__)
+#define RBF_EXPANSION 0
+#else
+#define RBF_EXPANSION 1
+#endif
+#endif
+#define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 64)
+
+/* What is known of the squared norm of each row of a panel, [RBF_NORM_PARTS][rows of the panel]:
+ * what of it lies on a grid, and the rest. */
+enum { RBF_NORM_ON_GRID, RBF_NORM_REST, RBF_NORM_PARTS };
+
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
 #define RBF_FUNCTION static __attribute__((unused))
 #define RBF_RESTRICT __restrict__

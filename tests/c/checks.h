@@ -38,9 +38,11 @@ static CHECK(array) CHECK(make_matrix)(int64_t rows, int64_t columns, int layout
     return a;
 }
 
-static long double CHECK(at)(rbf_matrix a, int64_t i, int64_t j) {
-    return *(const CHECK_REAL *)(a.data + i * a.row_stride + j * a.column_stride);
+static CHECK_REAL *CHECK(entry)(rbf_matrix a, int64_t i, int64_t j) {
+    return (CHECK_REAL *)(uintptr_t)(a.data + i * a.row_stride + j * a.column_stride);
 }
+
+static long double CHECK(at)(rbf_matrix a, int64_t i, int64_t j) { return *CHECK(entry)(a, i, j); }
 
 static long double CHECK(value)(rbf_vector v, int64_t j) {
     return *(const CHECK_REAL *)(v.data + j * v.stride);
@@ -390,6 +392,80 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
     free(ya.memory);
 }
 
+/* Squared distances of many columns k, relative to themselves, of points that lie so that some, or
+ * none, can be expanded into norms and inner products. */
+static void CHECK(check_distances)(int64_t d, int place, int layout) {
+    enum { N = 150, M = 131 };
+    CHECK(array) xa = CHECK(make_matrix)(N, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(M, d, (layout + 1) % BROADCAST, 1);
+    const rbf_matrix x = xa.matrix, y = ya.matrix;
+    CHECK_REAL *got[2];
+    double worst[2] = {0, 0}, squares[2] = {0, 0};
+    int64_t i, j, k;
+    int way;
+    for (k = 0; k < d; ++k) {
+        for (i = 0; i < N && place == FAR_OFF; ++i)
+            *CHECK(entry)(x, i, k) += 1000;
+        for (i = 0; i < N && place == CLUSTERED; ++i)
+            *CHECK(entry)(x, i, k) *= 1e-3f;
+        for (j = 0; j < M; ++j) {
+            CHECK_REAL *to = CHECK(entry)(y, j, k);
+            if (place == FAR_OFF)
+                *to += 1000;
+            else if (place == CLUSTERED)
+                *to *= 1e-3f;
+            else if (place == PAIRED) /* with a row of x: the same, nearer and nearer */
+                *to = *CHECK(entry)(x, j, k) + (j % 8 ? *to * (CHECK_REAL)pow(0.6, j % 8) : 0);
+            else if (place == HALFWAY) /* D of about half of the squared norms */
+                *to = (CHECK_REAL)(0.5 * *CHECK(entry)(x, j, k) + 0.866 * *to);
+        }
+    }
+    if (place == CLUSTERED) { /* and two of them far away from each other */
+        *CHECK(entry)(x, 0, 0) = 1000;
+        *CHECK(entry)(y, 0, 0) = -1000;
+    } else if (place == WILD) {
+        *CHECK(entry)(x, 5, 1) = (CHECK_REAL)NAN;
+        *CHECK(entry)(y, 7, 2) = (CHECK_REAL)INFINITY;
+        for (k = 0; k < d; ++k) { /* rows that are in no sample */
+            *CHECK(entry)(y, 13, k) = -*CHECK(entry)(x, 13, k);
+            *CHECK(entry)(x, 13, k) *= 40;
+            *CHECK(entry)(x, 15, k) *= 1e10f;
+            *CHECK(entry)(x, 17, k) *= 1e-30f;
+            *CHECK(entry)(y, 17, k) *= 1e-30f;
+        }
+    }
+    for (way = 0; way < 2; ++way) {
+        got[way] = (CHECK_REAL *)checked_malloc(N * M * sizeof(CHECK_REAL));
+        EXPECT(CHECK_DISTANCES(x, y, way, got[way]) ==
+               (way && RBF_EXPANSION && place != CLUSTERED));
+    }
+    for (i = 0; i < N; ++i)
+        for (j = 0; j < M; ++j) {
+            const long double exact = CHECK(distance)(x, y, i, j);
+            for (way = 0; way < 2; ++way) {
+                const CHECK_REAL entry = got[way][i * M + j];
+                const double error = (double)(fabsl(entry - exact) / (exact * CHECK_EPSILON));
+                if (isnan(exact) || exact > CHECK_LARGEST) {
+                    EXPECT(isnan(exact) ? isnan(entry) : isinf(entry));
+                } else if (exact == 0) {
+                    EXPECT(entry == 0);
+                } else if (exact > 1e-25L) { /* nothing underflows */
+                    squares[way] += error * error;
+                    if (!(error <= worst[way]))
+                        worst[way] = error;
+                }
+            }
+        }
+    EXPECT_BELOW(worst[0], 3);
+    EXPECT_BELOW(worst[1], 3);
+    /* The expansion is the more accurate way, above all where it gives all of the entries. */
+    EXPECT_BELOW(sqrt(squares[1] / squares[0]), RBF_EXPANSION && place == SPREAD ? 0.9 : 1);
+    for (way = 0; way < 2; ++way)
+        free(got[way]);
+    free(xa.memory);
+    free(ya.memory);
+}
+
 /* m terms near one, and as many that are equal, of which each rounds the same way when it is added:
  * the sum must not lose what a running sum would. One column of W, or so many that lanes run over
  * them. */
@@ -501,6 +577,7 @@ static void CHECK(check_special_values)(void) {
 }
 
 static void CHECK(check_all)(void) {
+    static const int64_t depths[] = {64, 97, 300};
     static const int64_t sizes[] = {0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
     enum { SIZES = 15 };
     int round, layout;
@@ -520,6 +597,8 @@ static void CHECK(check_all)(void) {
     for (round = 0; round < 40 / share; ++round)
         CHECK(check_log_sum)(sizes[random_below(SIZES)], sizes[random_below(SIZES)],
                              random_below(20), round % LAYOUTS, round % 2, round % 3 ? 1 : 40);
+    for (round = 0; round < 3 * PLACES; round += share)
+        CHECK(check_distances)(depths[round / PLACES], round % PLACES, round % BROADCAST);
     for (round = 0; round < 4; ++round)
         CHECK(check_long_sum)(round / 2 ? 16 : 1, round % 2);
     for (layout = 0; layout < LAYOUTS; layout += share) { /* several blocks, waves and threads */
@@ -527,7 +606,11 @@ static void CHECK(check_all)(void) {
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);
         CHECK(check_problem)(1203, 5, 3, layout, layout % 2, 0);
         CHECK(check_problem)(277, 277, 33, layout, 1, 1);
-        CHECK(check_problem)(277, 277, 97, layout, 1, 1); /* mirrored */
+        CHECK(check_problem)(277, 277, 97, layout, 1, 1);          /* mirrored */
+        CHECK(check_problem)(150, 131, 97, layout, layout % 2, 0); /* expanded */
+        CHECK(check_product)(150, 131, 67, 3, layout, layout % 2, 0);
+        CHECK(check_product)(143, 143, 67, 1, layout, 1, 1);
+        CHECK(check_log_sum)(150, 131, 67, layout, layout % 2, 1);
         CHECK(check_product)(301, 213, 17, 3, layout, layout % 2, 0);
         CHECK(check_product)(9, 1501, 5, 40, layout, layout % 2, 0);
         CHECK(check_product)(403, 203, 3, 1, layout, layout % 2, 0);

@@ -13,6 +13,9 @@
 
 enum { C_ORDER, FORTRAN, SLICED, REVERSED, BROADCAST, LAYOUTS };
 
+/* How points lie: see check_distances. */
+enum { SPREAD, FAR_OFF, PAIRED, HALFWAY, WILD, CLUSTERED, PLACES };
+
 static long failures = 0;
 static int share = 1; /* one in so many trials is made */
 
@@ -81,6 +84,41 @@ static double random_normal(void) {
 DEFINE_EXPONENTIAL(exponential_of_f32, float, f32)
 DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 
+/* Squared distances (n, m) by the tiles all kernels take them from; returns whether the expansion
+ * was used, which it may be only if `expandable`. */
+#define DEFINE_DISTANCES(name, real, suffix)                                                       \
+    static int name(rbf_matrix x, rbf_matrix y, int expandable, real *to) {                        \
+        points_##suffix points;                                                                    \
+        rbf_workspace space = {NULL, 0, 0};                                                        \
+        rbf_storage storage;                                                                       \
+        int64_t row_panel, panel, i, j;                                                            \
+        set_points_##suffix(&points, x, y);                                                        \
+        points.expandable = points.expandable && expandable;                                       \
+        take_points_##suffix(&points, &space);                                                     \
+        EXPECT(rbf_acquire(&space, &storage) == RBF_OK);                                           \
+        take_points_##suffix(&points, &space);                                                     \
+        decide_expansion_##suffix(&points);                                                        \
+        for (row_panel = 0; row_panel < points.row_panels; ++row_panel)                            \
+            pack_x_##suffix(&points, row_panel);                                                   \
+        for (panel = 0; panel < points.panels; ++panel) {                                          \
+            pack_y_##suffix(&points, panel);                                                       \
+            expand_y_##suffix(&points, panel);                                                     \
+            for (row_panel = 0; row_panel < points.row_panels; ++row_panel) {                      \
+                vector_##suffix tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];                             \
+                const real *entries = (const real *)tile;                                          \
+                const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS_##suffix;  \
+                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK);                \
+                for (i = row; i < rbf_minimum(x.rows, row + RBF_TILE_ROWS); ++i)                   \
+                    for (j = column; j < rbf_minimum(y.rows, column + COLUMNS_##suffix); ++j)      \
+                        to[i * y.rows + j] = entries[(i - row) * COLUMNS_##suffix + j - column];   \
+            }                                                                                      \
+        }                                                                                          \
+        rbf_release(&storage);                                                                     \
+        return points.expanded;                                                                    \
+    }
+DEFINE_DISTANCES(distances_of_f32, float, f32)
+DEFINE_DISTANCES(distances_of_f64, double, f64)
+
 #define CHECK_REAL float
 #define CHECK(name) name##_check_f32
 #define CHECK_FORWARD rbf_forward_f32
@@ -90,6 +128,7 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK_LOG_SUM rbf_log_sum_f32
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
+#define CHECK_DISTANCES distances_of_f32
 #define CHECK_LIBRARY_EXP expf
 #define CHECK_NEXT nextafterf
 #define CHECK_EPSILON FLT_EPSILON
@@ -105,6 +144,7 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #undef CHECK_LOG_SUM
 #undef CHECK_LOG_SUM_GRADIENT
 #undef CHECK_EXPONENTIAL
+#undef CHECK_DISTANCES
 #undef CHECK_LIBRARY_EXP
 #undef CHECK_NEXT
 #undef CHECK_EPSILON
@@ -120,6 +160,7 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 #define CHECK_LOG_SUM rbf_log_sum_f64
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64
+#define CHECK_DISTANCES distances_of_f64
 #define CHECK_LIBRARY_EXP exp
 #define CHECK_NEXT nextafter
 #define CHECK_EPSILON DBL_EPSILON

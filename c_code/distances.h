@@ -1,0 +1,285 @@
+/* Squared distances of many columns k as |x|^2 + |y|^2 - 2 x.y, where that loses nothing.
+ *
+ * A difference and its square are two instructions a term, a product is one. But the expansion
+ * cancels: what is rounded in its sums, of the size of |x|^2 + |y|^2, stays when those are gone. So
+ * points are moved to about their mean, and an entry is taken from the expansion only if D is at
+ * least half of |x|^2 + |y|^2: then |2 x.y| <= D, and its sum is rounded no worse than a sum of
+ * squared differences. The squared norms are known in twice the precision, and those parts of them
+ * that are large lie on one grid, on which their sum is exact. All other entries, those of points
+ * close to each other, are computed again by differences, one by one: coincident rows have D = 0.
+ *
+ * Which way an entry is computed depends on its two points alone, so K of x and x is symmetric. The
+ * expansion is not used where a sample says that many entries would be computed twice. Included
+ * once a precision by instantiate.h.
+ */
+enum {
+    RBF_NAME(EXPANSION_SAMPLE) = 64,
+    RBF_NAME(EXPANSION_CLOSE) = 12 /* of the sample, at most */
+};
+
+/* The rows of x and y as the register tile reads them, by differences or by the expansion. */
+typedef struct {
+    rbf_matrix x, y;
+    int64_t row_panels, panels;
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]; expanded: -2 (x - centre) */
+    REAL *packed_y; /* [panels][depth][COLUMNS]; expanded: y - centre */
+    int expandable, expanded;
+    REAL largest;  /* squared norm of rows that the expansion is for: a power of two */
+    REAL *centre;  /* [depth], and zeros to a whole vector */
+    REAL *x_norms; /* [row_panels][RBF_NORM_PARTS][RBF_TILE_ROWS] */
+    REAL *y_norms; /* [panels][RBF_NORM_PARTS][COLUMNS] */
+} RBF_NAME(points);
+
+/* Entries [k, k + LANES) of a row, zero behind the last. */
+RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, int64_t k) {
+    const char *source = from->data + row * from->row_stride + k * from->column_stride;
+    if (from->column_stride != (int64_t)sizeof(REAL) || k + LANES > from->columns) {
+        REAL entries[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT))) = {0};
+        int64_t i;
+        for (i = 0; i < rbf_minimum(LANES, from->columns - k); ++i)
+            entries[i] = *(const REAL *)(source + i * from->column_stride);
+        return RBF_NAME(load)(entries);
+    }
+    return RBF_NAME(load_unaligned)((const REAL *)source);
+}
+
+/* |x[i] - y[j]|^2 by differences, of any two rows. */
+RBF_FUNCTION __attribute__((noinline)) REAL RBF_NAME(pair_distance)(const rbf_matrix *x, int64_t i,
+                                                                    const rbf_matrix *y,
+                                                                    int64_t j) {
+    enum { CHAINS = 4 };
+    REAL lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+    VECTOR total = {0};
+    int64_t first, k;
+    int c;
+    for (first = 0; first < x->columns; first += CHAINS * RBF_SUM_CHUNK * LANES) {
+        const int64_t end =
+            rbf_minimum(x->columns, first + CHAINS * RBF_SUM_CHUNK * (int64_t)LANES);
+        VECTOR sum[CHAINS] = {{0}};
+        for (k = first; k < end; k += CHAINS * LANES) {
+            RBF_UNROLL
+            for (c = 0; c < CHAINS; ++c) {
+                if (k + c * LANES < end) {
+                    const VECTOR difference = RBF_NAME(load_entries)(x, i, k + c * LANES) -
+                                              RBF_NAME(load_entries)(y, j, k + c * LANES);
+                    sum[c] += difference * difference;
+                }
+            }
+        }
+        total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+    RBF_NAME(store)(lanes, total);
+    return RBF_NAME(lane_sum)(lanes);
+}
+
+/* a + b, and what of it the sum leaves out (Knuth, The Art of Computer Programming, 2, 4.2.2). */
+#define RBF_EXACT_SUM(type, sum, rest, a, b)                                                       \
+    do {                                                                                           \
+        const type exact_a = (a), exact_b = (b), exact_sum = exact_a + exact_b;                    \
+        const type exact_part = exact_sum - exact_a;                                               \
+        (rest) = (exact_a - (exact_sum - exact_part)) + (exact_b - exact_part);                    \
+        (sum) = exact_sum;                                                                         \
+    } while (0)
+
+/* |row - centre|^2: differences and squares are rounded, their sum is in twice the precision. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(centred_norm)(const rbf_matrix *from, int64_t row, const REAL *centre, REAL norm[2]) {
+    VECTOR sum = {0}, rest = {0};
+    REAL total = 0, total_rest = 0;
+    int64_t k;
+    int l;
+    for (k = 0; k < from->columns; k += LANES) {
+        const VECTOR entry = RBF_NAME(load_entries)(from, row, k) - RBF_NAME(load)(centre + k);
+        VECTOR left;
+        RBF_EXACT_SUM(VECTOR, sum, left, sum, entry * entry);
+        rest += left;
+    }
+    for (l = 0; l < LANES; ++l) {
+        REAL left;
+        RBF_EXACT_SUM(REAL, total, left, total, sum[l]);
+        total_rest += left + rest[l];
+    }
+    norm[0] = total;
+    norm[1] = total_rest;
+}
+
+/* Whether the expansion may pay: many terms, and many entries for each squared norm. */
+RBF_INLINE void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
+    const double n = (double)x.rows, m = (double)y.rows;
+    points->x = x;
+    points->y = y;
+    points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
+    points->panels = rbf_ceiling_division(y.rows, COLUMNS);
+    points->expandable = RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m >= 64 * (n + m);
+    points->expanded = 0;
+}
+
+RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space) {
+    const int64_t depth = points->x.columns, expandable = points->expandable;
+    const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
+    points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
+    points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
+    points->centre =
+        (REAL *)rbf_take(space, expandable * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
+    points->x_norms =
+        (REAL *)rbf_take(space, expandable * points->row_panels * RBF_NORM_PARTS, row_panel_row);
+    points->y_norms =
+        (REAL *)rbf_take(space, expandable * points->panels * RBF_NORM_PARTS, panel_row);
+}
+
+/* Finds the centre and the grid from a sample of rows, and whether the expansion pays. */
+RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
+    const rbf_matrix *x = &points->x, *y = &points->y;
+    const int64_t sample = RBF_NAME(EXPANSION_SAMPLE), depth = x->columns;
+    REAL largest = 0;
+    int64_t s, k;
+    int close = 0, exponent;
+    if (!points->expandable)
+        return;
+    memset(points->centre, 0, (size_t)rbf_ceiling_division(depth, LANES) * sizeof(VECTOR));
+    for (k = 0; k < depth; k += LANES) {
+        VECTOR sum = {0};
+        for (s = 0; s < sample; ++s)
+            sum += RBF_NAME(load_entries)(y, s * y->rows / sample, k) / (REAL)sample;
+        RBF_NAME(store)(points->centre + k, sum);
+    }
+    for (s = 0; s < sample; ++s) {
+        const int64_t i = s * x->rows / sample;
+        const int64_t j = (s * 37 + 11) % sample * y->rows / sample; /* any other order */
+        REAL x_norm[2], y_norm[2], norms;
+        RBF_NAME(centred_norm)(x, i, points->centre, x_norm);
+        RBF_NAME(centred_norm)(y, j, points->centre, y_norm);
+        norms = x_norm[0] + y_norm[0];
+        largest = norms > largest ? norms : largest;
+        close += !(RBF_NAME(pair_distance)(x, i, y, j) >= norms / 2);
+    }
+    points->expanded = close <= RBF_NAME(EXPANSION_CLOSE) && largest > RBF_NORM_SMALLEST &&
+                       largest < RBF_NORM_LARGEST;
+    frexp(largest, &exponent);
+    points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
+}
+
+/* Makes packed rows of x or y (`from`) what the expansion takes, and their norms, if it is used. */
+RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
+                                        const rbf_matrix *from, int64_t first, const int width,
+                                        REAL scale, REAL *norms) {
+    int64_t k;
+    int r;
+    if (!points->expanded)
+        return;
+    for (k = 0; k < from->columns; ++k)
+        for (r = 0; r < width; ++r)
+            packed[k * width + r] = (packed[k * width + r] - points->centre[k]) * scale;
+    for (r = 0; r < width; ++r) {
+        /* Adding and subtracting this rounds to the grid, whose step is twice `half`. */
+        const REAL grid = 3 * points->largest;
+        const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
+        REAL norm[2], *on_grid = norms + RBF_NORM_ON_GRID * width + r;
+        REAL *rest = norms + RBF_NORM_REST * width + r;
+        RBF_NAME(centred_norm)
+        (from, rbf_minimum(first + r, from->rows - 1), points->centre, norm);
+        if (norm[0] <= points->largest) {
+            *on_grid = ((norm[0] + half) + grid) - grid;
+            *rest = (norm[0] - *on_grid) + norm[1];
+        } else { /* too large, or not finite: so that all its entries are mended */
+            *on_grid = -8 * points->largest;
+            *rest = 0;
+            for (k = 0; k < from->columns; ++k)
+                packed[k * width + r] = 0;
+        }
+    }
+}
+
+RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
+    const int64_t row = row_panel * RBF_TILE_ROWS;
+    REAL *packed = points->packed_x + row * points->x.columns;
+    RBF_NAME(pack_rows)(packed, points->x, row, RBF_TILE_ROWS);
+    RBF_NAME(expand_rows)
+    (points, packed, &points->x, row, RBF_TILE_ROWS, -2, points->x_norms + row * RBF_NORM_PARTS);
+}
+
+/* A panel of y as it is; then expand_y. */
+RBF_INLINE REAL *RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
+    REAL *packed = points->packed_y + panel * COLUMNS * points->y.columns;
+    RBF_NAME(pack_rows)(packed, points->y, panel * COLUMNS, COLUMNS);
+    return packed;
+}
+
+RBF_INLINE void RBF_NAME(expand_y)(const RBF_NAME(points) * points, int64_t panel) {
+    const int64_t first = panel * COLUMNS;
+    RBF_NAME(expand_rows)
+    (points, points->packed_y + first * points->y.columns, &points->y, first, COLUMNS, 1,
+     points->y_norms + first * RBF_NORM_PARTS);
+}
+
+/* Less than 0 where D is less than half of the squared norms, or those are not finite. */
+#define RBF_EXCESS(distance, norms) ((distance) - (norms) / 2)
+
+/* Entries of a tile in which some have no excess: those, by differences. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REAL *x_on_grid,
+                         int64_t column, const REAL *y_on_grid, REAL *distances) {
+    int r, c;
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        for (c = 0; c < COLUMNS; ++c) {
+            REAL *entry = distances + r * COLUMNS + c;
+            if (RBF_EXCESS(*entry, x_on_grid[r] + y_on_grid[c]) < 0)
+                *entry = RBF_NAME(pair_distance)(
+                    &points->x, rbf_minimum(row + r, points->x.rows - 1), &points->y,
+                    rbf_minimum(column + c, points->y.rows - 1));
+        }
+}
+
+/* Squared distances of a row panel and a panel, packed for the expansion, into memory. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
+                             REAL *RBF_RESTRICT distances) {
+    const int64_t depth = points->x.columns;
+    const REAL *x_norms = points->x_norms + row_panel * RBF_NORM_PARTS * RBF_TILE_ROWS;
+    const REAL *y_norms = points->y_norms + panel * RBF_NORM_PARTS * COLUMNS;
+    const REAL *x_on_grid = x_norms + RBF_NORM_ON_GRID * RBF_TILE_ROWS;
+    const REAL *y_on_grid = y_norms + RBF_NORM_ON_GRID * COLUMNS;
+    const REAL *x_rest = x_norms + RBF_NORM_REST * RBF_TILE_ROWS;
+    const REAL *y_rest = y_norms + RBF_NORM_REST * COLUMNS;
+    VECTOR least = {0};
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    uint64_t words[RBF_VECTOR_BYTES / 8], signs = 0;
+    int r, v, w;
+    RBF_NAME(term_runs)
+    (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
+     points->packed_y + panel * depth * COLUMNS, tile, 1);
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR norms = RBF_NAME(load)(y_on_grid + v * LANES) + x_on_grid[r];
+            const VECTOR rests = RBF_NAME(load)(y_rest + v * LANES) + x_rest[r];
+            tile[r][v] = (norms + tile[r][v]) + rests;
+            least = RBF_NAME(minimum)(RBF_EXCESS(tile[r][v], norms), least);
+        }
+    }
+    RBF_NAME(keep_tile)(tile, distances);
+    memcpy(words, &least, sizeof words);
+    for (w = 0; w < RBF_VECTOR_BYTES / 8; ++w)
+        signs |= words[w];
+    if (signs & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
+        RBF_NAME(mend_distances)
+    (points, row_panel * RBF_TILE_ROWS, x_on_grid, panel * COLUMNS, y_on_grid, distances);
+}
+
+/* Squared distances of a row panel and a panel, by their numbers. By differences those of more
+ * columns k than `inlined`, a constant, are summed by a call. */
+RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row_panel,
+                                    int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                    const int inlined) {
+    const int64_t depth = points->x.columns;
+    if (__builtin_expect(points->expanded, 0)) {
+        REAL kept[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
+        RBF_NAME(load_kept)(tile, kept);
+    } else {
+        RBF_NAME(distance_tile)
+        (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
+         points->packed_y + panel * depth * COLUMNS, tile, inlined);
+    }
+}

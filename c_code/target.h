@@ -105,7 +105,9 @@ enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
  * and of how many. Not on AMD's processors with AVX-512: additions have units of their own there,
  * so a difference and its square take no longer than a product. */
 #ifndef RBF_EXPANSION
-#if defined(__znver4__) || defined(__znver5__)
+#if defined(__AVX512F__) &&                                                                        \
+    (defined(__znver2__) || defined(__znver3__) || defined(__znver4__) ||                          \
+     defined(__znver5__)) /* compilers call them by the last one they know */
 #define RBF_EXPANSION 0
 #else
 #define RBF_EXPANSION 1

@@ -14,7 +14,8 @@
  */
 enum {
     RBF_NAME(EXPANSION_SAMPLE) = 64,
-    RBF_NAME(EXPANSION_CLOSE) = 12 /* of the sample, at most */
+    RBF_NAME(EXPANSION_CLOSE) = 12, /* of the sample, at most */
+    RBF_NAME(NORM_PARTS) = 2        /* of a squared norm: what lies on the grid, the rest */
 };
 
 /* The rows of x and y as the register tile reads them, by differences or by the expansion. */
@@ -26,9 +27,18 @@ typedef struct {
     int expandable, expanded;
     REAL largest;  /* squared norm of rows that the expansion is for: a power of two */
     REAL *centre;  /* [depth], and zeros to a whole vector */
-    REAL *x_norms; /* [row_panels][RBF_NORM_PARTS][RBF_TILE_ROWS] */
-    REAL *y_norms; /* [panels][RBF_NORM_PARTS][COLUMNS] */
+    REAL *x_norms; /* [row_panels][NORM_PARTS][RBF_TILE_ROWS] */
+    REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
 } RBF_NAME(points);
+
+/* What is packed of a row panel and of a panel, by their numbers. */
+RBF_INLINE REAL *RBF_NAME(packed_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
+    return points->packed_x + row_panel * points->x.columns * RBF_TILE_ROWS;
+}
+
+RBF_INLINE REAL *RBF_NAME(packed_panel)(const RBF_NAME(points) * points, int64_t panel) {
+    return points->packed_y + panel * points->y.columns * COLUMNS;
+}
 
 /* Entries [k, k + LANES) of a row, zero behind the last. */
 RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, int64_t k) {
@@ -121,10 +131,10 @@ RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *
     points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
     points->centre =
         (REAL *)rbf_take(space, expandable * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
-    points->x_norms =
-        (REAL *)rbf_take(space, expandable * points->row_panels * RBF_NORM_PARTS, row_panel_row);
+    points->x_norms = (REAL *)rbf_take(
+        space, expandable * points->row_panels * RBF_NAME(NORM_PARTS), row_panel_row);
     points->y_norms =
-        (REAL *)rbf_take(space, expandable * points->panels * RBF_NORM_PARTS, panel_row);
+        (REAL *)rbf_take(space, expandable * points->panels * RBF_NAME(NORM_PARTS), panel_row);
 }
 
 /* Finds the centre and the grid from a sample of rows, and whether the expansion pays. */
@@ -136,7 +146,6 @@ RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
     int close = 0, exponent;
     if (!points->expandable)
         return;
-    memset(points->centre, 0, (size_t)rbf_ceiling_division(depth, LANES) * sizeof(VECTOR));
     for (k = 0; k < depth; k += LANES) {
         VECTOR sum = {0};
         for (s = 0; s < sample; ++s)
@@ -155,6 +164,8 @@ RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
     }
     points->expanded = close <= RBF_NAME(EXPANSION_CLOSE) && largest > RBF_NORM_SMALLEST &&
                        largest < RBF_NORM_LARGEST;
+    if (!points->expanded)
+        return;
     frexp(largest, &exponent);
     points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
 }
@@ -174,8 +185,7 @@ RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *p
         /* Adding and subtracting this rounds to the grid, whose step is twice `half`. */
         const REAL grid = 3 * points->largest;
         const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
-        REAL norm[2], *on_grid = norms + RBF_NORM_ON_GRID * width + r;
-        REAL *rest = norms + RBF_NORM_REST * width + r;
+        REAL norm[2], *on_grid = norms + r, *rest = on_grid + width;
         RBF_NAME(centred_norm)
         (from, rbf_minimum(first + r, from->rows - 1), points->centre, norm);
         if (norm[0] <= points->largest) {
@@ -190,26 +200,31 @@ RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *p
     }
 }
 
-RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
+RBF_INLINE void RBF_NAME(expand_x)(const RBF_NAME(points) * points, int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
-    REAL *packed = points->packed_x + row * points->x.columns;
-    RBF_NAME(pack_rows)(packed, points->x, row, RBF_TILE_ROWS);
     RBF_NAME(expand_rows)
-    (points, packed, &points->x, row, RBF_TILE_ROWS, -2, points->x_norms + row * RBF_NORM_PARTS);
-}
-
-/* A panel of y as it is; then expand_y. */
-RBF_INLINE REAL *RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
-    REAL *packed = points->packed_y + panel * COLUMNS * points->y.columns;
-    RBF_NAME(pack_rows)(packed, points->y, panel * COLUMNS, COLUMNS);
-    return packed;
+    (points, RBF_NAME(packed_row_panel)(points, row_panel), &points->x, row, RBF_TILE_ROWS, -2,
+     points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_INLINE void RBF_NAME(expand_y)(const RBF_NAME(points) * points, int64_t panel) {
-    const int64_t first = panel * COLUMNS;
+    const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)
-    (points, points->packed_y + first * points->y.columns, &points->y, first, COLUMNS, 1,
-     points->y_norms + first * RBF_NORM_PARTS);
+    (points, RBF_NAME(packed_panel)(points, panel), &points->y, row, COLUMNS, 1,
+     points->y_norms + row * RBF_NAME(NORM_PARTS));
+}
+
+RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
+    RBF_NAME(pack_rows)
+    (RBF_NAME(packed_row_panel)(points, row_panel), points->x, row_panel * RBF_TILE_ROWS,
+     RBF_TILE_ROWS);
+    RBF_NAME(expand_x)(points, row_panel);
+}
+
+RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
+    RBF_NAME(pack_rows)
+    (RBF_NAME(packed_panel)(points, panel), points->y, panel * COLUMNS, COLUMNS);
+    RBF_NAME(expand_y)(points, panel);
 }
 
 /* Less than 0 where D is less than half of the squared norms, or those are not finite. */
@@ -234,20 +249,17 @@ RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REA
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
                              REAL *RBF_RESTRICT distances) {
-    const int64_t depth = points->x.columns;
-    const REAL *x_norms = points->x_norms + row_panel * RBF_NORM_PARTS * RBF_TILE_ROWS;
-    const REAL *y_norms = points->y_norms + panel * RBF_NORM_PARTS * COLUMNS;
-    const REAL *x_on_grid = x_norms + RBF_NORM_ON_GRID * RBF_TILE_ROWS;
-    const REAL *y_on_grid = y_norms + RBF_NORM_ON_GRID * COLUMNS;
-    const REAL *x_rest = x_norms + RBF_NORM_REST * RBF_TILE_ROWS;
-    const REAL *y_rest = y_norms + RBF_NORM_REST * COLUMNS;
+    const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
+    const REAL *x_on_grid = points->x_norms + row * RBF_NAME(NORM_PARTS);
+    const REAL *y_on_grid = points->y_norms + column * RBF_NAME(NORM_PARTS);
+    const REAL *x_rest = x_on_grid + RBF_TILE_ROWS, *y_rest = y_on_grid + COLUMNS;
     VECTOR least = {0};
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     uint64_t words[RBF_VECTOR_BYTES / 8], signs = 0;
     int r, v, w;
     RBF_NAME(term_runs)
-    (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
-     points->packed_y + panel * depth * COLUMNS, tile, 1);
+    (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
+     RBF_NAME(packed_panel)(points, panel), tile, 1);
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
@@ -264,7 +276,7 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
         signs |= words[w];
     if (signs & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
         RBF_NAME(mend_distances)
-    (points, row_panel * RBF_TILE_ROWS, x_on_grid, panel * COLUMNS, y_on_grid, distances);
+    (points, row, x_on_grid, column, y_on_grid, distances);
 }
 
 /* Squared distances of a row panel and a panel, by their numbers. By differences those of more
@@ -272,14 +284,13 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
 RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row_panel,
                                     int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                     const int inlined) {
-    const int64_t depth = points->x.columns;
     if (__builtin_expect(points->expanded, 0)) {
         REAL kept[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
         RBF_NAME(load_kept)(tile, kept);
     } else {
         RBF_NAME(distance_tile)
-        (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
-         points->packed_y + panel * depth * COLUMNS, tile, inlined);
+        (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
+         RBF_NAME(packed_panel)(points, panel), tile, inlined);
     }
 }

@@ -247,7 +247,6 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < points->panels; ++panel) {
         RBF_NAME(pack_y)(points, panel);
-        RBF_NAME(expand_y)(points, panel);
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }

@@ -52,15 +52,15 @@ typedef struct {
 
 typedef struct {
     RBF_NAME(points) points;
-    rbf_matrix x, y, g;
+    rbf_matrix g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
     rbf_vector log_sums, offset;         /* (n,), (m,): of a log-sum-exp, if log_sums has data */
     REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
     REAL *dweights;                      /* (m, p) */
     int symmetric;
-    int64_t panels, panels_per_block, blocks_per_wave;
-    int64_t row_panels, row_panels_per_group, groups, row_panels_at_once;
+    int64_t panels_per_block, blocks_per_wave;
+    int64_t row_panels_per_group, groups, row_panels_at_once;
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
@@ -203,12 +203,12 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int log_sum) {
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
-    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->x.rows - row);
-    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - column);
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
      */
-    const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->panels : c;
+    const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->points.panels : c;
     REAL gathered[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL log_sums[RBF_TILE_ROWS];
@@ -219,7 +219,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     int r, v, i, j;
     if (log_sum) {
         for (i = 0; i < RBF_TILE_ROWS; ++i) {
-            const int64_t from = rbf_minimum(row + i, job->x.rows - 1);
+            const int64_t from = rbf_minimum(row + i, job->points.x.rows - 1);
             const REAL value = *(const REAL *)(job->g.data + from * job->g.row_stride);
             log_sums[i] = RBF_NAME(entry)(job->log_sums, from);
             for (j = 0; j < COLUMNS; ++j)
@@ -390,7 +390,7 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
                                            int64_t first_panel, int64_t last_panel,
                                            RBF_NAME(gradient_scratch) scratch,
                                            RBF_NAME(gradient_sums) sums) {
-    const int64_t depth = job->x.columns, p = job->weights.columns;
+    const int64_t depth = job->points.x.columns, p = job->weights.columns;
     const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
     const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
@@ -463,7 +463,7 @@ RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                          int64_t block, RBF_NAME(partial_sums) partial,
                                          int64_t width, REAL *target) {
-    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
     const int64_t within = partial.size / COLUMNS;
     int64_t part, group, k, j;
     for (part = 0; part < partial.parts; ++part) {
@@ -484,7 +484,7 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                            int64_t block) {
     const RBF_NAME(partial_sums) partial = job->column_partial;
-    const int64_t columns = rbf_minimum(COLUMNS, job->y.rows - panel * COLUMNS);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
     const REAL *sums = RBF_NAME(first_sums)(job, partial, block, 0, panel);
     int64_t group, j;
     for (group = 0; group < job->groups; ++group, sums += partial.stride)
@@ -496,7 +496,7 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
         }
     if (job->dy_partial.data)
         RBF_NAME(reduce_panel)
-    (job, panel, block, job->dy_partial, job->y.columns, job->symmetric ? job->dx : job->dy);
+    (job, panel, block, job->dy_partial, job->points.y.columns, job->symmetric ? job->dx : job->dy);
     if (job->dweights_partial.data)
         RBF_NAME(reduce_panel)
     (job, panel, block, job->dweights_partial, job->weights.columns, job->dweights);
@@ -517,7 +517,7 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
 /* Columns k two by two beside those of the block's other panels, in the order of the sweeps. */
 RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                        const REAL *from) {
-    const int64_t depth = job->y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
+    const int64_t depth = job->points.y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
     const int64_t in_block = panel % job->panels_per_block;
     REAL *to = job->paired_y + ((panel - in_block) * pairs + in_block) * pair;
     int64_t k;
@@ -528,26 +528,28 @@ RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     /* Each thread has its own: what it reads for every tile lies apart from what others write. */
     const RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
-    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
-    const int64_t blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
+    const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
+    const int64_t blocks = rbf_ceiling_division(job->points.panels, job->panels_per_block);
     const int64_t p = job->weights.columns;
-    const int64_t dx_size = job->row_panels * depth * RBF_TILE_ROWS;
+    const int64_t dx_size = job->points.row_panels * depth * RBF_TILE_ROWS;
     RBF_NAME(gradient_scratch) scratch;
     int64_t panel, wave, task;
     scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
     scratch.g_rows =
         scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
     RBF_OMP(for schedule(static) nowait)
-    for (panel = 0; panel < job->row_panels; ++panel) {
+    for (panel = 0; panel < job->points.row_panels; ++panel) {
+        REAL *packed = RBF_NAME(packed_row_panel)(&job->points, panel);
+        RBF_NAME(pack_rows)(packed, job->points.x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
         if (job->points.expanded)
-            RBF_NAME(pack_rows)
-        (job->packed_x + panel * depth * RBF_TILE_ROWS, job->x, panel * RBF_TILE_ROWS,
-         RBF_TILE_ROWS);
-        RBF_NAME(pack_x)(&job->points, panel);
+            memcpy(job->packed_x + panel * depth * RBF_TILE_ROWS, packed,
+                   (size_t)(depth * RBF_TILE_ROWS) * sizeof(REAL));
+        RBF_NAME(expand_x)(&job->points, panel);
     }
     RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel) {
-        const REAL *packed_y = RBF_NAME(pack_y)(&job->points, panel);
+    for (panel = 0; panel < job->points.panels; ++panel) {
+        REAL *packed_y = RBF_NAME(packed_panel)(&job->points, panel);
+        RBF_NAME(pack_rows)(packed_y, job->points.y, panel * COLUMNS, COLUMNS);
         if (job->paired_y)
             RBF_NAME(pair_columns)(job, panel, packed_y);
         RBF_NAME(expand_y)(&job->points, panel);
@@ -571,14 +573,15 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, blocks - wave);
         const int64_t wave_panels = wave * job->panels_per_block;
         const int64_t wave_end =
-            rbf_minimum(job->panels, wave_panels + wave_blocks * job->panels_per_block);
+            rbf_minimum(job->points.panels, wave_panels + wave_blocks * job->panels_per_block);
         RBF_OMP(for schedule(dynamic, 1))
         for (task = 0; task < wave_blocks * job->groups; ++task) {
             const int64_t block = task / job->groups, group = task % job->groups;
             const int64_t first = (wave + block) * job->panels_per_block;
-            const int64_t last = rbf_minimum(job->panels, first + job->panels_per_block);
+            const int64_t last = rbf_minimum(job->points.panels, first + job->panels_per_block);
             int64_t row_panel = group * job->row_panels_per_group;
-            int64_t end = rbf_minimum(job->row_panels, row_panel + job->row_panels_per_group);
+            int64_t end =
+                rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
@@ -630,7 +633,7 @@ RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
 /* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and
  * damplitude point to one entry a column, or a single one where gamma or amplitude is a scalar. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
-    const int64_t n = job->x.rows, m = job->y.rows, depth = job->x.columns;
+    const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns;
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
     const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
@@ -647,9 +650,6 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         job->g.row_stride = job->g.column_stride;
         job->g.column_stride = (int64_t)sizeof(REAL);
     }
-    RBF_NAME(set_points)(&job->points, job->x, job->y);
-    job->row_panels = job->points.row_panels;
-    job->panels = job->points.panels;
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
     block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
     column_bytes = deep ? RBF_NAME(GRADIENT_DEEP_BYTES) : RBF_NAME(GRADIENT_COLUMN_BYTES);
@@ -657,11 +657,11 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
                                         RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     if (job->symmetric) /* whose row panels come by so many at least */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
-    blocks = rbf_ceiling_division(job->panels, rbf_maximum(1, job->panels_per_block));
+    blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
     /* Of equal sizes, as far as that goes: a short one costs as many sums over lanes as a long one.
      */
     job->panels_per_block =
-        rbf_maximum(1, rbf_ceiling_division(job->panels, rbf_maximum(1, blocks)));
+        rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, blocks)));
     job->row_panels_at_once = deep ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
     job->groups =
         rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
@@ -669,8 +669,10 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
                               rbf_maximum(n / RBF_NAME(GRADIENT_ENOUGH_ROWS), job->groups));
     job->groups = rbf_maximum(1, job->groups);
-    job->row_panels_per_group = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->groups));
-    job->groups = rbf_maximum(1, rbf_ceiling_division(job->row_panels, job->row_panels_per_group));
+    job->row_panels_per_group =
+        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
+    job->groups =
+        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
         rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
     if (job->symmetric)
@@ -685,13 +687,13 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
                      row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
         RBF_NAME(take_points)(&job->points, &space);
         job->packed_x = (REAL *)rbf_take(
-            &space, job->points.expandable ? job->row_panels * depth : 0, row_panel_row);
+            &space, job->points.expandable ? job->points.row_panels * depth : 0, row_panel_row);
         if (job->dx || want_dy)
             job->paired_y = (REAL *)rbf_take(
                 &space, blocks * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
-        job->packed_weights = (REAL *)rbf_take(&space, job->panels * p, panel_row);
-        job->offsets = (REAL *)rbf_take(&space, job->panels, panel_row);
-        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->panels + 1,
+        job->packed_weights = (REAL *)rbf_take(&space, job->points.panels * p, panel_row);
+        job->offsets = (REAL *)rbf_take(&space, job->points.panels, panel_row);
+        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->points.panels + 1,
                                                                sizeof(RBF_NAME(coefficients)));
         job->thread_space =
             (REAL *)rbf_take(&space, job->thread_stride, (size_t)threads * sizeof(REAL));
@@ -703,20 +705,21 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
             RBF_NAME(take_partial_sums)
         (job, &space, &job->dweights_partial, 1, p * COLUMNS, threads);
         job->dx_sums = (REAL *)rbf_take(
-            &space, job->dx ? job->blocks_per_wave * job->row_panels * depth : 0, row_panel_row);
+            &space, job->dx ? job->blocks_per_wave * job->points.row_panels * depth : 0,
+            row_panel_row);
         job->dgamma = (REAL *)rbf_take(&space, dgamma ? m : 0, sizeof(REAL));
         job->damplitude = (REAL *)rbf_take(&space, damplitude ? m : 0, sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
     for (c = 0; c < COLUMNS; ++c)
-        RBF_NAME(set_coefficients)(job->coefficients + job->panels, c, 1, 1);
+        RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
     /* A piece of no bytes is not NULL: what is not wanted must be. */
     if (!job->dx)
         job->dx_sums = NULL;
     else
         memset(job->dx_sums, 0,
-               (size_t)(job->blocks_per_wave * job->row_panels * depth) * RBF_TILE_ROWS *
+               (size_t)(job->blocks_per_wave * job->points.row_panels * depth) * RBF_TILE_ROWS *
                    sizeof(REAL));
     if (!dgamma)
         job->dgamma = NULL;
@@ -741,7 +744,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         /* The diagonal of E is exp(0), or NaN where D is. */
         int64_t i, k;
         for (i = 0; i < n; ++i) {
-            const rbf_matrix x = job->x, g = job->g;
+            const rbf_matrix x = job->points.x, g = job->g;
             REAL distance = 0;
             for (k = 0; k < depth; ++k) {
                 const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
@@ -776,8 +779,7 @@ RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector g
                                         void *dgamma, void *damplitude, int symmetric) {
     RBF_NAME(gradient_job) job;
     memset(&job, 0, sizeof job);
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.g = g;
     job.gamma = gamma;
     job.amplitude = amplitude;
@@ -795,8 +797,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 void *dy, void *dgamma, void *dweights) {
     RBF_NAME(gradient_job) job;
     memset(&job, 0, sizeof job);
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.g = h;
     job.gamma = gamma;
     job.weights = weights;
@@ -815,8 +816,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 void *doffset) {
     RBF_NAME(gradient_job) job;
     memset(&job, 0, sizeof job);
-    job.x = x;
-    job.y = y;
+    RBF_NAME(set_points)(&job.points, x, y);
     job.g.data = g.data;
     job.g.row_stride = g.stride;
     job.gamma = gamma;

@@ -119,7 +119,6 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     for (panel = 0; panel < points->panels; ++panel) {
         int64_t c;
         RBF_NAME(pack_y)(points, panel);
-        RBF_NAME(expand_y)(points, panel);
         for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c) {
             job->gammas[c] = c < m ? RBF_NAME(entry)(job->gamma, c) : 0;
             job->offsets[c] = c < m ? RBF_NAME(entry)(job->offset, c) : -RBF_REAL_INFINITY;

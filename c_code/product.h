@@ -25,7 +25,7 @@ typedef struct {
     rbf_vector gamma;
     REAL *output;         /* (n, p), C order */
     int64_t wide, narrow; /* columns of W each way; wide is a multiple of LANES and may exceed p */
-    int64_t panels, panels_per_block, splits, panels_per_split;
+    int64_t panels_per_block, splits, panels_per_split;
     REAL *packed_wide;                     /* [wide / width][panels][COLUMNS][width]: wide_width */
     REAL *packed_narrow;                   /* [panels][narrow][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
@@ -89,8 +89,8 @@ RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t r
         RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
     } else { /* of a last panel half of which is padding */
         RBF_NAME(distance_half)
-        (depth, points->packed_x + row_panel * depth * RBF_TILE_ROWS,
-         points->packed_y + panel * depth * COLUMNS, kernel);
+        (depth, RBF_NAME(packed_row_panel)(points, row_panel),
+         RBF_NAME(packed_panel)(points, panel), kernel);
         RBF_NAME(load_kept)(tile, kernel);
     }
     if (__builtin_expect(c->special, 0)) {
@@ -227,7 +227,8 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
         REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         const int64_t width = RBF_NAME(wide_width)(job->wide, q);
         const int64_t used = rbf_minimum(width, p - q);
-        const REAL *block = job->packed_wide + (q * job->panels + first_panel * width) * COLUMNS;
+        const REAL *block =
+            job->packed_wide + (q * job->points.panels + first_panel * width) * COLUMNS;
         if (width == LANES)
             RBF_NAME(multiply_wide)(tiles, columns, block, sums, 1);
         else
@@ -273,7 +274,6 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
     REAL *to = job->packed_narrow + first * narrow;
     int64_t c, q, tile;
     RBF_NAME(pack_y)(&job->points, panel);
-    RBF_NAME(expand_y)(&job->points, panel);
     RBF_NAME(pack_coefficients)
     (job->coefficients + panel, job->gamma, no_amplitude, first, job->points.y.rows);
     for (q = 0; q < narrow; ++q) {
@@ -287,7 +287,7 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
     for (tile = 0; tile < job->wide; tile += RBF_TILE_VECTORS * LANES) {
         const int64_t width = RBF_NAME(wide_width)(job->wide, tile);
         const int64_t used = rbf_minimum(width, w.columns - tile);
-        to = job->packed_wide + tile * job->panels * COLUMNS + first * width;
+        to = job->packed_wide + tile * job->points.panels * COLUMNS + first * width;
         for (c = 0; c < columns; ++c) {
             const char *from = w.data + (first + c) * w.row_stride + tile * w.column_stride;
             if (w.column_stride == (int64_t)sizeof(REAL))
@@ -309,7 +309,7 @@ RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
     for (panel = 0; panel < job->points.row_panels; ++panel)
         RBF_NAME(pack_x)(&job->points, panel);
     RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->panels; ++panel)
+    for (panel = 0; panel < job->points.panels; ++panel)
         RBF_NAME(pack_product_panel)(job, panel);
 }
 
@@ -328,7 +328,7 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
         const int64_t split = task / row_blocks;
         const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
         const int64_t rows = rbf_minimum(n - first_row, RBF_NAME(PRODUCT_ROWS));
-        const int64_t end = rbf_minimum(job->panels, (split + 1) * job->panels_per_split);
+        const int64_t end = rbf_minimum(job->points.panels, (split + 1) * job->panels_per_split);
         REAL *output = job->output + first_row * p;
         int64_t row, blocks = 0;
         if (!job->direct)
@@ -375,10 +375,10 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
         rbf_apart(RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES, sizeof(REAL), threads);
     job->thread_totals_stride = rbf_apart(RBF_NAME(PRODUCT_ROWS) * p, sizeof(double), threads);
     RBF_NAME(take_points)(&job->points, space);
-    job->packed_wide = (REAL *)rbf_take(space, job->panels * job->wide, panel_row);
-    job->packed_narrow = (REAL *)rbf_take(space, job->panels * job->narrow, panel_row);
-    job->coefficients =
-        (RBF_NAME(coefficients) *)rbf_take(space, job->panels, sizeof(RBF_NAME(coefficients)));
+    job->packed_wide = (REAL *)rbf_take(space, job->points.panels * job->wide, panel_row);
+    job->packed_narrow = (REAL *)rbf_take(space, job->points.panels * job->narrow, panel_row);
+    job->coefficients = (RBF_NAME(coefficients) *)rbf_take(space, job->points.panels,
+                                                           sizeof(RBF_NAME(coefficients)));
     job->thread_tiles = (REAL *)rbf_take(space, job->thread_tiles_stride, for_threads);
     job->thread_lanes = (REAL *)rbf_take(space, job->thread_lanes_stride, for_threads);
     job->thread_totals =
@@ -406,11 +406,11 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.weights = weights;
     job.output = (REAL *)output;
-    job.panels = job.points.panels;
     /* A few columns of W that are left over are cheaper one by one than padded with zeros, unless
      * the sum of lanes at the end of each, some twelve instructions, is most of the work. */
     job.narrow = p % LANES;
-    if (job.narrow * (RBF_TILE_VECTORS * job.panels + 12) > 3 * job.panels * COLUMNS / 4)
+    if (job.narrow * (RBF_TILE_VECTORS * job.points.panels + 12) >
+        3 * job.points.panels * COLUMNS / 4)
         job.narrow = 0;
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     job.panels_per_block = rbf_minimum(
@@ -420,7 +420,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.direct = 0;
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
-    blocks = rbf_ceiling_division(job.panels, job.panels_per_block);
+    blocks = rbf_ceiling_division(job.points.panels, job.panels_per_block);
     job.direct = blocks == 1;
     job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);
     job.splits = rbf_maximum(1, job.splits);

@@ -43,7 +43,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
     const int64_t size = job->panels_per_block * COLUMNS;
     const int64_t last_row = rbf_minimum(n, (row_block + 1) * size);
     const int64_t first_panel = column_block * job->panels_per_block;
-    const int64_t last_panel = rbf_minimum(job->panels, first_panel + job->panels_per_block);
+    const int64_t last_panel = rbf_minimum(job->points.panels, first_panel + job->panels_per_block);
     const int64_t panels = last_panel - first_panel, count = panels * p * COLUMNS;
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     REAL *lanes = job->thread_lanes + thread * job->thread_lanes_stride;
@@ -122,7 +122,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_body)(void *argument) {
 
 /* Panels of a block, which must consist of whole row panels too. */
 RBF_INLINE int64_t RBF_NAME(symmetric_panels)(const RBF_NAME(product_job) * job) {
-    const int64_t most = job->panels / RBF_NAME(SYMMETRIC_BLOCKS);
+    const int64_t most = job->points.panels / RBF_NAME(SYMMETRIC_BLOCKS);
     const int64_t whole = rbf_maximum(1, RBF_TILE_ROWS / COLUMNS);
     const int64_t panels = rbf_maximum(1, rbf_minimum(job->panels_per_block, most));
     return rbf_ceiling_division(panels, whole) * whole;
@@ -137,7 +137,8 @@ RBF_FUNCTION int RBF_NAME(symmetric_pays)(const RBF_NAME(product_job) * job) {
     const double exponential = RBF_DOUBLE ? 24 : 12;
     return x.data == y.data && x.rows == y.rows && x.row_stride == y.row_stride &&
            x.column_stride == y.column_stride && job->gamma.scalar &&
-           job->panels >= (RBF_DOUBLE ? 8 : 4) && price <= ((double)x.columns + exponential) / 2;
+           job->points.panels >= (RBF_DOUBLE ? 8 : 4) &&
+           price <= ((double)x.columns + exponential) / 2;
 }
 
 /* As rbf_product, of x and y that are the same. */
@@ -153,7 +154,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
     int pass;
     symmetric.product = *product;
     job->panels_per_block = RBF_NAME(symmetric_panels)(job);
-    symmetric.blocks = rbf_ceiling_division(job->panels, job->panels_per_block);
+    symmetric.blocks = rbf_ceiling_division(job->points.panels, job->panels_per_block);
     symmetric.thread_weights_stride = rbf_apart(p * RBF_TILE_ROWS, sizeof(REAL), threads);
     symmetric.thread_columns_stride =
         rbf_apart(job->panels_per_block * p * COLUMNS, sizeof(REAL), threads);

@@ -115,10 +115,6 @@ enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
 #endif
 #define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 64)
 
-/* What is known of the squared norm of each row of a panel, [RBF_NORM_PARTS][rows of the panel]:
- * what of it lies on a grid, and the rest. */
-enum { RBF_NORM_ON_GRID, RBF_NORM_REST, RBF_NORM_PARTS };
-
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
 #define RBF_FUNCTION static __attribute__((unused))
 #define RBF_RESTRICT __restrict__

@@ -396,8 +396,9 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
  * none, can be expanded into norms and inner products. */
 static void CHECK(check_distances)(int64_t d, int place, int layout) {
     enum { N = 150, M = 131 };
-    CHECK(array) xa = CHECK(make_matrix)(N, d, layout, 1);
-    CHECK(array) ya = CHECK(make_matrix)(M, d, (layout + 1) % BROADCAST, 1);
+    const double scale = place == CLUSTERED ? 1e-3 : 1;
+    CHECK(array) xa = CHECK(make_matrix)(N, d, layout, scale);
+    CHECK(array) ya = CHECK(make_matrix)(M, d, (layout + 1) % BROADCAST, scale);
     const rbf_matrix x = xa.matrix, y = ya.matrix;
     CHECK_REAL *got[2];
     double worst[2] = {0, 0}, squares[2] = {0, 0};
@@ -406,14 +407,10 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
     for (k = 0; k < d; ++k) {
         for (i = 0; i < N && place == FAR_OFF; ++i)
             *CHECK(entry)(x, i, k) += 1000;
-        for (i = 0; i < N && place == CLUSTERED; ++i)
-            *CHECK(entry)(x, i, k) *= 1e-3f;
         for (j = 0; j < M; ++j) {
             CHECK_REAL *to = CHECK(entry)(y, j, k);
             if (place == FAR_OFF)
                 *to += 1000;
-            else if (place == CLUSTERED)
-                *to *= 1e-3f;
             else if (place == PAIRED) /* with a row of x: the same, nearer and nearer */
                 *to = *CHECK(entry)(x, j, k) + (j % 8 ? *to * (CHECK_REAL)pow(0.6, j % 8) : 0);
             else if (place == HALFWAY) /* D of about half of the squared norms */

@@ -102,7 +102,6 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
             pack_x_##suffix(&points, row_panel);                                                   \
         for (panel = 0; panel < points.panels; ++panel) {                                          \
             pack_y_##suffix(&points, panel);                                                       \
-            expand_y_##suffix(&points, panel);                                                     \
             for (row_panel = 0; row_panel < points.row_panels; ++row_panel) {                      \
                 vector_##suffix tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];                             \
                 const real *entries = (const real *)tile;                                          \

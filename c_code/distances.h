@@ -13,9 +13,9 @@
  * once a precision by instantiate.h.
  */
 enum {
-    RBF_NAME(EXPANSION_SAMPLE) = 64,
-    RBF_NAME(EXPANSION_CLOSE) = 12, /* of the sample, at most */
-    RBF_NAME(NORM_PARTS) = 2        /* of a squared norm: what lies on the grid, the rest */
+    RBF_NAME(EXPANSION_SAMPLE) = 64, /* rows of x and of y */
+    RBF_NAME(EXPANSION_PAIRS) = 4,   /* of each of those rows */
+    RBF_NAME(NORM_PARTS) = 2         /* of a squared norm: what lies on the grid, the rest */
 };
 
 /* The rows of x and y as the register tile reads them, by differences or by the expansion. */
@@ -113,14 +113,15 @@ RBF_NAME(centred_norm)(const rbf_matrix *from, int64_t row, const REAL *centre, 
     norm[1] = total_rest;
 }
 
-/* Whether the expansion may pay: many terms, and many entries for each squared norm. */
+/* Whether the expansion may pay: many terms, and many entries for each squared norm and in all. */
 RBF_INLINE void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
     const double n = (double)x.rows, m = (double)y.rows;
     points->x = x;
     points->y = y;
     points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
     points->panels = rbf_ceiling_division(y.rows, COLUMNS);
-    points->expandable = RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m >= 64 * (n + m);
+    points->expandable = RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH &&
+                         n * m >= 64 * (n + m) && n * m >= RBF_EXPANSION_ENTRIES;
     points->expanded = 0;
 }
 
@@ -141,9 +142,9 @@ RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *
 RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
     const rbf_matrix *x = &points->x, *y = &points->y;
     const int64_t sample = RBF_NAME(EXPANSION_SAMPLE), depth = x->columns;
-    REAL largest = 0;
-    int64_t s, k;
-    int close = 0, exponent;
+    REAL norms[2][RBF_NAME(EXPANSION_SAMPLE)], largest = 0;
+    int64_t close = 0, s, k;
+    int pair, exponent;
     if (!points->expandable)
         return;
     for (k = 0; k < depth; k += LANES) {
@@ -153,16 +154,22 @@ RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
         RBF_NAME(store)(points->centre + k, sum);
     }
     for (s = 0; s < sample; ++s) {
-        const int64_t i = s * x->rows / sample;
-        const int64_t j = (s * 37 + 11) % sample * y->rows / sample; /* any other order */
-        REAL x_norm[2], y_norm[2], norms;
-        RBF_NAME(centred_norm)(x, i, points->centre, x_norm);
-        RBF_NAME(centred_norm)(y, j, points->centre, y_norm);
-        norms = x_norm[0] + y_norm[0];
-        largest = norms > largest ? norms : largest;
-        close += !(RBF_NAME(pair_distance)(x, i, y, j) >= norms / 2);
+        REAL norm[2];
+        RBF_NAME(centred_norm)(x, s * x->rows / sample, points->centre, norm);
+        norms[0][s] = norm[0];
+        RBF_NAME(centred_norm)(y, s * y->rows / sample, points->centre, norm);
+        norms[1][s] = norm[0];
     }
-    points->expanded = close <= RBF_NAME(EXPANSION_CLOSE) && largest > RBF_NORM_SMALLEST &&
+    for (s = 0; s < sample; ++s)
+        for (pair = 0; pair < RBF_NAME(EXPANSION_PAIRS); ++pair) {
+            const int64_t t = (s * 37 + 11 + pair * 17) % sample; /* any other order */
+            const REAL both = norms[0][s] + norms[1][t];
+            largest = both > largest ? both : largest;
+            close += !(RBF_NAME(pair_distance)(x, s * x->rows / sample, y, t * y->rows / sample) >=
+                       both / 2);
+        }
+    /* An entry by differences takes some 100 times what the expansion saves in one of 64 terms. */
+    points->expanded = close <= rbf_minimum(depth, 256) / 32 && largest > RBF_NORM_SMALLEST &&
                        largest < RBF_NORM_LARGEST;
     if (!points->expanded)
         return;
@@ -234,15 +241,31 @@ RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel)
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REAL *x_on_grid,
                          int64_t column, const REAL *y_on_grid, REAL *distances) {
-    int r, c;
-    for (r = 0; r < RBF_TILE_ROWS; ++r)
-        for (c = 0; c < COLUMNS; ++c) {
-            REAL *entry = distances + r * COLUMNS + c;
-            if (RBF_EXCESS(*entry, x_on_grid[r] + y_on_grid[c]) < 0)
-                *entry = RBF_NAME(pair_distance)(
-                    &points->x, rbf_minimum(row + r, points->x.rows - 1), &points->y,
-                    rbf_minimum(column + c, points->y.rows - 1));
+    INTEGER lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+    INTEGER_VECTOR close = {0}; /* of each lane, a bit for each vector of the tile */
+    int r, v, l;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR distance = RBF_NAME(load)(distances + r * COLUMNS + v * LANES);
+            const VECTOR norms = RBF_NAME(load)(y_on_grid + v * LANES) + x_on_grid[r];
+            close |= (INTEGER_VECTOR)(RBF_EXCESS(distance, norms) < 0) &
+                     ((INTEGER)1 << (r * RBF_TILE_VECTORS + v));
         }
+    }
+    memcpy(lanes, &close, sizeof lanes);
+    for (l = 0; l < LANES; ++l) {
+        unsigned bits;
+        for (bits = (unsigned)lanes[l]; bits; bits &= bits - 1) {
+            const int place = __builtin_ctz(bits);
+            const int i = place / RBF_TILE_VECTORS;
+            const int j = place % RBF_TILE_VECTORS * LANES + l;
+            distances[i * COLUMNS + j] =
+                RBF_NAME(pair_distance)(&points->x, rbf_minimum(row + i, points->x.rows - 1),
+                                        &points->y, rbf_minimum(column + j, points->y.rows - 1));
+        }
+    }
 }
 
 /* Squared distances of a row panel and a panel, packed for the expansion, into memory. */

@@ -115,6 +115,11 @@ enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
 #endif
 #define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 64)
 
+/* Entries of K from which on that is decided by a sample. */
+#ifndef RBF_EXPANSION_ENTRIES
+#define RBF_EXPANSION_ENTRIES (1 << 18)
+#endif
+
 #define RBF_INLINE static inline __attribute__((always_inline, unused))
 #define RBF_FUNCTION static __attribute__((unused))
 #define RBF_RESTRICT __restrict__

@@ -18,18 +18,32 @@ enum {
     RBF_NAME(NORM_PARTS) = 2         /* of a squared norm: what lies on the grid, the rest */
 };
 
+#undef RBF_EXPANDED_Y
+#define RBF_EXPANDED_Y (-2) /* the factor of the inner products */
+
 /* The rows of x and y as the register tile reads them, by differences or by the expansion. */
 typedef struct {
     rbf_matrix x, y;
     int64_t row_panels, panels;
-    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]; expanded: -2 (x - centre) */
-    REAL *packed_y; /* [panels][depth][COLUMNS]; expanded: y - centre */
-    int expandable, expanded;
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]; expanded: x - centre */
+    REAL *packed_y; /* [panels][depth][COLUMNS]; expanded: (y - centre) RBF_EXPANDED_Y */
+    int expanded;
     REAL largest;  /* squared norm of rows that the expansion is for: a power of two */
     REAL *centre;  /* [depth], and zeros to a whole vector */
     REAL *x_norms; /* [row_panels][NORM_PARTS][RBF_TILE_ROWS] */
     REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
 } RBF_NAME(points);
+
+/* Entries of K that the expansion is not for, with a place for what they are multiplied by. */
+typedef struct {
+    int64_t row, column;
+    REAL weight;
+} RBF_NAME(close_entry);
+
+typedef struct {
+    RBF_NAME(close_entry) * entries; /* [most] */
+    int64_t most, count;             /* more than `most`: the rest is left out */
+} RBF_NAME(close_entries);
 
 /* What is packed of a row panel and of a panel, by their numbers. */
 RBF_INLINE REAL *RBF_NAME(packed_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
@@ -51,6 +65,17 @@ RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, in
         return RBF_NAME(load)(entries);
     }
     return RBF_NAME(load_unaligned)((const REAL *)source);
+}
+
+/* Entries [k, k + LANES) of the centre: the mean of a sample of rows of y. */
+RBF_INLINE VECTOR RBF_NAME(centre_entries)(const RBF_NAME(points) * points, int64_t k) {
+    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
+    const rbf_matrix *y = &points->y;
+    VECTOR sum = {0};
+    int s;
+    for (s = 0; s < SAMPLE; ++s)
+        sum += RBF_NAME(load_entries)(y, s * y->rows / SAMPLE, k) / (REAL)SAMPLE;
+    return sum;
 }
 
 /* |x[i] - y[j]|^2 by differences, of any two rows. */
@@ -113,68 +138,82 @@ RBF_NAME(centred_norm)(const rbf_matrix *from, int64_t row, const REAL *centre, 
     norm[1] = total_rest;
 }
 
-/* Whether the expansion may pay: many terms, and many entries for each squared norm and in all. */
-RBF_INLINE void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
+/* The row of the sample of y that makes pair number `pair` with row s of that of x: in any order,
+ * and not the same, which is the same point where y is x. */
+RBF_INLINE int RBF_NAME(partner)(int s, int pair) {
+    const int t = (s * 37 + 11 + pair * 17) % RBF_NAME(EXPANSION_SAMPLE);
+    return t ^ (t == s);
+}
+
+/* Whether the expansion pays, from a sample: of its pairs few may be close. Also what norms it is
+ * for. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
+    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE), PAIRS = RBF_NAME(EXPANSION_PAIRS) };
+    const rbf_matrix *x = &points->x, *y = &points->y;
+    VECTOR x_norms[SAMPLE] = {{0}}, y_norms[SAMPLE] = {{0}}, distances[SAMPLE][PAIRS] = {{{0}}};
+    REAL largest = 0;
+    int64_t close = 0, k;
+    int s, pair, exponent;
+    for (k = 0; k < x->columns; k += LANES) {
+        VECTOR x_rows[SAMPLE], y_rows[SAMPLE];
+        const VECTOR centre = RBF_NAME(centre_entries)(points, k);
+        for (s = 0; s < SAMPLE; ++s) {
+            x_rows[s] = RBF_NAME(load_entries)(x, s * x->rows / SAMPLE, k);
+            y_rows[s] = RBF_NAME(load_entries)(y, s * y->rows / SAMPLE, k);
+            x_norms[s] += (x_rows[s] - centre) * (x_rows[s] - centre);
+            y_norms[s] += (y_rows[s] - centre) * (y_rows[s] - centre);
+        }
+        for (s = 0; s < SAMPLE; ++s)
+            for (pair = 0; pair < PAIRS; ++pair) {
+                const VECTOR difference = x_rows[s] - y_rows[RBF_NAME(partner)(s, pair)];
+                distances[s][pair] += difference * difference;
+            }
+    }
+    for (s = 0; s < SAMPLE; ++s)
+        for (pair = 0; pair < PAIRS; ++pair) {
+            const VECTOR both = x_norms[s] + y_norms[RBF_NAME(partner)(s, pair)];
+            const REAL norms = RBF_NAME(lane_sum)((const REAL *)&both);
+            largest = norms > largest ? norms : largest;
+            close += !(RBF_NAME(lane_sum)((const REAL *)&distances[s][pair]) >= norms / 2);
+        }
+    /* An entry by differences takes some 100 times what the expansion saves in one of 64 terms. */
+    points->expanded = close <= rbf_minimum(x->columns, 256) / 32 && largest > RBF_NORM_SMALLEST &&
+                       largest < RBF_NORM_LARGEST;
+    frexp(largest, &exponent);
+    points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
+}
+
+RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
     const double n = (double)x.rows, m = (double)y.rows;
     points->x = x;
     points->y = y;
     points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
     points->panels = rbf_ceiling_division(y.rows, COLUMNS);
-    points->expandable = RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH &&
-                         n * m >= 64 * (n + m) && n * m >= RBF_EXPANSION_ENTRIES;
     points->expanded = 0;
+    /* Many terms, and many entries for each squared norm and for the sample. */
+    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m >= 64 * (n + m) &&
+        n * m >= RBF_EXPANSION_ENTRIES)
+        RBF_NAME(decide_expansion)(points);
 }
 
 RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space) {
-    const int64_t depth = points->x.columns, expandable = points->expandable;
+    const int64_t depth = points->x.columns, expanded = points->expanded;
     const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
     points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
     points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
     points->centre =
-        (REAL *)rbf_take(space, expandable * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
-    points->x_norms = (REAL *)rbf_take(
-        space, expandable * points->row_panels * RBF_NAME(NORM_PARTS), row_panel_row);
+        (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
+    points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
+                                       row_panel_row);
     points->y_norms =
-        (REAL *)rbf_take(space, expandable * points->panels * RBF_NAME(NORM_PARTS), panel_row);
+        (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
 }
 
-/* Finds the centre and the grid from a sample of rows, and whether the expansion pays. */
-RBF_FUNCTION void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
-    const rbf_matrix *x = &points->x, *y = &points->y;
-    const int64_t sample = RBF_NAME(EXPANSION_SAMPLE), depth = x->columns;
-    REAL norms[2][RBF_NAME(EXPANSION_SAMPLE)], largest = 0;
-    int64_t close = 0, s, k;
-    int pair, exponent;
-    if (!points->expandable)
-        return;
-    for (k = 0; k < depth; k += LANES) {
-        VECTOR sum = {0};
-        for (s = 0; s < sample; ++s)
-            sum += RBF_NAME(load_entries)(y, s * y->rows / sample, k) / (REAL)sample;
-        RBF_NAME(store)(points->centre + k, sum);
-    }
-    for (s = 0; s < sample; ++s) {
-        REAL norm[2];
-        RBF_NAME(centred_norm)(x, s * x->rows / sample, points->centre, norm);
-        norms[0][s] = norm[0];
-        RBF_NAME(centred_norm)(y, s * y->rows / sample, points->centre, norm);
-        norms[1][s] = norm[0];
-    }
-    for (s = 0; s < sample; ++s)
-        for (pair = 0; pair < RBF_NAME(EXPANSION_PAIRS); ++pair) {
-            const int64_t t = (s * 37 + 11 + pair * 17) % sample; /* any other order */
-            const REAL both = norms[0][s] + norms[1][t];
-            largest = both > largest ? both : largest;
-            close += !(RBF_NAME(pair_distance)(x, s * x->rows / sample, y, t * y->rows / sample) >=
-                       both / 2);
-        }
-    /* An entry by differences takes some 100 times what the expansion saves in one of 64 terms. */
-    points->expanded = close <= rbf_minimum(depth, 256) / 32 && largest > RBF_NORM_SMALLEST &&
-                       largest < RBF_NORM_LARGEST;
-    if (!points->expanded)
-        return;
-    frexp(largest, &exponent);
-    points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
+/* Before rows are packed, once there is memory for it. */
+RBF_FUNCTION void RBF_NAME(find_centre)(RBF_NAME(points) * points) {
+    int64_t k;
+    for (k = 0; points->expanded && k < points->y.columns; k += LANES)
+        RBF_NAME(store)(points->centre + k, RBF_NAME(centre_entries)(points, k));
 }
 
 /* Makes packed rows of x or y (`from`) what the expansion takes, and their norms, if it is used. */
@@ -210,14 +249,14 @@ RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *p
 RBF_INLINE void RBF_NAME(expand_x)(const RBF_NAME(points) * points, int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
     RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_row_panel)(points, row_panel), &points->x, row, RBF_TILE_ROWS, -2,
+    (points, RBF_NAME(packed_row_panel)(points, row_panel), &points->x, row, RBF_TILE_ROWS, 1,
      points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_INLINE void RBF_NAME(expand_y)(const RBF_NAME(points) * points, int64_t panel) {
     const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_panel)(points, panel), &points->y, row, COLUMNS, 1,
+    (points, RBF_NAME(packed_panel)(points, panel), &points->y, row, COLUMNS, RBF_EXPANDED_Y,
      points->y_norms + row * RBF_NAME(NORM_PARTS));
 }
 
@@ -237,21 +276,24 @@ RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel)
 /* Less than 0 where D is less than half of the squared norms, or those are not finite. */
 #define RBF_EXCESS(distance, norms) ((distance) - (norms) / 2)
 
-/* Entries of a tile in which some have no excess: those, by differences. */
+/* Entries of a tile in which some have no excess: those, by differences; listed, if there is a
+ * list. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REAL *x_on_grid,
-                         int64_t column, const REAL *y_on_grid, REAL *distances) {
+                         int64_t column, const REAL *y_on_grid, REAL *distances,
+                         RBF_NAME(close_entries) * list) {
+    const int64_t n = points->x.rows, m = points->y.rows;
     INTEGER lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
     INTEGER_VECTOR close = {0}; /* of each lane, a bit for each vector of the tile */
-    int r, v, l;
+    int t, v, l;
     RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+    for (t = 0; t < RBF_TILE_ROWS; ++t) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            const VECTOR distance = RBF_NAME(load)(distances + r * COLUMNS + v * LANES);
-            const VECTOR norms = RBF_NAME(load)(y_on_grid + v * LANES) + x_on_grid[r];
+            const VECTOR distance = RBF_NAME(load)(distances + t * COLUMNS + v * LANES);
+            const VECTOR norms = RBF_NAME(load)(y_on_grid + v * LANES) + x_on_grid[t];
             close |= (INTEGER_VECTOR)(RBF_EXCESS(distance, norms) < 0) &
-                     ((INTEGER)1 << (r * RBF_TILE_VECTORS + v));
+                     ((INTEGER)1 << (t * RBF_TILE_VECTORS + v));
         }
     }
     memcpy(lanes, &close, sizeof lanes);
@@ -259,11 +301,15 @@ RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REA
         unsigned bits;
         for (bits = (unsigned)lanes[l]; bits; bits &= bits - 1) {
             const int place = __builtin_ctz(bits);
-            const int i = place / RBF_TILE_VECTORS;
-            const int j = place % RBF_TILE_VECTORS * LANES + l;
-            distances[i * COLUMNS + j] =
-                RBF_NAME(pair_distance)(&points->x, rbf_minimum(row + i, points->x.rows - 1),
-                                        &points->y, rbf_minimum(column + j, points->y.rows - 1));
+            const int64_t r = place / RBF_TILE_VECTORS, i = row + r;
+            const int64_t c = place % RBF_TILE_VECTORS * LANES + l, j = column + c;
+            distances[r * COLUMNS + c] = RBF_NAME(pair_distance)(&points->x, rbf_minimum(i, n - 1),
+                                                                 &points->y, rbf_minimum(j, m - 1));
+            if (list && i < n && j < m && list->count++ < list->most) {
+                RBF_NAME(close_entry) *entry = list->entries + list->count - 1;
+                entry->row = i;
+                entry->column = j;
+            }
         }
     }
 }
@@ -271,7 +317,7 @@ RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REA
 /* Squared distances of a row panel and a panel, packed for the expansion, into memory. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
-                             REAL *RBF_RESTRICT distances) {
+                             REAL *RBF_RESTRICT distances, RBF_NAME(close_entries) * list) {
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const REAL *x_on_grid = points->x_norms + row * RBF_NAME(NORM_PARTS);
     const REAL *y_on_grid = points->y_norms + column * RBF_NAME(NORM_PARTS);
@@ -299,17 +345,18 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
         signs |= words[w];
     if (signs & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
         RBF_NAME(mend_distances)
-    (points, row, x_on_grid, column, y_on_grid, distances);
+    (points, row, x_on_grid, column, y_on_grid, distances, list);
 }
 
 /* Squared distances of a row panel and a panel, by their numbers. By differences those of more
- * columns k than `inlined`, a constant, are summed by a call. */
+ * columns k than `inlined`, a constant, are summed by a call. The list, if any, gets those that the
+ * expansion is not for, where it is used. */
 RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row_panel,
                                     int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
-                                    const int inlined) {
+                                    const int inlined, RBF_NAME(close_entries) * list) {
     if (__builtin_expect(points->expanded, 0)) {
         REAL kept[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
+        RBF_NAME(expanded_distances)(points, row_panel, panel, kept, list);
         RBF_NAME(load_kept)(tile, kept);
     } else {
         RBF_NAME(distance_tile)

@@ -63,7 +63,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     int r, v;
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN, NULL);
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
@@ -332,7 +332,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(decide_expansion)(&job.points);
+    RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(forward_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

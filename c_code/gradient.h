@@ -23,6 +23,11 @@ enum {
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,     /* if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
+    /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
+     * may be close. */
+    RBF_NAME(EXPANDED_ROW_PANELS) = 32,
+    RBF_NAME(EXPANDED_BYTES) = 2048,
+    RBF_NAME(CLOSE_SHARE) = 128,
 /* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row of
  * their weights, columns k taken at a time. High row panels: the weights of one fill half the
  * first-level cache, and many columns k pass by. Low ones: those of several and two columns k of
@@ -31,15 +36,13 @@ enum {
     RBF_NAME(GRADIENT_DEEP) = 64,
     RBF_NAME(GRADIENT_ROW_PANELS) = 8,
     RBF_NAME(GRADIENT_DEEP_BYTES) = RBF_NAME(GRADIENT_COLUMN_BYTES),
-    RBF_NAME(GRADIENT_DEPTH) = 64,
+    RBF_NAME(GRADIENT_DEPTH) = 64
 #else
     RBF_NAME(GRADIENT_DEEP) = 32,
     RBF_NAME(GRADIENT_ROW_PANELS) = 4,
     RBF_NAME(GRADIENT_DEEP_BYTES) = 1024,
-    RBF_NAME(GRADIENT_DEPTH) = 2,
+    RBF_NAME(GRADIENT_DEPTH) = 2
 #endif
-    /* So many row panels that their rows fill vectors. */
-    RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES
 };
 
 /* Sums over the rows of a task, tasks [blocks_per_wave][groups] apart by `stride`: for each of
@@ -59,17 +62,22 @@ typedef struct {
     REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
     REAL *dweights;                      /* (m, p) */
     int symmetric;
+    int by_products; /* product_sums instead of difference_range, where it can be */
     int64_t panels_per_block, blocks_per_wave;
     int64_t row_panels_per_group, groups, row_panels_at_once;
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
+    REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
+    RBF_NAME(close_entry) * close_entries; /* [threads][close_most] */
+    int64_t close_most;
     RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
     REAL *thread_space;                    /* [threads][thread_stride]: see gradient_scratch */
     int64_t thread_stride;
-    REAL *packed_weights;              /* [panels][p][COLUMNS] */
-    REAL *offsets;                     /* [panels][COLUMNS] */
-    REAL *dx_sums;                     /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS] */
-    RBF_NAME(partial_sums) dy_partial; /* parts: pairs of columns k, [2][COLUMNS] */
+    REAL *packed_weights; /* [panels][p][COLUMNS] */
+    REAL *offsets;        /* [panels][COLUMNS] */
+    REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
+                             [blocks_per_wave][row_panels][RBF_TILE_ROWS][depth] */
+    RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
     RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
     RBF_NAME(partial_sums) column_partial;   /* one part, [2][COLUMNS] */
 } RBF_NAME(gradient_job);
@@ -78,6 +86,11 @@ typedef struct {
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS] */
+    /* Of product_sums: */
+    REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
+    REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
+    REAL *column_sums; /* [panels_per_block][COLUMNS] */
+    RBF_NAME(close_entries) * close;
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -197,11 +210,12 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
 }
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
- * share of -dgamma and of damplitude added to
- * column_sums[2][COLUMNS], of dweights to dweights[p][COLUMNS]. */
+ * share of -dgamma and of damplitude added to column_sums[2][COLUMNS], of dweights to
+ * dweights[p][COLUMNS]; close entries to their list. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
-                                      REAL *column_sums, REAL *dweights, const int log_sum) {
+                                      REAL *column_sums, REAL *dweights,
+                                      RBF_NAME(close_entries) * close, const int log_sum) {
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
@@ -240,7 +254,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     } else {
         RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
     }
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
     if (special) {
         memcpy(e, tile, sizeof e);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
@@ -309,13 +323,13 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
 }
 
 /* For some panels and `width` (1 or 2) columns k of x and y: sum_j w (y - x) added to
- * dx[width][RBF_TILE_ROWS], sum_i w (y - x) taken from dy[panels][2][COLUMNS]. width and the flags
- * are constants where this is inlined. */
+ * dx[width][RBF_TILE_ROWS], or to dx[RBF_TILE_ROWS][dx_stride] where that is not 1, sum_i w (y - x)
+ * taken from dy[panels][2][COLUMNS]. width and the flags are constants where this is inlined. */
 RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRICT weights,
                                           const REAL *RBF_RESTRICT rows,
                                           const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT dx,
-                                          REAL *RBF_RESTRICT dy, const int width, const int want_dx,
-                                          const int want_dy) {
+                                          int64_t dx_stride, REAL *RBF_RESTRICT dy, const int width,
+                                          const int want_dx, const int want_dy) {
     /* As many sums as fill vectors: those behind the last one stay zero. */
     VECTOR sums[2 * RBF_NAME(WHOLE_ROWS)];
     int64_t panel, i;
@@ -361,8 +375,13 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
         RBF_UNROLL
         for (i = 0; i < width * RBF_TILE_ROWS; i += LANES)
             RBF_NAME(store)(total + i, RBF_NAME(sum_lanes)(sums + i));
-        for (i = 0; i < width * RBF_TILE_ROWS; ++i)
-            dx[i] += total[i];
+        if (dx_stride == 1)
+            for (i = 0; i < width * RBF_TILE_ROWS; ++i)
+                dx[i] += total[i];
+        else
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                for (q = 0; q < width; ++q)
+                    dx[r * dx_stride + q] += total[q * RBF_TILE_ROWS + r];
     }
 }
 
@@ -371,17 +390,156 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
 RBF_INLINE void RBF_NAME(difference_range)(int64_t first, int64_t last, int64_t panels,
                                            int64_t pair_stride, const REAL *weights,
                                            const REAL *rows, const REAL *columns, REAL *dx,
-                                           REAL *dy, const int want_dx, const int want_dy) {
+                                           int64_t dx_stride, REAL *dy, const int want_dx,
+                                           const int want_dy) {
     int64_t k;
     for (k = first; k < last; k += 2) {
         const REAL *x = rows + k * RBF_TILE_ROWS, *y = columns + k / 2 * pair_stride;
-        REAL *to_x = want_dx ? dx + k * RBF_TILE_ROWS : NULL;
+        REAL *to_x = want_dx ? dx + (dx_stride == 1 ? k * RBF_TILE_ROWS : k) : NULL;
         REAL *to_y = want_dy ? dy + k / 2 * pair_stride : NULL;
         if (k + 1 < last)
-            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, to_y, 2, want_dx, want_dy);
+            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, dx_stride, to_y, 2, want_dx,
+                                      want_dy);
         else
-            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, to_y, 1, want_dx, want_dy);
+            RBF_NAME(difference_sums)(panels, weights, x, y, to_x, dx_stride, to_y, 1, want_dx,
+                                      want_dy);
     }
+}
+
+/* Where the weight of an entry is, among those of some row panels and a column block. */
+RBF_INLINE REAL *RBF_NAME(weight_of)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                                     int64_t first_panel, RBF_NAME(gradient_scratch) scratch,
+                                     const RBF_NAME(close_entry) * entry) {
+    const int64_t row = entry->row - first_row_panel * RBF_TILE_ROWS;
+    const int64_t column = entry->column - first_panel * COLUMNS;
+    const int64_t tile = row / RBF_TILE_ROWS * job->panels_per_block + column / COLUMNS;
+    return scratch.weights + (tile * RBF_TILE_ROWS + row % RBF_TILE_ROWS) * COLUMNS +
+           column % COLUMNS;
+}
+
+/* Where column k of dy is, of a column of a block. */
+RBF_INLINE int64_t RBF_NAME(place_of_dy)(const RBF_NAME(gradient_job) * job, int64_t k,
+                                         int64_t column) {
+    return ((k / 2 * job->panels_per_block + column / COLUMNS) * 2 + k % 2) * COLUMNS +
+           column % COLUMNS;
+}
+
+/* Where column k of the first row of a row panel is in product_x. */
+RBF_INLINE REAL *RBF_NAME(product_piece)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+                                         int64_t k) {
+    const int64_t pieces = rbf_ceiling_division(job->points.x.columns, RBF_TILE_ROWS);
+    return job->product_x +
+           (row_panel * pieces + k / RBF_TILE_ROWS) * RBF_TILE_ROWS * RBF_TILE_ROWS +
+           k % RBF_TILE_ROWS;
+}
+
+/* w (y - x) of a close entry added to the sums of dx and taken from those of dy. */
+RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, int64_t first_panel,
+                                            const RBF_NAME(close_entry) * entry,
+                                            RBF_NAME(gradient_sums) sums) {
+    const rbf_matrix x = job->points.x, y = job->points.y;
+    const int64_t column = entry->column - first_panel * COLUMNS;
+    int64_t k;
+    for (k = 0; k < x.columns; ++k) {
+        const REAL from = *(const REAL *)(x.data + entry->row * x.row_stride + k * x.column_stride);
+        const REAL to =
+            *(const REAL *)(y.data + entry->column * y.row_stride + k * y.column_stride);
+        const REAL share = entry->weight * (to - from);
+        if (sums.dx)
+            sums.dx[entry->row * x.columns + k] += share;
+        if (sums.dy)
+            sums.dy[RBF_NAME(place_of_dy)(job, k, column)] -= share;
+    }
+}
+
+/* What difference_range adds for all columns k of some row panels and a column block, by matrix
+ * products, close entries one by one. Returns 0, and leaves the weights as they are, where the
+ * close ones are too many or a weight is not finite. */
+RBF_FUNCTION __attribute__((noinline)) int
+RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                       int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
+                       RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
+    const int64_t depth = job->points.x.columns, row_panels = last_row_panel - first_row_panel;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    const int64_t skipped =
+        job->symmetric
+            ? rbf_maximum(0, (first_row_panel * RBF_TILE_ROWS + 1) / COLUMNS - first_panel)
+            : 0;
+    const int64_t panels = last_panel - first_panel - skipped;
+    const REAL *weights = scratch.weights + skipped * tile;
+    const RBF_NAME(close_entries) close = *scratch.close;
+    const int64_t product_x_stride =
+        RBF_NAME(product_piece)(job, 1, 0) - RBF_NAME(product_piece)(job, 0, 0);
+    REAL total = 0;
+    int64_t at_once, panel, k, first, i;
+    int r, v;
+    if (close.count > close.most)
+        return 0;
+    for (i = 0; i < close.count; ++i) {
+        REAL *weight =
+            RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i);
+        close.entries[i].weight = *weight;
+        *weight = 0;
+    }
+    memset(scratch.column_sums, 0, (size_t)(panels * COLUMNS) * sizeof(REAL));
+    for (at_once = 0; at_once < row_panels; ++at_once)
+        RBF_NAME(weight_sums)
+    (panels, weights + at_once * row_weights, scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS),
+     scratch.column_sums);
+    for (i = 0; i < row_panels * RBF_NAME(WHOLE_ROWS); ++i)
+        total += scratch.row_sums[i] - scratch.row_sums[i];
+    if (total != 0) {
+        for (i = 0; i < close.count; ++i)
+            *RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i) =
+                close.entries[i].weight;
+        return 0;
+    }
+    for (first = 0; sums.dx && first < depth; first += COLUMNS) {
+        const int64_t chunks = rbf_ceiling_division(depth, COLUMNS);
+        const REAL *columns = job->product_y + (first_panel * chunks +
+                                                first / COLUMNS * job->panels_per_block + skipped) *
+                                                   COLUMNS * COLUMNS;
+        memset(scratch.dx_tiles, 0, (size_t)(row_panels * tile) * sizeof(REAL));
+        for (panel = 0; panel < panels; panel += RBF_NAME(ROW_PRODUCT_PANELS))
+            for (at_once = 0; at_once < row_panels; ++at_once)
+                RBF_NAME(add_row_products)
+        (rbf_minimum(RBF_NAME(ROW_PRODUCT_PANELS), panels - panel),
+         weights + at_once * row_weights + panel * tile, columns + panel * COLUMNS * COLUMNS,
+         scratch.dx_tiles + at_once * tile);
+        for (at_once = 0; at_once < row_panels; ++at_once) {
+            const int64_t row_panel = first_row_panel + at_once;
+            const REAL *added = scratch.dx_tiles + at_once * tile;
+            const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
+            REAL *dx = sums.dx + row_panel * RBF_TILE_ROWS * depth + first;
+            for (k = first; k < rbf_minimum(first + COLUMNS, depth); k += RBF_TILE_ROWS)
+                RBF_NAME(add_row_sums)
+            (dx + k - first, depth, rbf_minimum(RBF_TILE_ROWS, depth - k), added + k - first,
+             RBF_NAME(product_piece)(job, row_panel, k), row_sums);
+        }
+    }
+    for (panel = 0; sums.dy && panel < panels; ++panel) {
+        const REAL *y = RBF_NAME(packed_panel)(&job->points, first_panel + skipped + panel);
+        const REAL *column_sums = scratch.column_sums + panel * COLUMNS;
+        for (first = 0; first < depth; first += RBF_TILE_ROWS) {
+            REAL added[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+            RBF_NAME(column_products)
+            (row_panels, RBF_NAME(product_piece)(job, first_row_panel, first), product_x_stride,
+             weights + panel * tile, row_weights, added);
+            for (r = 0; r < rbf_minimum(RBF_TILE_ROWS, depth - first); ++r) {
+                REAL *dy =
+                    sums.dy + RBF_NAME(place_of_dy)(job, first + r, (skipped + panel) * COLUMNS);
+                for (v = 0; v < COLUMNS; v += LANES) {
+                    const VECTOR column = RBF_NAME(load)(y + (first + r) * COLUMNS + v);
+                    const VECTOR share = RBF_NAME(load)(added + r * COLUMNS + v) -
+                                         column / RBF_EXPANDED_Y * RBF_NAME(load)(column_sums + v);
+                    RBF_NAME(store)(dy + v, RBF_NAME(load)(dy + v) + share);
+                }
+            }
+        }
+    }
+    for (i = 0; i < close.count; ++i)
+        RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);
+    return 1;
 }
 
 /* Some row panels against one column block. */
@@ -391,10 +549,14 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
                                            RBF_NAME(gradient_scratch) scratch,
                                            RBF_NAME(gradient_sums) sums) {
     const int64_t depth = job->points.x.columns, p = job->weights.columns;
+    const int64_t dx_stride = job->by_products ? depth : 1;
     const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
     const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    /* Known to be NULL, and the code the shorter, where it always is. */
+    RBF_NAME(close_entries) *close = RBF_MANY_REGISTERS && job->by_products ? scratch.close : NULL;
     int64_t row_panel, panel, k;
+    scratch.close->count = 0;
     if (job->weights.data)
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel)
             RBF_NAME(pack_rows)
@@ -408,8 +570,12 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             const int64_t at_once = row_panel - first_row_panel;
             REAL *weights = scratch.weights + at_once * row_weights + in_block * tile;
             /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
-            if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1)
-                break;
+            if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
+                if (!close)
+                    break;
+                memset(weights, 0, (size_t)tile * sizeof(REAL));
+                continue;
+            }
             if (job->symmetric) {
                 const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
                 if (within == 0)
@@ -417,16 +583,20 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
                 (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
                 RBF_NAME(weight_tile)
                 (job, row_panel, panel, scratch.g_rows + within * tile, weights, column_sums, NULL,
-                 0);
+                 close, 0);
             } else if (job->log_sums.data) {
-                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL, 1);
+                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL,
+                                      close, 1);
             } else {
                 RBF_NAME(weight_tile)
                 (job, row_panel, panel, scratch.g_rows + at_once * p * RBF_TILE_ROWS, weights,
-                 column_sums, dweights, 0);
+                 column_sums, dweights, close, 0);
             }
         }
     }
+    if (close && RBF_NAME(product_sums)(job, first_row_panel, last_row_panel, first_panel,
+                                        last_panel, scratch, sums))
+        return;
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
         const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
@@ -441,11 +611,14 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             REAL *dx = sums.dx ? sums.dx + row_panel * RBF_TILE_ROWS * depth : NULL;
             REAL *dy = sums.dy ? sums.dy + skipped * pair : NULL;
             if (dx && dy)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 1, 1);
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
+                                           1, 1);
             else if (dx)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 1, 0);
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
+                                           1, 0);
             else if (dy)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dy, 0, 1);
+                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
+                                           0, 1);
         }
     }
 }
@@ -531,12 +704,19 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t blocks = rbf_ceiling_division(job->points.panels, job->panels_per_block);
     const int64_t p = job->weights.columns;
-    const int64_t dx_size = job->points.row_panels * depth * RBF_TILE_ROWS;
+    const int64_t dx_rows = job->points.row_panels * RBF_TILE_ROWS;
     RBF_NAME(gradient_scratch) scratch;
+    RBF_NAME(close_entries) close;
     int64_t panel, wave, task;
     scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
-    scratch.g_rows =
+    scratch.dx_tiles =
         scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    scratch.column_sums = scratch.dx_tiles + job->row_panels_at_once * RBF_TILE_ROWS * COLUMNS;
+    scratch.row_sums = scratch.column_sums + job->panels_per_block * COLUMNS;
+    scratch.g_rows = scratch.row_sums + job->row_panels_at_once * RBF_NAME(WHOLE_ROWS);
+    close.entries = job->close_entries + rbf_thread_number() * job->close_most;
+    close.most = job->close_most;
+    scratch.close = &close;
     RBF_OMP(for schedule(static) nowait)
     for (panel = 0; panel < job->points.row_panels; ++panel) {
         REAL *packed = RBF_NAME(packed_row_panel)(&job->points, panel);
@@ -545,6 +725,9 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             memcpy(job->packed_x + panel * depth * RBF_TILE_ROWS, packed,
                    (size_t)(depth * RBF_TILE_ROWS) * sizeof(REAL));
         RBF_NAME(expand_x)(&job->points, panel);
+        if (job->by_products)
+            RBF_NAME(pack_product_rows)(&job->points, panel,
+                                        RBF_NAME(product_piece)(job, panel, 0));
     }
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->points.panels; ++panel) {
@@ -553,6 +736,14 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         if (job->paired_y)
             RBF_NAME(pair_columns)(job, panel, packed_y);
         RBF_NAME(expand_y)(&job->points, panel);
+        if (job->by_products && job->paired_y) {
+            const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
+            RBF_NAME(pack_product_columns)
+            (&job->points, panel,
+             job->product_y +
+                 ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
+             job->panels_per_block * piece);
+        }
         RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
         if (job->log_sums.data) {
@@ -585,7 +776,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             RBF_NAME(gradient_sums) sums;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
-            sums.dx = job->dx_sums ? job->dx_sums + block * dx_size : NULL;
+            sums.dx = job->dx_sums ? job->dx_sums + block * dx_rows * depth : NULL;
             sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
             sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
             sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
@@ -602,12 +793,16 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         return;
     RBF_OMP(for schedule(static))
     for (task = 0; task < n; ++task) {
-        const REAL *sums =
-            job->dx_sums + task / RBF_TILE_ROWS * depth * RBF_TILE_ROWS + task % RBF_TILE_ROWS;
+        REAL *dx = job->dx + task * depth;
         int64_t block, k;
-        for (block = 0; block < job->blocks_per_wave; ++block, sums += dx_size)
-            for (k = 0; k < depth; ++k)
-                job->dx[task * depth + k] += sums[k * RBF_TILE_ROWS];
+        for (block = 0; block < job->blocks_per_wave; ++block) {
+            const int64_t row = block * dx_rows + task, within = row % RBF_TILE_ROWS;
+            const REAL *sums = job->dx_sums + row * depth;
+            if (!job->by_products)
+                sums -= within * (depth - 1);
+            for (k = 0; k < depth; ++k, sums += job->by_products ? 1 : RBF_TILE_ROWS)
+                dx[k] += *sums;
+        }
     }
 }
 
@@ -638,7 +833,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
     const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
-    const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
+    const int deep = depth >= RBF_NAME(GRADIENT_DEEP),
+              by_products = RBF_MANY_REGISTERS && deep && job->points.expanded;
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
@@ -652,7 +848,10 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     }
     widest = rbf_maximum(rbf_maximum(depth, p), 1);
     block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
-    column_bytes = deep ? RBF_NAME(GRADIENT_DEEP_BYTES) : RBF_NAME(GRADIENT_COLUMN_BYTES);
+    job->by_products = by_products;
+    column_bytes = by_products ? RBF_NAME(EXPANDED_BYTES)
+                   : deep      ? RBF_NAME(GRADIENT_DEEP_BYTES)
+                               : RBF_NAME(GRADIENT_COLUMN_BYTES);
     job->panels_per_block = rbf_minimum(column_bytes / (int64_t)(COLUMNS * sizeof(REAL)),
                                         RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
     if (job->symmetric) /* whose row panels come by so many at least */
@@ -662,7 +861,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
      */
     job->panels_per_block =
         rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, blocks)));
-    job->row_panels_at_once = deep ? RBF_NAME(GRADIENT_ROW_PANELS) : 1;
+    job->row_panels_at_once = by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
+                              : deep      ? RBF_NAME(GRADIENT_ROW_PANELS)
+                                          : 1;
     job->groups =
         rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
                     rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, blocks)));
@@ -678,19 +879,33 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->symmetric)
         job->row_panels_at_once =
             rbf_maximum(job->row_panels_at_once, RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
-    job->thread_stride =
-        rbf_apart(job->row_panels_at_once * (job->panels_per_block * COLUMNS + p) * RBF_TILE_ROWS +
-                      (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
-                  sizeof(REAL), threads);
+    job->thread_stride = rbf_apart(
+        job->row_panels_at_once * (((job->panels_per_block + 1) * COLUMNS + p) * RBF_TILE_ROWS +
+                                   RBF_NAME(WHOLE_ROWS)) +
+            job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
+        sizeof(REAL), threads);
+    job->close_most = by_products * job->row_panels_at_once * job->panels_per_block *
+                      RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
     for (pass = 0; pass < 2; ++pass) {
         const size_t panel_row = COLUMNS * sizeof(REAL),
                      row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
         RBF_NAME(take_points)(&job->points, &space);
         job->packed_x = (REAL *)rbf_take(
-            &space, job->points.expandable ? job->points.row_panels * depth : 0, row_panel_row);
+            &space, job->points.expanded ? job->points.row_panels * depth : 0, row_panel_row);
         if (job->dx || want_dy)
             job->paired_y = (REAL *)rbf_take(
                 &space, blocks * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
+        if (by_products) {
+            job->product_x = (REAL *)rbf_take(
+                &space, job->points.row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
+                RBF_TILE_ROWS * row_panel_row);
+            if (job->dx || want_dy)
+                job->product_y = (REAL *)rbf_take(
+                    &space, blocks * job->panels_per_block * rbf_ceiling_division(depth, COLUMNS),
+                    COLUMNS * panel_row);
+        }
+        job->close_entries = (RBF_NAME(close_entry) *)rbf_take(&space, job->close_most * threads,
+                                                               sizeof(RBF_NAME(close_entry)));
         job->packed_weights = (REAL *)rbf_take(&space, job->points.panels * p, panel_row);
         job->offsets = (REAL *)rbf_take(&space, job->points.panels, panel_row);
         job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->points.panels + 1,
@@ -735,7 +950,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         memset(job->dy, 0, (size_t)(m * depth) * sizeof(REAL));
     if (job->dweights)
         memset(job->dweights, 0, (size_t)(m * p) * sizeof(REAL));
-    RBF_NAME(decide_expansion)(&job->points);
+    RBF_NAME(find_centre)(&job->points);
     if (!job->points.expanded)
         job->packed_x = job->points.packed_x;
     if (n > 0 && m > 0)

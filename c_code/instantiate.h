@@ -13,4 +13,6 @@
 
 #include "logsum.h"
 
+#include "gradient_products.h"
+
 #include "gradient.h"

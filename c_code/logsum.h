@@ -50,7 +50,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
     for (panel = first_panel; panel < last_panel; ++panel) {
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         REAL *to = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK);
+        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK, NULL);
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             const VECTOR gamma = RBF_NAME(load)(job->gammas + panel * COLUMNS + v * LANES);
@@ -200,7 +200,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     for (c = 0; c < COLUMNS; ++c)
         RBF_NAME(set_coefficients)(job.unit, c, 1, 1);
-    RBF_NAME(decide_expansion)(&job.points);
+    RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(log_sum_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

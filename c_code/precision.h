@@ -66,7 +66,10 @@
 /* Lanes of a vector and columns of a panel; compile-time constants of type int. */
 enum {
     RBF_NAME(LANES) = (int)(RBF_VECTOR_BYTES / sizeof(REAL)),
-    RBF_NAME(COLUMNS) = (int)(RBF_TILE_VECTORS * RBF_VECTOR_BYTES / sizeof(REAL))
+    RBF_NAME(COLUMNS) = (int)(RBF_TILE_VECTORS * RBF_VECTOR_BYTES / sizeof(REAL)),
+    /* Of so many row panels that their rows fill vectors. */
+    RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)RBF_NAME(LANES) ? (int)RBF_TILE_ROWS
+                                                                     : (int)RBF_NAME(LANES)
 };
 #undef LANES
 #undef COLUMNS

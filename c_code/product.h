@@ -86,7 +86,7 @@ RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t r
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v;
     if (columns > LANES || depth <= RBF_SUM_CHUNK || points->expanded) {
-        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
+        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK, NULL);
     } else { /* of a last panel half of which is padding */
         RBF_NAME(distance_half)
         (depth, RBF_NAME(packed_row_panel)(points, row_panel),
@@ -434,7 +434,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     if (job.splits == 1)
         job.partial = NULL;
-    RBF_NAME(decide_expansion)(&job.points);
+    RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(product_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

@@ -170,7 +170,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(decide_expansion)(&job->points);
+    RBF_NAME(find_centre)(&job->points);
     rbf_run(RBF_NAME(symmetric_body), &symmetric, threads);
     rbf_release(&storage);
     return RBF_OK;

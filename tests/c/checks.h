@@ -66,17 +66,30 @@ static rbf_vector CHECK(make_vector)(const CHECK_REAL *values, int scalar) {
     return v;
 }
 
-/* Largest |got - want| relative to the sum of the sizes of the terms that were added. */
+/* Largest |got - want| relative to the sum of the sizes of the terms that were added: of rows of
+ * `width` entries, as vectors. */
 static double CHECK(compare)(const CHECK_REAL *got, const long double *want,
-                             const long double *terms, int64_t count) {
+                             const long double *terms, int64_t count, int64_t width) {
     long double worst = 0;
-    int64_t i;
-    for (i = 0; i < count; ++i) {
-        const long double error = fabsl(got[i] - want[i]) / (terms[i] > 0 ? terms[i] : 1);
+    int64_t i, k;
+    for (i = 0; i < count; i += width) {
+        long double squares = 0, size = 0, error;
+        for (k = i; k < i + width; ++k) {
+            squares += (got[k] - want[k]) * (got[k] - want[k]);
+            size += terms[k] * terms[k];
+        }
+        error = sqrtl(squares) / (size > 0 ? sqrtl(size) : 1);
         if (!(error <= worst)) /* a NaN must not pass */
             worst = error;
     }
     return (double)worst;
+}
+
+/* Rows of gradients that are sums of matrix products have an error that is small for the row; sums
+ * of differences one that is small for each entry. Gradient `part` of those of d columns: the width
+ * that `compare` takes. */
+static int64_t CHECK(width)(int part, int64_t d) {
+    return part < 2 && RBF_EXPANSION && RBF_MANY_REGISTERS && d >= CHECK_GRADIENT_DEEP ? d : 1;
 }
 
 static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, int scalar,
@@ -157,7 +170,8 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     for (part = 0; part < 4; ++part) {
         EXPECT(isnan(grad[part][sizes[part]]));
         if (!(symmetric && part == 1))
-            EXPECT_BELOW(CHECK(compare)(grad[part], want[part], terms[part], sizes[part]),
+            EXPECT_BELOW(CHECK(compare)(grad[part], want[part], terms[part], sizes[part],
+                                        CHECK(width)(part, d)),
                          12 * CHECK_EPSILON);
     }
     /* Each gradient on its own has the same bits as all of them together. */
@@ -260,8 +274,9 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
     EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, got[0], got[1], got[2], got[3]) == RBF_OK);
     for (part = 0; part < 5; ++part) {
         EXPECT(isnan(got[part][sizes[part]]));
-        EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part]),
-                     20 * CHECK_EPSILON);
+        EXPECT_BELOW(
+            CHECK(compare)(got[part], want[part], terms[part], sizes[part], CHECK(width)(part, d)),
+            20 * CHECK_EPSILON);
     }
 #ifdef _OPENMP
     {
@@ -377,8 +392,9 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
                                   got[3]) == RBF_OK);
     for (part = 0; part < 4; ++part) {
         EXPECT(isnan(got[part][sizes[part]]));
-        EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part]),
-                     20 * CHECK_EPSILON);
+        EXPECT_BELOW(
+            CHECK(compare)(got[part], want[part], terms[part], sizes[part], CHECK(width)(part, d)),
+            20 * CHECK_EPSILON);
         free(got[part]);
         free(want[part]);
         free(terms[part]);
@@ -573,6 +589,75 @@ static void CHECK(check_special_values)(void) {
         }
 }
 
+/* Gradients of x and y where some pairs are close: few, that are added one by one; so many in one
+ * place that there they are sums of differences; few, but a G that is not finite. */
+static void CHECK(check_close_gradient)(int place) {
+    enum { N = 400, D = 256, CLOSE = 50 };
+    CHECK(array) xa = CHECK(make_matrix)(N, D, C_ORDER, 1);
+    CHECK(array) ya = CHECK(make_matrix)(N, D, C_ORDER, 1);
+    CHECK(array) ga = CHECK(make_matrix)(N, N, C_ORDER, 1);
+    const rbf_matrix matrices[2] = {xa.matrix, ya.matrix};
+    const CHECK_REAL gamma = (CHECK_REAL)(4.0 / D), amplitude = 1;
+    CHECK_REAL *got[2], distance_sum;
+    long double *want[2], *terms[2];
+    int64_t i, j, k;
+    int part;
+    for (i = 0; i < CLOSE; ++i)
+        for (k = 0; k < D; ++k) {
+            const CHECK_REAL about = *CHECK(entry)(matrices[0], 0, k);
+            CHECK_REAL *x = CHECK(entry)(matrices[0], i, k), *y = CHECK(entry)(matrices[1], i, k);
+            if (place == CLUSTERED) {
+                *x = about + *x / 64;
+                *y = about + *y / 64;
+            } else { /* every eighth the same */
+                *y = *x + (i % 8 ? *y / 8 : 0);
+            }
+        }
+    if (place == WILD)
+        *CHECK(entry)(ga.matrix, 3, 5) = (CHECK_REAL)INFINITY;
+    for (part = 0; part < 2; ++part) {
+        got[part] = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
+        want[part] = (long double *)checked_malloc(N * D * sizeof(long double));
+        terms[part] = (long double *)checked_malloc(N * D * sizeof(long double));
+        for (i = 0; i < N * D; ++i)
+            want[part][i] = terms[part][i] = 0;
+    }
+    for (i = 0; i < N; ++i)
+        for (j = 0; j < N; ++j) {
+            const long double weight =
+                2 * gamma * CHECK(at)(ga.matrix, i, j) *
+                expl(-gamma * CHECK(distance)(matrices[0], matrices[1], i, j));
+            for (k = 0; k < D; ++k) {
+                const long double term =
+                    weight * (CHECK(at)(matrices[1], j, k) - CHECK(at)(matrices[0], i, k));
+                want[0][i * D + k] += term;
+                want[1][j * D + k] -= term;
+                terms[0][i * D + k] += fabsl(term);
+                terms[1][j * D + k] += fabsl(term);
+            }
+        }
+    EXPECT(CHECK_GRADIENT(matrices[0], matrices[1], CHECK(make_vector)(&gamma, 1),
+                          CHECK(make_vector)(&amplitude, 1), ga.matrix, got[0], got[1],
+                          &distance_sum, NULL, 0) == RBF_OK);
+    for (part = 0; part < 2; ++part) {
+        for (i = 0; i < N * D; ++i)
+            if (isinf(want[part][i])) { /* its row was the infinite weight's */
+                EXPECT(got[part][i] == (CHECK_REAL)want[part][i]);
+                got[part][i] = 0;
+                want[part][i] = terms[part][i] = 0;
+            }
+        EXPECT_BELOW(
+            CHECK(compare)(got[part], want[part], terms[part], N * D, CHECK(width)(part, D)),
+            12 * CHECK_EPSILON);
+        free(got[part]);
+        free(want[part]);
+        free(terms[part]);
+    }
+    free(xa.memory);
+    free(ya.memory);
+    free(ga.memory);
+}
+
 static void CHECK(check_all)(void) {
     static const int64_t depths[] = {64, 97, 300};
     static const int64_t sizes[] = {0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
@@ -596,6 +681,9 @@ static void CHECK(check_all)(void) {
                              random_below(20), round % LAYOUTS, round % 2, round % 3 ? 1 : 40);
     for (round = 0; round < 3 * PLACES; round += share)
         CHECK(check_distances)(depths[round / PLACES], round % PLACES, round % BROADCAST);
+    CHECK(check_close_gradient)(PAIRED);
+    CHECK(check_close_gradient)(CLUSTERED);
+    CHECK(check_close_gradient)(WILD);
     for (round = 0; round < 4; ++round)
         CHECK(check_long_sum)(round / 2 ? 16 : 1, round % 2);
     for (layout = 0; layout < LAYOUTS; layout += share) { /* several blocks, waves and threads */

@@ -94,11 +94,11 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
         rbf_storage storage;                                                                       \
         int64_t row_panel, panel, i, j;                                                            \
         set_points_##suffix(&points, x, y);                                                        \
-        points.expandable = points.expandable && expandable;                                       \
+        points.expanded = points.expanded && expandable;                                           \
         take_points_##suffix(&points, &space);                                                     \
         EXPECT(rbf_acquire(&space, &storage) == RBF_OK);                                           \
         take_points_##suffix(&points, &space);                                                     \
-        decide_expansion_##suffix(&points);                                                        \
+        find_centre_##suffix(&points);                                                             \
         for (row_panel = 0; row_panel < points.row_panels; ++row_panel)                            \
             pack_x_##suffix(&points, row_panel);                                                   \
         for (panel = 0; panel < points.panels; ++panel) {                                          \
@@ -107,7 +107,7 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
                 vector_##suffix tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];                             \
                 const real *entries = (const real *)tile;                                          \
                 const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS_##suffix;  \
-                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK);                \
+                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK, NULL);          \
                 for (i = row; i < rbf_minimum(x.rows, row + RBF_TILE_ROWS); ++i)                   \
                     for (j = column; j < rbf_minimum(y.rows, column + COLUMNS_##suffix); ++j)      \
                         to[i * y.rows + j] = entries[(i - row) * COLUMNS_##suffix + j - column];   \
@@ -129,6 +129,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
 #define CHECK_DISTANCES distances_of_f32
+#define CHECK_GRADIENT_DEEP GRADIENT_DEEP_f32
 #define CHECK_LIBRARY_EXP expf
 #define CHECK_NEXT nextafterf
 #define CHECK_EPSILON FLT_EPSILON
@@ -145,6 +146,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #undef CHECK_LOG_SUM_GRADIENT
 #undef CHECK_EXPONENTIAL
 #undef CHECK_DISTANCES
+#undef CHECK_GRADIENT_DEEP
 #undef CHECK_LIBRARY_EXP
 #undef CHECK_NEXT
 #undef CHECK_EPSILON
@@ -161,6 +163,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64
 #define CHECK_DISTANCES distances_of_f64
+#define CHECK_GRADIENT_DEEP GRADIENT_DEEP_f64
 #define CHECK_LIBRARY_EXP exp
 #define CHECK_NEXT nextafter
 #define CHECK_EPSILON DBL_EPSILON

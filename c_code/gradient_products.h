@@ -1,0 +1,151 @@
+/* Sums of weights times rows of x and y as matrix products, for gradients of many columns k.
+ *
+ * sum_j w (y - x) is sum_j w (y - c) - (x - c) sum_j w. Where all D come from the expansion
+ * (distances.h), |x - c|^2 + |y - c|^2 <= 2 D, so that what is rounded in the terms is at most
+ * twice as large as in those of the differences; and two products are two instructions where a
+ * difference and its two products are three. Here are the packed forms and the micro-kernels;
+ * gradient.h says which entries they are for. Included once a precision by instantiate.h.
+ */
+enum {
+    /* Panels whose terms are added up before they join a sum: one running sum would lose more. */
+    RBF_NAME(ROW_PRODUCT_PANELS) = 64 / (int)RBF_NAME(COLUMNS),
+    RBF_NAME(SUM_PANELS) = 4
+};
+
+/* x - c of an expanded row panel to [depth / RBF_TILE_ROWS][RBF_TILE_ROWS of x][RBF_TILE_ROWS], of
+ * which the last is filled with zeros. */
+RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,
+                                              REAL *RBF_RESTRICT to) {
+    const REAL *from = RBF_NAME(packed_row_panel)(points, row_panel);
+    const int64_t depth = points->x.columns;
+    int64_t first, k;
+    int r;
+    for (first = 0; first < depth; first += RBF_TILE_ROWS)
+        for (r = 0; r < RBF_TILE_ROWS; ++r)
+            for (k = first; k < first + RBF_TILE_ROWS; ++k)
+                *to++ = k < depth ? from[k * RBF_TILE_ROWS + r] : 0;
+}
+
+/* y - c of an expanded panel to pieces [COLUMNS of y][COLUMNS] of as many columns k, `stride`
+ * apart, of which the last is filled with zeros. */
+RBF_FUNCTION void RBF_NAME(pack_product_columns)(const RBF_NAME(points) * points, int64_t panel,
+                                                 REAL *RBF_RESTRICT to, int64_t stride) {
+    const REAL *from = RBF_NAME(packed_panel)(points, panel);
+    const int64_t depth = points->y.columns;
+    int64_t first, k;
+    int c;
+    for (first = 0; first < depth; first += COLUMNS, to += stride)
+        for (c = 0; c < COLUMNS; ++c)
+            for (k = 0; k < COLUMNS; ++k)
+                to[c * COLUMNS + k] =
+                    first + k < depth ? from[(first + k) * COLUMNS + c] / RBF_EXPANDED_Y : 0;
+}
+
+/* tile[r] += sum_t rows[t * step + r * stride] columns[t], of a constant number of terms t. */
+RBF_INLINE void RBF_NAME(add_products)(const int terms, const REAL *RBF_RESTRICT rows,
+                                       const int step, const int stride,
+                                       const REAL *RBF_RESTRICT columns,
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int t, r, v;
+    for (t = 0; t < terms; ++t) {
+        VECTOR column[RBF_TILE_VECTORS];
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR loaded = RBF_NAME(load)(columns + t * COLUMNS + v * LANES);
+            RBF_KEEP(loaded);
+            column[v] = loaded;
+        }
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                tile[r][v] += column[v] * rows[t * step + r * stride];
+        }
+    }
+}
+
+/* sums[RBF_TILE_ROWS][COLUMNS] of a row panel, lanes over k: += sum_j w (y - c), over the columns j
+ * of some panels, weights[panels][RBF_TILE_ROWS][COLUMNS] and columns[panels][COLUMNS][COLUMNS]. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
+                           const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT sums) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
+    int64_t panel;
+    for (panel = 0; panel < panels; ++panel) {
+        RBF_NAME(add_products)(COLUMNS, weights, 1, COLUMNS, columns, tile);
+        weights += RBF_TILE_ROWS * COLUMNS;
+        columns += COLUMNS * COLUMNS;
+    }
+    RBF_NAME(add_kept)(tile, sums);
+    RBF_NAME(keep_tile)(tile, sums);
+}
+
+/* sums[RBF_TILE_ROWS][COLUMNS] of a panel, lanes over j, of RBF_TILE_ROWS columns k: sum_i w (x -
+ * c) over the rows i of some row panels, whose pieces of x and of the weights are so far apart. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t rows_stride,
+                          const REAL *RBF_RESTRICT weights, int64_t weights_stride,
+                          REAL *RBF_RESTRICT sums) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
+    int64_t row_panel;
+    for (row_panel = 0; row_panel < row_panels; ++row_panel) {
+        RBF_NAME(add_products)(RBF_TILE_ROWS, rows, RBF_TILE_ROWS, 1, weights, tile);
+        rows += rows_stride;
+        weights += weights_stride;
+    }
+    RBF_NAME(keep_tile)(tile, sums);
+}
+
+/* row_sums[WHOLE_ROWS] = the sums of weights [panels][RBF_TILE_ROWS][COLUMNS] over their columns;
+ * column_sums[panels][COLUMNS] += those over their rows. */
+RBF_FUNCTION void RBF_NAME(weight_sums)(int64_t panels, const REAL *RBF_RESTRICT weights,
+                                        REAL *RBF_RESTRICT row_sums,
+                                        REAL *RBF_RESTRICT column_sums) {
+    VECTOR sums[RBF_NAME(WHOLE_ROWS)];
+    int64_t first, panel;
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_NAME(WHOLE_ROWS); ++r)
+        sums[r] = (VECTOR){0};
+    for (first = 0; first < panels; first += RBF_NAME(SUM_PANELS)) {
+        VECTOR some[RBF_TILE_ROWS] = {{0}};
+        for (panel = first; panel < rbf_minimum(panels, first + RBF_NAME(SUM_PANELS)); ++panel) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                REAL *to = column_sums + panel * COLUMNS + v * LANES;
+                VECTOR column_sum = {0}; /* of the tile first */
+                RBF_UNROLL
+                for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                    const VECTOR weight =
+                        RBF_NAME(load)(weights + (panel * RBF_TILE_ROWS + r) * COLUMNS + v * LANES);
+                    some[r] += weight;
+                    column_sum += weight;
+                }
+                RBF_NAME(store)(to, RBF_NAME(load)(to) + column_sum);
+            }
+        }
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r)
+            sums[r] += some[r];
+    }
+    RBF_UNROLL
+    for (r = 0; r < RBF_NAME(WHOLE_ROWS); r += LANES)
+        RBF_NAME(store)(row_sums + r, RBF_NAME(sum_lanes)(sums + r));
+}
+
+/* dx[RBF_TILE_ROWS][dx_stride] += added[RBF_TILE_ROWS][COLUMNS] - (x - c) row_sums, of `width`
+ * columns k, at most RBF_TILE_ROWS. */
+RBF_INLINE void RBF_NAME(add_row_sums)(REAL *RBF_RESTRICT dx, int64_t dx_stride, int64_t width,
+                                       const REAL *RBF_RESTRICT added, const REAL *RBF_RESTRICT x,
+                                       const REAL *RBF_RESTRICT row_sums) {
+    int64_t k;
+    int r;
+    for (r = 0; r < RBF_TILE_ROWS; ++r, dx += dx_stride, added += COLUMNS, x += RBF_TILE_ROWS) {
+        if (width == RBF_TILE_ROWS)
+            for (k = 0; k < RBF_TILE_ROWS; ++k)
+                dx[k] += added[k] - x[k] * row_sums[r];
+        else
+            for (k = 0; k < width; ++k)
+                dx[k] += added[k] - x[k] * row_sums[r];
+    }
+}

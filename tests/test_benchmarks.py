@@ -232,6 +232,7 @@ def test_limits_of_a_cell():
     assert floors.terms(cell._replace(symmetric=True)) == (500500, 3, 0, 0)
     gradient = cells.cell("product gradient", 7, 5, 4, p=2)
     assert floors.terms(gradient) == (35, 4, 4, 4)
+    assert floors.terms(gradient._replace(d=64)) == (35, 0, 0, 4 + 3 * 64)  # matrix products
     assert floors.floor(gradient, rates) is None  # too small
 
 

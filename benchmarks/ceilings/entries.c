@@ -1,9 +1,9 @@
 /* The arithmetic of entries of K on registers, without the memory they come from and go to.
  *
- * A library for ctypes. For each entry `depth` pairs (a term of a distance each) and the kernels'
- * own exponential; for gradients as many triples, and for products multiply-adds, all on registers
- * (registers.h says what those are). The exponentials are those of the entries before, so that
- * the processor can have them beside the pairs as far as its units allow. Compiled once a
+ * A library for ctypes. For each entry pairs (a term of a distance each) and the kernels'
+ * own exponential; for gradients triples, and for products, of x and y too, multiply-adds, all on
+ * registers (registers.h says what those are). The exponentials are those of the entries before, so
+ * that the processor can have them beside the pairs as far as its units allow. Compiled once a
  * precision, with RBF_DOUBLE 0 or 1 and the kernels' headers on the include path.
  */
 #include "target.h"
@@ -22,7 +22,7 @@ enum { PART = RBF_MANY_REGISTERS ? 8 : 4 };
 static volatile REAL sink;
 
 /* Entries of one thread: count / LANES vectors. */
-static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_t multiply_adds,
+static void thread_entries(int64_t count, int64_t pairs, int64_t triples, int64_t multiply_adds,
                            const RBF_NAME(coefficients) * c) {
     const VECTOR start = (VECTOR){0} + (REAL)0.5;
     VECTOR before[ENTRIES], after[ENTRIES], row[ENTRIES], column[ENTRIES], product[ENTRIES];
@@ -50,7 +50,7 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
          */
         __asm__ volatile("" : "+m"(before), "+m"(after));
         begin_sums(sum, ENTRIES, 0);
-        add_pairs(depth, sum, start, start * 2);
+        add_pairs(pairs, sum, start, start * 2);
         UNROLL
         for (i = 0; i < ENTRIES; ++i)
             before[i] = sum[i];
@@ -63,12 +63,12 @@ static void thread_entries(int64_t count, int64_t depth, int64_t triples, int64_
 }
 
 /* The work of `count` entries, shared out to all threads. */
-void entries(int64_t count, int64_t depth, int64_t triples, int64_t multiply_adds) {
+void entries(int64_t count, int64_t pairs, int64_t triples, int64_t multiply_adds) {
     RBF_NAME(coefficients) coefficients;
     int c;
     coefficients.special = 0;
     for (c = 0; c < COLUMNS; ++c)
         RBF_NAME(set_coefficients)(&coefficients, c, (REAL)0.5, 1);
 #pragma omp parallel
-    thread_entries(count / omp_get_num_threads(), depth, triples, multiply_adds, &coefficients);
+    thread_entries(count / omp_get_num_threads(), pairs, triples, multiply_adds, &coefficients);
 }

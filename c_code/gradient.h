@@ -7,7 +7,8 @@
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
  * are computed again, tile by tile, and the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j]
  * E[i, j] stored. Then, for two columns k of x and y at a time, one sweep over the column block
- * adds w * (y[j, k] - x[i, k]) to sums of dx that stay in registers and takes it from those of dy.
+ * adds w * (y[j, k] - x[i, k]) to sums of dx that stay in registers and takes it from those of dy;
+ * or, where nothing cancels, the sums are matrix products (gradient_products.h).
  *
  * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task has
  * its own partial sums of dy, dgamma and damplitude, which are added in the order of the groups
@@ -17,12 +18,13 @@
  * precision by instantiate.h.
  */
 enum {
-    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,   /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21, /* the panels of a column block */
-    RBF_NAME(GRADIENT_GROUPS) = 32,           /* row groups at most */
-    RBF_NAME(GRADIENT_FEW_ROWS) = 32,         /* of a group at least */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,     /* if tasks are many enough */
-    RBF_NAME(GRADIENT_TASKS) = 32,            /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,             /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21,           /* the panels of a column block */
+    RBF_NAME(GRADIENT_GROUPS) = 32,                     /* row groups at most */
+    RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* if tasks are many enough */
+    RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
+    RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
      * may be close. */
     RBF_NAME(EXPANDED_ROW_PANELS) = 32,
@@ -157,8 +159,8 @@ RBF_INLINE void RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t colu
 
 /* Asks for the piece of G that the next panel will read, or the next row panel, whichever comes
  * sooner: pieces of many rows, which no processor foresees. To the second-level cache, since much
- * else passes the first until then. Symmetric: for the next WHOLE_ROWS, whose row panels share
- * the rows below the diagonal. */
+ * else passes the first until then. Symmetric: the row panels of SYMMETRIC_ROWS share the rows of G
+ * below the diagonal, each of which lies in a page of its own. */
 RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int64_t row,
                                          int64_t column, const int symmetric) {
     const int64_t item = (int64_t)sizeof(REAL), width = COLUMNS * item;
@@ -168,16 +170,15 @@ RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int
     const char *g = job->g.data + row * stride + column * item + RBF_ALIGNMENT - 1;
     int64_t i, j;
     if (symmetric) {
-        const int64_t share = COLUMNS * RBF_TILE_ROWS / RBF_NAME(WHOLE_ROWS);
-        const int64_t within = row % RBF_NAME(WHOLE_ROWS);
-        const char *below = job->g.data + (column + within / RBF_TILE_ROWS * share) * stride +
-                            (row - within + 2 * RBF_NAME(WHOLE_ROWS)) * item - 1;
+        const int64_t rows = RBF_NAME(SYMMETRIC_ROWS), within = row % rows / RBF_TILE_ROWS;
+        const int64_t share = rbf_maximum(1, COLUMNS * RBF_TILE_ROWS / rows);
+        const char *below = job->g.data + (column + COLUMNS + within * share) * stride +
+                            (row - row % rows) * item + RBF_ALIGNMENT - 1;
         for (i = 0; i < share; ++i)
-            __builtin_prefetch(below + i * stride, 0, 2);
-        g += RBF_NAME(WHOLE_ROWS) * stride;
-    } else {
-        g += job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * stride;
+            for (j = 0; j < rows * item; j += RBF_ALIGNMENT)
+                __builtin_prefetch(below + i * stride + j, 0, 2);
     }
+    g += job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * stride;
     for (i = 0; i < RBF_TILE_ROWS; ++i)
         for (j = 0; j < width; j += RBF_ALIGNMENT)
             __builtin_prefetch(g + i * stride + j, 0, 2);
@@ -835,6 +836,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
     const int deep = depth >= RBF_NAME(GRADIENT_DEEP),
               by_products = RBF_MANY_REGISTERS && deep && job->points.expanded;
+    const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
     REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
@@ -872,13 +874,15 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
+    if (job->symmetric) /* in step with what fetch_gradient asks for */
+        job->row_panels_per_group =
+            rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
     job->groups =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
         rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
     if (job->symmetric)
-        job->row_panels_at_once =
-            rbf_maximum(job->row_panels_at_once, RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
+        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
     job->thread_stride = rbf_apart(
         job->row_panels_at_once * (((job->panels_per_block + 1) * COLUMNS + p) * RBF_TILE_ROWS +
                                    RBF_NAME(WHOLE_ROWS)) +

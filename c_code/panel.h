@@ -6,14 +6,117 @@
  * precision by instantiate.h.
  */
 
+/* Lanes of a and b, those of b counted on from LANES. `from` is constant where this is inlined. */
+RBF_INLINE VECTOR RBF_NAME(pick_lanes)(VECTOR a, VECTOR b, INTEGER_VECTOR from) {
+#if defined(__GNUC__) && !defined(__clang__)
+    return __builtin_shuffle(a, b, from);
+#else
+    VECTOR picked = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k)
+        picked[k] = from[k] < LANES ? a[from[k]] : b[from[k] - LANES];
+    return picked;
+#endif
+}
+
+/* What one instruction can do with two vectors on any target. Within every 16 bytes: the lanes of
+ * the first halves of a and b by turns, or of the second ones. */
+RBF_INLINE VECTOR RBF_NAME(interleave)(VECTOR a, VECTOR b, const int second) {
+    const int width = 16 / (int)sizeof(REAL);
+    INTEGER_VECTOR from = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k)
+        from[k] = k - k % width + (second ? width / 2 : 0) + k % width / 2 + (k & 1 ? LANES : 0);
+    return RBF_NAME(pick_lanes)(a, b, from);
+}
+
+/* Blocks of 16 bytes: the even ones of a, then of b, or the odd ones. */
+RBF_INLINE VECTOR RBF_NAME(deal)(VECTOR a, VECTOR b, const int second) {
+    const int width = 16 / (int)sizeof(REAL);
+    INTEGER_VECTOR from = {0};
+    int k;
+    RBF_UNROLL
+    for (k = 0; k < LANES; ++k)
+        from[k] = (2 * (k / width) + (second ? 1 : 0)) * width + k % width;
+    return RBF_NAME(pick_lanes)(a, b, from);
+}
+
+/* Stages of a transposition, in their order: vectors so far apart are taken together, within 16
+ * bytes first. 0 behind the last one. */
+RBF_INLINE int RBF_NAME(stage_distance)(const int stage) {
+    const int width = 16 / (int)sizeof(REAL), within = width / 4 + 1;
+    const int distance = stage < within ? width >> (stage + 1) : width << (stage - within);
+    return distance < LANES ? distance : 0;
+}
+
+RBF_INLINE VECTOR RBF_NAME(stage_lanes)(VECTOR a, VECTOR b, const int distance, const int second) {
+    return distance * (int)sizeof(REAL) < 16 ? RBF_NAME(interleave)(a, b, second)
+                                             : RBF_NAME(deal)(a, b, second);
+}
+
+/* Transposes a square of LANES vectors in registers. */
+RBF_INLINE void RBF_NAME(transpose)(VECTOR square[LANES]) {
+    int stage, i;
+    RBF_UNROLL
+    for (stage = 0; stage < 4; ++stage) {
+        const int distance = RBF_NAME(stage_distance)(stage);
+        RBF_UNROLL
+        for (i = 0; i < LANES; ++i) {
+            if (distance && !(i & distance)) {
+                const VECTOR a = square[i], b = square[i + distance];
+                square[i] = RBF_NAME(stage_lanes)(a, b, distance, 0);
+                square[i + distance] = RBF_NAME(stage_lanes)(a, b, distance, 1);
+            }
+        }
+    }
+}
+
+/* Columns k of rows [first, first + width) of the matrix to packed[depth][width], LANES columns k
+ * and LANES rows at a time, from k = 0 on; of narrow panels twice as many columns k. Returns the
+ * first k that is left. */
+RBF_INLINE int64_t RBF_NAME(pack_squares)(REAL *RBF_RESTRICT packed, rbf_matrix from, int64_t first,
+                                          const int width) {
+    const int halves = width < LANES, step = halves ? 2 * LANES : LANES;
+    int64_t k;
+    int r, i;
+    for (k = 0; k + step <= from.columns; k += step)
+        for (r = 0; r < width; r += LANES) {
+            VECTOR square[RBF_NAME(LANES)];
+            RBF_UNROLL
+            for (i = 0; i < LANES; ++i) {
+                const int64_t row = rbf_minimum(first + r + i % width, from.rows - 1);
+                square[i] = RBF_NAME(load_unaligned)(
+                    (const REAL *)(from.data + row * from.row_stride) + k + i / width * LANES);
+            }
+            RBF_NAME(transpose)(square);
+            RBF_UNROLL
+            for (i = 0; i < LANES; ++i) {
+                REAL *to = packed + (k + i) * width + r;
+                if (halves) {
+                    memcpy(to, &square[i], sizeof(VECTOR) / 2);
+                    memcpy(to + LANES * width, (const char *)&square[i] + sizeof(VECTOR) / 2,
+                           sizeof(VECTOR) / 2);
+                } else {
+                    RBF_NAME(store)(to, square[i]);
+                }
+            }
+        }
+    return k;
+}
+
 /* Rows [first, first + width) of the matrix to packed[depth][width], a few columns at a time, so
  * that what is written stays in the first-level cache until its lines are full. */
 RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, int64_t first,
-                                    int width) {
+                                    const int width) {
     const int64_t depth = from.columns, strip = 16;
     int64_t k0, k;
     int r;
-    for (k0 = 0; k0 < depth; k0 += strip) {
+    k0 = from.column_stride == (int64_t)sizeof(REAL)
+             ? RBF_NAME(pack_squares)(packed, from, first, width)
+             : 0;
+    for (; k0 < depth; k0 += strip) {
         const int64_t end = rbf_minimum(depth, k0 + strip);
         for (r = 0; r < width; ++r) {
             const int64_t row = rbf_minimum(first + r, from.rows - 1);
@@ -241,73 +344,6 @@ RBF_INLINE void RBF_NAME(multiply_columns)(const REAL *RBF_RESTRICT tile,
             for (r = 0; r < RBF_TILE_ROWS; ++r)
                 sum += kept[r][v] * rows[r];
             RBF_NAME(store)(sums + v * LANES, sum);
-        }
-    }
-}
-
-/* Lanes of a and b, those of b counted on from LANES. `from` is constant where this is inlined. */
-RBF_INLINE VECTOR RBF_NAME(pick_lanes)(VECTOR a, VECTOR b, INTEGER_VECTOR from) {
-#if defined(__GNUC__) && !defined(__clang__)
-    return __builtin_shuffle(a, b, from);
-#else
-    VECTOR picked = {0};
-    int k;
-    RBF_UNROLL
-    for (k = 0; k < LANES; ++k)
-        picked[k] = from[k] < LANES ? a[from[k]] : b[from[k] - LANES];
-    return picked;
-#endif
-}
-
-/* What one instruction can do with two vectors on any target. Within every 16 bytes: the lanes of
- * the first halves of a and b by turns, or of the second ones. */
-RBF_INLINE VECTOR RBF_NAME(interleave)(VECTOR a, VECTOR b, const int second) {
-    const int width = 16 / (int)sizeof(REAL);
-    INTEGER_VECTOR from = {0};
-    int k;
-    RBF_UNROLL
-    for (k = 0; k < LANES; ++k)
-        from[k] = k - k % width + (second ? width / 2 : 0) + k % width / 2 + (k & 1 ? LANES : 0);
-    return RBF_NAME(pick_lanes)(a, b, from);
-}
-
-/* Blocks of 16 bytes: the even ones of a, then of b, or the odd ones. */
-RBF_INLINE VECTOR RBF_NAME(deal)(VECTOR a, VECTOR b, const int second) {
-    const int width = 16 / (int)sizeof(REAL);
-    INTEGER_VECTOR from = {0};
-    int k;
-    RBF_UNROLL
-    for (k = 0; k < LANES; ++k)
-        from[k] = (2 * (k / width) + (second ? 1 : 0)) * width + k % width;
-    return RBF_NAME(pick_lanes)(a, b, from);
-}
-
-/* Stages of a transposition, in their order: vectors so far apart are taken together, within 16
- * bytes first. 0 behind the last one. */
-RBF_INLINE int RBF_NAME(stage_distance)(const int stage) {
-    const int width = 16 / (int)sizeof(REAL), within = width / 4 + 1;
-    const int distance = stage < within ? width >> (stage + 1) : width << (stage - within);
-    return distance < LANES ? distance : 0;
-}
-
-RBF_INLINE VECTOR RBF_NAME(stage_lanes)(VECTOR a, VECTOR b, const int distance, const int second) {
-    return distance * (int)sizeof(REAL) < 16 ? RBF_NAME(interleave)(a, b, second)
-                                             : RBF_NAME(deal)(a, b, second);
-}
-
-/* Transposes a square of LANES vectors in registers. */
-RBF_INLINE void RBF_NAME(transpose)(VECTOR square[LANES]) {
-    int stage, i;
-    RBF_UNROLL
-    for (stage = 0; stage < 4; ++stage) {
-        const int distance = RBF_NAME(stage_distance)(stage);
-        RBF_UNROLL
-        for (i = 0; i < LANES; ++i) {
-            if (distance && !(i & distance)) {
-                const VECTOR a = square[i], b = square[i + distance];
-                square[i] = RBF_NAME(stage_lanes)(a, b, distance, 0);
-                square[i + distance] = RBF_NAME(stage_lanes)(a, b, distance, 1);
-            }
         }
     }
 }

@@ -106,8 +106,9 @@ RBF_INLINE int64_t RBF_NAME(pack_squares)(REAL *RBF_RESTRICT packed, rbf_matrix 
     return k;
 }
 
-/* Rows [first, first + width) of the matrix to packed[depth][width], a few columns at a time, so
- * that what is written stays in the first-level cache until its lines are full. */
+/* Rows [first, first + width) of the matrix to packed[depth][width]. What does not go by squares, a
+ * few columns at a time, so that what is written stays in the first-level cache until its lines are
+ * full. */
 RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, int64_t first,
                                     const int width) {
     const int64_t depth = from.columns, strip = 16;
@@ -121,15 +122,8 @@ RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, 
         for (r = 0; r < width; ++r) {
             const int64_t row = rbf_minimum(first + r, from.rows - 1);
             const char *source = from.data + row * from.row_stride;
-            REAL *target = packed + r;
-            if (from.column_stride == (int64_t)sizeof(REAL)) {
-                const REAL *values = (const REAL *)source;
-                for (k = k0; k < end; ++k)
-                    target[k * width] = values[k];
-            } else {
-                for (k = k0; k < end; ++k)
-                    target[k * width] = *(const REAL *)(source + k * from.column_stride);
-            }
+            for (k = k0; k < end; ++k)
+                packed[k * width + r] = *(const REAL *)(source + k * from.column_stride);
         }
     }
 }

@@ -89,6 +89,24 @@ def test_accuracy(dtype, mode):
     oracle.assert_gradients_to_the_largest(results, values, tolerance)
 
 
+@pytest.mark.parametrize("y_is_x", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_columns(dtype, y_is_x):
+    """As many as are expanded into matrix products where those pay; some pairs close, one equal."""
+    x, y, gamma, amplitude, grad_output = oracle.problem(600, 600, 70, dtype, (False, False))
+    y[:9] = x[:9] + y[:9] / np.arange(1, 10, dtype=dtype)[:, None] ** 4
+    y[9], y[10] = x[9], y[0]
+    if y_is_x:
+        results = graphs.symmetric_gradient(dtype, "cvm")(y, gamma, amplitude, grad_output)
+        names = ("x", "gamma", "amplitude")
+        oracle.assert_gradients(
+            results, [y, y, gamma, amplitude, grad_output], TOLERANCE[dtype], names
+        )
+    else:
+        values = [x, y, gamma, amplitude, grad_output]
+        check_gradients(graphs.gradient(dtype, "cvm", (False, False))(*values), values)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_far_from_the_origin(dtype, mode):

@@ -12,33 +12,51 @@ enum {
     RBF_NAME(SUM_PANELS) = 4
 };
 
-/* x - c of an expanded row panel to [depth / RBF_TILE_ROWS][RBF_TILE_ROWS of x][RBF_TILE_ROWS], of
- * which the last is filled with zeros. */
-RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,
-                                              REAL *RBF_RESTRICT to) {
-    const REAL *from = RBF_NAME(packed_row_panel)(points, row_panel);
-    const int64_t depth = points->x.columns;
-    int64_t first, k;
-    int r;
-    for (first = 0; first < depth; first += RBF_TILE_ROWS)
-        for (r = 0; r < RBF_TILE_ROWS; ++r)
-            for (k = first; k < first + RBF_TILE_ROWS; ++k)
-                *to++ = k < depth ? from[k * RBF_TILE_ROWS + r] : 0;
+/* Entries [k, k + LANES) of a row less those of the centre, as its packed form has them: zero
+ * behind the last, and of rows that the expansion is not for, whose norm on the grid is less than
+ * 0. */
+RBF_INLINE VECTOR RBF_NAME(centred_entries)(const RBF_NAME(points) * points, const rbf_matrix *from,
+                                            int64_t row, int64_t k, REAL norm) {
+    if (norm < 0 || k >= from->columns)
+        return (VECTOR){0};
+    return RBF_NAME(load_entries)(from, rbf_minimum(row, from->rows - 1), k) -
+           RBF_NAME(load)(points->centre + k);
 }
 
-/* y - c of an expanded panel to pieces [COLUMNS of y][COLUMNS] of as many columns k, `stride`
- * apart, of which the last is filled with zeros. */
+/* x - c of a row panel to [depth / RBF_TILE_ROWS][RBF_TILE_ROWS of x][RBF_TILE_ROWS], of which the
+ * last is filled with zeros. */
+RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,
+                                              REAL *RBF_RESTRICT to) {
+    const int64_t depth = points->x.columns, first = row_panel * RBF_TILE_ROWS;
+    const REAL *norms = points->x_norms + first * RBF_NAME(NORM_PARTS);
+    const int piece = (int)RBF_TILE_ROWS < (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES;
+    int64_t start, k;
+    int r;
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        for (start = 0; start < depth; start += LANES) {
+            REAL entries[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+            RBF_NAME(store)
+            (entries, RBF_NAME(centred_entries)(points, &points->x, first + r, start, norms[r]));
+            for (k = start; k < start + LANES && k - k % RBF_TILE_ROWS < depth; k += piece)
+                memcpy(to + (k / RBF_TILE_ROWS * RBF_TILE_ROWS + r) * RBF_TILE_ROWS +
+                           k % RBF_TILE_ROWS,
+                       entries + (k - start), (size_t)piece * sizeof(REAL));
+        }
+}
+
+/* y - c of a panel to pieces [COLUMNS of y][COLUMNS] of as many columns k, `stride` apart, of which
+ * the last is filled with zeros. */
 RBF_FUNCTION void RBF_NAME(pack_product_columns)(const RBF_NAME(points) * points, int64_t panel,
                                                  REAL *RBF_RESTRICT to, int64_t stride) {
-    const REAL *from = RBF_NAME(packed_panel)(points, panel);
-    const int64_t depth = points->y.columns;
-    int64_t first, k;
+    const int64_t depth = points->y.columns, first = panel * COLUMNS;
+    const REAL *norms = points->y_norms + first * RBF_NAME(NORM_PARTS);
+    int64_t k;
     int c;
-    for (first = 0; first < depth; first += COLUMNS, to += stride)
-        for (c = 0; c < COLUMNS; ++c)
-            for (k = 0; k < COLUMNS; ++k)
-                to[c * COLUMNS + k] =
-                    first + k < depth ? from[(first + k) * COLUMNS + c] / RBF_EXPANDED_Y : 0;
+    for (c = 0; c < COLUMNS; ++c)
+        for (k = 0; k < rbf_ceiling_division(depth, COLUMNS) * COLUMNS; k += LANES)
+            RBF_NAME(store)
+    (to + k / COLUMNS * stride + c * COLUMNS + k % COLUMNS,
+     RBF_NAME(centred_entries)(points, &points->y, first + c, k, norms[c]));
 }
 
 /* tile[r] += sum_t rows[t * step + r * stride] columns[t], of a constant number of terms t. */

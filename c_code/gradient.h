@@ -497,6 +497,7 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
     }
     for (first = 0; sums.dx && first < depth; first += COLUMNS) {
         const int64_t chunks = rbf_ceiling_division(depth, COLUMNS);
+        const int64_t end = rbf_minimum(first + COLUMNS, depth);
         const REAL *columns = job->product_y + (first_panel * chunks +
                                                 first / COLUMNS * job->panels_per_block + skipped) *
                                                    COLUMNS * COLUMNS;
@@ -512,9 +513,9 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
             const REAL *added = scratch.dx_tiles + at_once * tile;
             const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
             REAL *dx = sums.dx + row_panel * RBF_TILE_ROWS * depth + first;
-            for (k = first; k < rbf_minimum(first + COLUMNS, depth); k += RBF_TILE_ROWS)
+            for (k = first; k < end; k += RBF_TILE_ROWS)
                 RBF_NAME(add_row_sums)
-            (dx + k - first, depth, rbf_minimum(RBF_TILE_ROWS, depth - k), added + k - first,
+            (dx + k - first, depth, rbf_minimum(RBF_TILE_ROWS, end - k), added + k - first,
              RBF_NAME(product_piece)(job, row_panel, k), row_sums);
         }
     }

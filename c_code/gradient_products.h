@@ -27,17 +27,18 @@ RBF_INLINE VECTOR RBF_NAME(centred_entries)(const RBF_NAME(points) * points, con
  * last is filled with zeros. */
 RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,
                                               REAL *RBF_RESTRICT to) {
-    const int64_t depth = points->x.columns, first = row_panel * RBF_TILE_ROWS;
+    const int64_t first = row_panel * RBF_TILE_ROWS;
+    const int64_t padded = rbf_ceiling_division(points->x.columns, RBF_TILE_ROWS) * RBF_TILE_ROWS;
     const REAL *norms = points->x_norms + first * RBF_NAME(NORM_PARTS);
     const int piece = (int)RBF_TILE_ROWS < (int)LANES ? (int)RBF_TILE_ROWS : (int)LANES;
     int64_t start, k;
     int r;
     for (r = 0; r < RBF_TILE_ROWS; ++r)
-        for (start = 0; start < depth; start += LANES) {
+        for (start = 0; start < padded; start += LANES) {
             REAL entries[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
             RBF_NAME(store)
             (entries, RBF_NAME(centred_entries)(points, &points->x, first + r, start, norms[r]));
-            for (k = start; k < start + LANES && k - k % RBF_TILE_ROWS < depth; k += piece)
+            for (k = start; k < rbf_minimum(start + LANES, padded); k += piece)
                 memcpy(to + (k / RBF_TILE_ROWS * RBF_TILE_ROWS + r) * RBF_TILE_ROWS +
                            k % RBF_TILE_ROWS,
                        entries + (k - start), (size_t)piece * sizeof(REAL));
@@ -48,12 +49,13 @@ RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, i
  * the last is filled with zeros. */
 RBF_FUNCTION void RBF_NAME(pack_product_columns)(const RBF_NAME(points) * points, int64_t panel,
                                                  REAL *RBF_RESTRICT to, int64_t stride) {
-    const int64_t depth = points->y.columns, first = panel * COLUMNS;
+    const int64_t first = panel * COLUMNS;
+    const int64_t padded = rbf_ceiling_division(points->y.columns, COLUMNS) * COLUMNS;
     const REAL *norms = points->y_norms + first * RBF_NAME(NORM_PARTS);
     int64_t k;
     int c;
     for (c = 0; c < COLUMNS; ++c)
-        for (k = 0; k < rbf_ceiling_division(depth, COLUMNS) * COLUMNS; k += LANES)
+        for (k = 0; k < padded; k += LANES)
             RBF_NAME(store)
     (to + k / COLUMNS * stride + c * COLUMNS + k % COLUMNS,
      RBF_NAME(centred_entries)(points, &points->y, first + c, k, norms[c]));

@@ -22,7 +22,7 @@
 #elif defined(__AVX__)
 #define RBF_VECTOR_BYTES 32
 #define RBF_TILE_ROWS 4
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(RBF_LIKE_AARCH64) /* to test its shapes elsewhere */
 #define RBF_VECTOR_BYTES 16
 #define RBF_TILE_ROWS 8
 #else
@@ -32,7 +32,7 @@
 #define RBF_TILE_VECTORS 2
 
 /* Vector registers: 32, or half as many. */
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(RBF_LIKE_AARCH64)
 #define RBF_MANY_REGISTERS 1
 #else
 #define RBF_MANY_REGISTERS 0

@@ -9,7 +9,9 @@ import test_c_kernels
 pytestmark = test_c_kernels.needs_compiler
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "x86_64_v2", "x86_64_v3", "aarch64", "clang"])
+@pytest.mark.parametrize(
+    "machine", ["x86_64", "x86_64_v2", "x86_64_v3", "like_aarch64", "aarch64", "clang"]
+)
 def test_kernels_of_other_machines(machine, tmp_path):
     missing = test_c_kernels.make("missing-" + machine).stdout.strip()
     if missing:

@@ -596,8 +596,9 @@ RBF_FUNCTION void RBF_NAME(gradient_block)(const RBF_NAME(gradient_job) * job,
             }
         }
     }
-    if (close && RBF_NAME(product_sums)(job, first_row_panel, last_row_panel, first_panel,
-                                        last_panel, scratch, sums))
+    if (close && (sums.dx || sums.dy) &&
+        RBF_NAME(product_sums)(job, first_row_panel, last_row_panel, first_panel, last_panel,
+                               scratch, sums))
         return;
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
         const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));
@@ -795,15 +796,15 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         return;
     RBF_OMP(for schedule(static))
     for (task = 0; task < n; ++task) {
+        const int64_t within = task % RBF_TILE_ROWS;
+        const int64_t first = job->by_products ? task * depth : (task - within) * depth + within;
+        const int64_t stride = job->by_products ? 1 : RBF_TILE_ROWS;
         REAL *dx = job->dx + task * depth;
         int64_t block, k;
         for (block = 0; block < job->blocks_per_wave; ++block) {
-            const int64_t row = block * dx_rows + task, within = row % RBF_TILE_ROWS;
-            const REAL *sums = job->dx_sums + row * depth;
-            if (!job->by_products)
-                sums -= within * (depth - 1);
-            for (k = 0; k < depth; ++k, sums += job->by_products ? 1 : RBF_TILE_ROWS)
-                dx[k] += *sums;
+            const REAL *sums = job->dx_sums + block * dx_rows * depth + first;
+            for (k = 0; k < depth; ++k)
+                dx[k] += sums[k * stride];
         }
     }
 }

@@ -61,29 +61,6 @@ RBF_FUNCTION void RBF_NAME(pack_product_columns)(const RBF_NAME(points) * points
      RBF_NAME(centred_entries)(points, &points->y, first + c, k, norms[c]));
 }
 
-/* tile[r] += sum_t rows[t * step + r * stride] columns[t], of a constant number of terms t. */
-RBF_INLINE void RBF_NAME(add_products)(const int terms, const REAL *RBF_RESTRICT rows,
-                                       const int step, const int stride,
-                                       const REAL *RBF_RESTRICT columns,
-                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
-    int t, r, v;
-    for (t = 0; t < terms; ++t) {
-        VECTOR column[RBF_TILE_VECTORS];
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR loaded = RBF_NAME(load)(columns + t * COLUMNS + v * LANES);
-            RBF_KEEP(loaded);
-            column[v] = loaded;
-        }
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                tile[r][v] += column[v] * rows[t * step + r * stride];
-        }
-    }
-}
-
 /* sums[RBF_TILE_ROWS][COLUMNS] of a row panel, lanes over k: += sum_j w (y - c), over the columns j
  * of some panels, weights[panels][RBF_TILE_ROWS][COLUMNS] and columns[panels][COLUMNS][COLUMNS]. */
 RBF_FUNCTION __attribute__((noinline)) void

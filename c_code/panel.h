@@ -154,6 +154,29 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     }
 }
 
+/* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. */
+RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT rows, const int step,
+                                       const int stride, const REAL *RBF_RESTRICT columns,
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int64_t t;
+    int r, v;
+    for (t = 0; t < terms; ++t) {
+        VECTOR column[RBF_TILE_VECTORS];
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            VECTOR loaded = RBF_NAME(load)(columns + t * COLUMNS + v * LANES);
+            RBF_KEEP(loaded);
+            column[v] = loaded;
+        }
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                tile[r][v] += column[v] * rows[t * step + r * stride];
+        }
+    }
+}
+
 /* Squared distances of a row panel and a column panel over a range of columns of x and y; or
  * (`products`, a constant) inner products. */
 RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
@@ -164,36 +187,31 @@ RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
     int64_t k;
     int r, v;
     RBF_UNROLL
-    for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-        row[v] = rows;
-        if (!products)
-            RBF_OWN_BROADCAST(row[v]);
-    }
-    RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
             tile[r][v] = (VECTOR){0};
     }
+    if (products) {
+        RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile);
+        return;
+    }
+    RBF_UNROLL
+    for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+        row[v] = rows;
+        RBF_OWN_BROADCAST(row[v]);
+    }
     for (k = 0; k < depth; ++k) {
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR loaded = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
-            if (products)
-                RBF_KEEP(loaded);
-            column[v] = loaded;
-        }
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            column[v] = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
             for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const REAL entry = row[v][k * RBF_TILE_ROWS + r];
-                const VECTOR difference = column[v] - entry;
-                if (products)
-                    tile[r][v] += column[v] * entry;
-                else
-                    tile[r][v] += difference * difference;
+                const VECTOR difference = column[v] - row[v][k * RBF_TILE_ROWS + r];
+                tile[r][v] += difference * difference;
             }
         }
     }

@@ -170,11 +170,10 @@ static const REAL RBF_NAME(power_terms)[] = {
  * factor it is E or K. Each step is taken for all of them before the next one. */
 RBF_INLINE void RBF_NAME(exponentials)(VECTOR *vectors, const int count, VECTOR rate,
                                        VECTOR rate_low, VECTOR limit, VECTOR shift) {
-    VECTOR shifted[RBF_FORWARD_EXPONENTIALS], t[RBF_FORWARD_EXPONENTIALS],
-        p[RBF_FORWARD_EXPONENTIALS];
-    VECTOR power[RBF_FORWARD_EXPONENTIALS];
+    VECTOR shifted[RBF_STORED_EXPONENTIALS], t[RBF_STORED_EXPONENTIALS], p[RBF_STORED_EXPONENTIALS];
+    VECTOR power[RBF_STORED_EXPONENTIALS];
 #if RBF_TABLE_BITS
-    VECTOR remainder[RBF_FORWARD_EXPONENTIALS];
+    VECTOR remainder[RBF_STORED_EXPONENTIALS];
 #endif
     const int terms = (int)(sizeof(RBF_NAME(power_terms)) / sizeof(REAL));
     int i, k;

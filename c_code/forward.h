@@ -78,8 +78,8 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
     RBF_UNROLL
     for (v = 0; v < RBF_TILE_VECTORS; ++v) {
         RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; r += RBF_FORWARD_EXPONENTIALS)
-            RBF_NAME(exponentials_at)(tile, r, v, RBF_FORWARD_EXPONENTIALS, c, c->factor);
+        for (r = 0; r < RBF_TILE_ROWS; r += RBF_STORED_EXPONENTIALS)
+            RBF_NAME(exponentials_at)(tile, r, v, RBF_STORED_EXPONENTIALS, c, c->factor);
     }
 }
 

@@ -4,7 +4,7 @@
  * (distances.h), |x - c|^2 + |y - c|^2 <= 2 D, so that what is rounded in the terms is at most
  * twice as large as in those of the differences; and two products are two instructions where a
  * difference and its two products are three. Here are the packed forms and the micro-kernels;
- * gradient.h says which entries they are for. Included once a precision by instantiate.h.
+ * gradient_sums.h says which entries they are for. Included once a precision by instantiate.h.
  */
 enum {
     /* Panels whose terms are added up before they join a sum: one running sum would lose more. */

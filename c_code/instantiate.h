@@ -13,6 +13,12 @@
 
 #include "logsum.h"
 
+#include "gradient_job.h"
+
+#include "gradient_weights.h"
+
 #include "gradient_products.h"
+
+#include "gradient_sums.h"
 
 #include "gradient.h"

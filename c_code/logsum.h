@@ -87,15 +87,16 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
         base = top == -RBF_REAL_INFINITY ? 0 : top; /* -inf: every term is 0 from anywhere */
         for (t = 0; t < panels; ++t) {
             RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; v += RBF_EXPONENTIALS) {
+            for (v = 0; v < RBF_TILE_VECTORS; v += RBF_SUMMED_EXPONENTIALS) {
                 const REAL *exponents = tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES;
-                VECTOR terms[RBF_EXPONENTIALS];
+                VECTOR terms[RBF_SUMMED_EXPONENTIALS];
                 RBF_UNROLL
-                for (i = 0; i < RBF_EXPONENTIALS; ++i)
+                for (i = 0; i < RBF_SUMMED_EXPONENTIALS; ++i)
                     terms[i] = base - RBF_NAME(load)(exponents + i * LANES);
-                RBF_NAME(exponentials)(terms, RBF_EXPONENTIALS, rate, rate_low, limit, shift);
+                RBF_NAME(exponentials)(terms, RBF_SUMMED_EXPONENTIALS, rate, rate_low, limit,
+                                       shift);
                 RBF_UNROLL
-                for (i = 0; i < RBF_EXPONENTIALS; ++i)
+                for (i = 0; i < RBF_SUMMED_EXPONENTIALS; ++i)
                     sum += terms[i] * unit;
             }
         }

@@ -320,7 +320,7 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
 RBF_INLINE void RBF_NAME(exponentials_at)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], int r,
                                           int v, const int count, const RBF_NAME(coefficients) * c,
                                           const REAL *scale) {
-    VECTOR side[RBF_FORWARD_EXPONENTIALS];
+    VECTOR side[RBF_STORED_EXPONENTIALS];
     int i;
     RBF_UNROLL
     for (i = 0; i < count; ++i)

@@ -105,10 +105,10 @@ RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t r
         return;
     }
     RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; r += RBF_EXPONENTIALS) {
+    for (r = 0; r < RBF_TILE_ROWS; r += RBF_SUMMED_EXPONENTIALS) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            RBF_NAME(exponentials_at)(tile, r, v, RBF_EXPONENTIALS, c, c->unit);
+            RBF_NAME(exponentials_at)(tile, r, v, RBF_SUMMED_EXPONENTIALS, c, c->unit);
     }
     RBF_NAME(keep_tile)(tile, kernel);
 }

@@ -88,13 +88,14 @@
 #define RBF_TABLE 0
 #endif
 
-/* Exponentials taken side by side, step by step, of the rows of a tile: of K that is written, and
- * of K that is used at once. Short vectors must be many at a time to keep the processor busy; one
- * after the other they fill what it looks ahead with steps that wait for the one before. */
+/* Exponentials taken side by side, step by step, of the rows of a tile: of K and of weights that
+ * are written, and of K that is summed at once. Short vectors must be many at a time to keep the
+ * processor busy; one after the other they fill what it looks ahead with steps that wait for the
+ * one before. */
 #if RBF_MANY_REGISTERS
-enum { RBF_FORWARD_EXPONENTIALS = 1, RBF_EXPONENTIALS = 1 };
+enum { RBF_STORED_EXPONENTIALS = 1, RBF_SUMMED_EXPONENTIALS = 1 };
 #else
-enum { RBF_FORWARD_EXPONENTIALS = 4, RBF_EXPONENTIALS = 2 };
+enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 #endif
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */

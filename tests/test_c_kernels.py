@@ -38,7 +38,7 @@ def test_kernels_agree_with_long_double(variant, tmp_path):
 def test_the_harness_sees_a_wrong_sign(tmp_path):
     kernels = tmp_path / "c_code"
     shutil.copytree(os.path.join(DIRECTORY, "..", "..", "c_code"), str(kernels))
-    header = kernels / "gradient.h"
+    header = kernels / "gradient_sums.h"
     right = "column_sum -= weight[r] * difference"
     text = header.read_text()
     assert text.count(right) == 1

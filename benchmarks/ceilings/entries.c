@@ -38,12 +38,12 @@ static void thread_entries(int64_t count, int64_t pairs, int64_t triples, int64_
         int first, part;
         for (i = 0; i < ENTRIES; i += PART) {
             UNROLL
-            for (first = i; first < i + PART; first += RBF_FORWARD_EXPONENTIALS) {
+            for (first = i; first < i + PART; first += RBF_STORED_EXPONENTIALS) {
                 UNROLL
-                for (part = first; part < first + RBF_FORWARD_EXPONENTIALS; ++part)
+                for (part = first; part < first + RBF_STORED_EXPONENTIALS; ++part)
                     after[part] = before[part];
                 RBF_NAME(scaled_exponentials)
-                (after + first, RBF_FORWARD_EXPONENTIALS, c, 0, c->factor);
+                (after + first, RBF_STORED_EXPONENTIALS, c, 0, c->factor);
             }
         }
         /* They lie in memory, as far as the compiler knows; nothing is computed but once a round.

@@ -26,15 +26,15 @@ static void exponentials(void *argument) {
     for (pass = 0; pass < PASSES; ++pass) {
         for (i = 0; i < VALUES; i += UNROLL * LANES) {
             RBF_UNROLL
-            for (u = i; u < i + UNROLL * LANES; u += RBF_FORWARD_EXPONENTIALS * LANES) {
-                VECTOR side[RBF_FORWARD_EXPONENTIALS];
+            for (u = i; u < i + UNROLL * LANES; u += RBF_STORED_EXPONENTIALS * LANES) {
+                VECTOR side[RBF_STORED_EXPONENTIALS];
                 int k;
                 RBF_UNROLL
-                for (k = 0; k < RBF_FORWARD_EXPONENTIALS; ++k)
+                for (k = 0; k < RBF_STORED_EXPONENTIALS; ++k)
                     side[k] = RBF_NAME(load)(distance + u + k * LANES);
-                RBF_NAME(scaled_exponentials)(side, RBF_FORWARD_EXPONENTIALS, c, 0, c->factor);
+                RBF_NAME(scaled_exponentials)(side, RBF_STORED_EXPONENTIALS, c, 0, c->factor);
                 RBF_UNROLL
-                for (k = 0; k < RBF_FORWARD_EXPONENTIALS; ++k)
+                for (k = 0; k < RBF_STORED_EXPONENTIALS; ++k)
                     RBF_NAME(store)(kernel + u + k * LANES, side[k]);
             }
         }

@@ -72,9 +72,9 @@ static double random_normal(void) {
  * those that are taken side by side. */
 #define DEFINE_EXPONENTIAL(name, real, suffix)                                                     \
     static void name(real x, real gamma, real *result) {                                           \
-        enum { LAST = RBF_FORWARD_EXPONENTIALS - 1 };                                              \
+        enum { LAST = RBF_STORED_EXPONENTIALS - 1 };                                               \
         coefficients_##suffix c;                                                                   \
-        vector_##suffix vectors[RBF_FORWARD_EXPONENTIALS];                                         \
+        vector_##suffix vectors[RBF_STORED_EXPONENTIALS];                                          \
         memset(&c, 0, sizeof c);                                                                   \
         memset(vectors, 0, sizeof vectors);                                                        \
         set_coefficients_##suffix(&c, 0, gamma, 1);                                                \

@@ -1,0 +1,95 @@
+/* What a gradient is computed from and into: sizes of its blocks, the job, a thread's own memory.
+ *
+ * Types and constants of gradient_weights.h, gradient_sums.h and gradient.h, which says how they
+ * work together. Included once a precision by instantiate.h.
+ */
+enum {
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,             /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21,           /* the panels of a column block */
+    RBF_NAME(GRADIENT_GROUPS) = 32,                     /* row groups at most */
+    RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* if tasks are many enough */
+    RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
+    RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
+    /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
+     * may be close. */
+    RBF_NAME(EXPANDED_ROW_PANELS) = 32,
+    RBF_NAME(EXPANDED_BYTES) = 2048,
+    RBF_NAME(CLOSE_SHARE) = 128,
+/* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row of
+ * their weights, columns k taken at a time. High row panels: the weights of one fill half the
+ * first-level cache, and many columns k pass by. Low ones: those of several and two columns k of
+ * a short block share it, and each row panel passes by before the next two columns. */
+#if RBF_TILE_ROWS == 8
+    RBF_NAME(GRADIENT_DEEP) = 64,
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
+    RBF_NAME(GRADIENT_DEEP_BYTES) = RBF_NAME(GRADIENT_COLUMN_BYTES),
+    RBF_NAME(GRADIENT_DEPTH) = 64
+#else
+    RBF_NAME(GRADIENT_DEEP) = 32,
+    RBF_NAME(GRADIENT_ROW_PANELS) = 4,
+    RBF_NAME(GRADIENT_DEEP_BYTES) = 1024,
+    RBF_NAME(GRADIENT_DEPTH) = 2
+#endif
+};
+
+/* Sums over the rows of a task, tasks [blocks_per_wave][groups] apart by `stride`: for each of
+ * `parts` parts of a panel, all panels of the block beside each other, [part][panel][size]. No
+ * data: not wanted. */
+typedef struct {
+    REAL *data;
+    int64_t parts, size, stride;
+} RBF_NAME(partial_sums);
+
+typedef struct {
+    RBF_NAME(points) points;
+    rbf_matrix g;
+    rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
+    rbf_vector gamma, amplitude;
+    rbf_vector log_sums, offset;         /* (n,), (m,): of a log-sum-exp, if log_sums has data */
+    REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
+    REAL *dweights;                      /* (m, p) */
+    int symmetric;
+    int by_products; /* product_sums instead of difference_range, where it can be */
+    int64_t panels_per_block, blocks_per_wave;
+    int64_t row_panels_per_group, groups, row_panels_at_once;
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
+    REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
+    REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
+    RBF_NAME(close_entry) * close_entries; /* [threads][close_most] */
+    int64_t close_most;
+    RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
+    REAL *thread_space;                    /* [threads][thread_stride]: see gradient_scratch */
+    int64_t thread_stride;
+    REAL *packed_weights; /* [panels][p][COLUMNS] */
+    REAL *offsets;        /* [panels][COLUMNS] */
+    REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
+                             [blocks_per_wave][row_panels][RBF_TILE_ROWS][depth] */
+    RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
+    RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
+    RBF_NAME(partial_sums) column_partial;   /* one part, [2][COLUMNS] */
+} RBF_NAME(gradient_job);
+
+/* The pieces of a thread's own memory. */
+typedef struct {
+    REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS] */
+    /* Of product_sums: */
+    REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
+    REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
+    REAL *column_sums; /* [panels_per_block][COLUMNS] */
+    RBF_NAME(close_entries) * close;
+} RBF_NAME(gradient_scratch);
+
+/* What one task adds to, for its column block; NULL: not wanted. */
+typedef struct {
+    REAL *dx; /* as dx_sums, of one block */
+    REAL *dy, *dweights, *column_sums;
+} RBF_NAME(gradient_sums);
+
+/* Where close entries are listed: NULL, known to the compiler where that is always so, if there are
+ * no matrix products. */
+RBF_INLINE RBF_NAME(close_entries) *
+    RBF_NAME(close_list)(const RBF_NAME(gradient_job) * job, RBF_NAME(gradient_scratch) scratch) {
+    return RBF_MANY_REGISTERS && job->by_products ? scratch.close : NULL;
+}

@@ -1,0 +1,320 @@
+/* Weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j] E[i, j] of some row panels and a column block,
+ * and what is summed beside them: dgamma, damplitude, dweights.
+ *
+ * G comes from the caller's matrix, from G + G^T where y is x, from H W^T for a product, or is one
+ * number a row for a log-sum-exp. Included once a precision by instantiate.h.
+ */
+
+/* G of one tile into tile[][COLUMNS], zero outside of the matrix. Like what else is rare here, a
+ * call: inlined, its addresses would be kept up to date from tile to tile. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(gather_gradient)(rbf_matrix g, int64_t row, int64_t column, int64_t rows, int64_t columns,
+                          REAL tile[RBF_TILE_ROWS][COLUMNS]) {
+    int64_t i, j;
+    memset(tile, 0, sizeof(REAL) * RBF_TILE_ROWS * COLUMNS);
+    for (i = 0; i < rows; ++i) {
+        const char *source = g.data + (row + i) * g.row_stride + column * g.column_stride;
+        for (j = 0; j < columns; ++j)
+            tile[i][j] = *(const REAL *)(source + j * g.column_stride);
+    }
+}
+
+/* Symmetric: G + G^T above the diagonal of the matrix, zero elsewhere, of WHOLE_ROWS rows and
+ * one panel. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column, REAL *RBF_RESTRICT to) {
+    const int64_t n = g.rows, item = (int64_t)sizeof(REAL);
+    const int64_t rows = RBF_NAME(WHOLE_ROWS);
+    int64_t i, j;
+    if (row + rows <= n && column + COLUMNS <= n && g.column_stride == item) {
+        int r, v;
+        for (i = 0; i < rows; i += LANES) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                const char *across =
+                    g.data + (column + v * LANES) * g.row_stride + (row + i) * item;
+                const char *along = g.data + (row + i) * g.row_stride + (column + v * LANES) * item;
+                VECTOR square[RBF_NAME(LANES)];
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r)
+                    square[r] = RBF_NAME(load_unaligned)((const REAL *)(across + r * g.row_stride));
+                RBF_NAME(transpose)(square);
+                RBF_UNROLL
+                for (r = 0; r < LANES; ++r)
+                    RBF_NAME(store)
+                (to + (i + r) * COLUMNS + v * LANES,
+                 square[r] + RBF_NAME(load_unaligned)((const REAL *)(along + r * g.row_stride)));
+            }
+        }
+    } else {
+        for (i = 0; i < rows; ++i)
+            for (j = 0; j < COLUMNS; ++j)
+                to[i * COLUMNS + j] =
+                    row + i < n && column + j < n
+                        ? *(const REAL *)(g.data + (row + i) * g.row_stride +
+                                          (column + j) * g.column_stride) +
+                              *(const REAL *)(g.data + (column + j) * g.row_stride +
+                                              (row + i) * g.column_stride)
+                        : 0;
+    }
+    if (column <= row + rows - 1)
+        for (i = 0; i < rows; ++i)
+            for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
+                to[i * COLUMNS + j] = 0;
+}
+
+/* Asks for the piece of G that the next panel will read, or the next row panel, whichever comes
+ * sooner: pieces of many rows, which no processor foresees. To the second-level cache, since much
+ * else passes the first until then. Symmetric: the row panels of SYMMETRIC_ROWS share the rows of G
+ * below the diagonal, each of which lies in a page of its own. */
+RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int64_t row,
+                                         int64_t column, const int symmetric) {
+    const int64_t item = (int64_t)sizeof(REAL), width = COLUMNS * item;
+    const int64_t stride = job->g.row_stride;
+    /* The last byte of a line's worth: where rows begin within lines, the piece before this one
+     * has asked for the line that this one begins in. */
+    const char *g = job->g.data + row * stride + column * item + RBF_ALIGNMENT - 1;
+    int64_t i, j;
+    if (symmetric) {
+        const int64_t rows = RBF_NAME(SYMMETRIC_ROWS), within = row % rows / RBF_TILE_ROWS;
+        const int64_t share = rbf_maximum(1, COLUMNS * RBF_TILE_ROWS / rows);
+        const char *below = job->g.data + (column + COLUMNS + within * share) * stride +
+                            (row - row % rows) * item + RBF_ALIGNMENT - 1;
+        for (i = 0; i < share; ++i)
+            for (j = 0; j < rows * item; j += RBF_ALIGNMENT)
+                __builtin_prefetch(below + i * stride + j, 0, 2);
+    }
+    g += job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * stride;
+    for (i = 0; i < RBF_TILE_ROWS; ++i)
+        for (j = 0; j < width; j += RBF_ALIGNMENT)
+            __builtin_prefetch(g + i * stride + j, 0, 2);
+}
+
+/* G = H W^T of one tile. */
+RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT h,
+                                            const REAL *RBF_RESTRICT weights,
+                                            REAL g[RBF_TILE_ROWS][COLUMNS]) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int64_t q;
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] = (VECTOR){0};
+    }
+    for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, weights += COLUMNS) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR weight = RBF_NAME(load)(weights + v * LANES);
+            RBF_OWN_BROADCAST(h);
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                tile[r][v] += weight * h[r];
+        }
+    }
+    RBF_NAME(keep_tile)(tile, &g[0][0]);
+}
+
+/* weight_tile entry by entry, with the C library's exponential: of columns of K whose coefficients
+ * are extreme. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, const REAL *distances,
+                          const char *g, int64_t g_stride, REAL *weights, REAL *column_sums,
+                          REAL *e) {
+    int i, j;
+    for (j = 0; j < COLUMNS; ++j) {
+        REAL gamma_sum = 0, amplitude_sum = 0;
+        for (i = 0; i < RBF_TILE_ROWS; ++i) {
+            const int place = i * COLUMNS + j;
+            REAL weight;
+            e[place] = 0;
+            if (i >= rows)
+                continue;
+            e[place] = RBF_NAME(library_exponential)(-c->gamma[j] * distances[place]);
+            weight = e[place] * ((const REAL *)(g + i * g_stride))[j];
+            amplitude_sum += weight;
+            weight *= c->amplitude[j];
+            gamma_sum += weight * distances[place];
+            weights[place] = weight * (2 * c->gamma[j]);
+        }
+        column_sums[j] += gamma_sum;
+        column_sums[COLUMNS + j] += amplitude_sum;
+    }
+}
+
+/* Zeros for the weights of a tile outside of the matrix, which hold 0 * E, NaN where E is not
+ * finite, and for those on and below the diagonal, which is so many columns before the tile. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(clear_weights)(int64_t rows, int64_t columns, int64_t diagonal, REAL *weights) {
+    int64_t i, j;
+    for (i = 0; i < RBF_TILE_ROWS; ++i)
+        for (j = 0; j < COLUMNS; ++j)
+            if (i >= rows || j >= columns || j <= i - diagonal)
+                weights[i * COLUMNS + j] = 0;
+}
+
+/* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
+ * share of -dgamma and of damplitude added to column_sums[2][COLUMNS], of dweights to
+ * dweights[p][COLUMNS]; close entries to their list. */
+RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+                                      int64_t panel, const REAL *g_rows, REAL *weights,
+                                      REAL *column_sums, REAL *dweights,
+                                      RBF_NAME(close_entries) * close, const int log_sum) {
+    enum { SIDE = RBF_STORED_EXPONENTIALS };
+    const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
+    const RBF_NAME(coefficients) *c = job->coefficients + panel;
+    /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
+     */
+    const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->points.panels : c;
+    REAL gathered[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    REAL log_sums[RBF_TILE_ROWS];
+    const char *g = (const char *)gathered;
+    int64_t g_stride = COLUMNS * (int64_t)sizeof(REAL);
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int r, v, i, j;
+    if (log_sum) {
+        for (i = 0; i < RBF_TILE_ROWS; ++i) {
+            const int64_t from = rbf_minimum(row + i, job->points.x.rows - 1);
+            const REAL value = *(const REAL *)(job->g.data + from * job->g.row_stride);
+            log_sums[i] = RBF_NAME(entry)(job->log_sums, from);
+            for (j = 0; j < COLUMNS; ++j)
+                gathered[i][j] = i < rows ? value : 0;
+        }
+    } else if (job->weights.data) {
+        RBF_NAME(multiply_gradient)
+        (job->weights.columns, g_rows, job->packed_weights + panel * job->weights.columns * COLUMNS,
+         gathered);
+    } else if (job->symmetric) {
+        g = (const char *)g_rows;
+        RBF_NAME(fetch_gradient)(job, row, column, 1);
+    } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
+               job->g.column_stride == (int64_t)sizeof(REAL)) {
+        g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
+        g_stride = job->g.row_stride;
+        RBF_NAME(fetch_gradient)(job, row, column, 0);
+    } else {
+        RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
+    }
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
+    if (!log_sum && __builtin_expect(c->special, 0)) {
+        REAL distances[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        RBF_NAME(keep_tile)(tile, &distances[0][0]);
+        RBF_NAME(special_weights)
+        (c, rows, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
+    } else {
+        /* Rows behind the last have G = 0, which must not meet an E that is infinite. (That of a
+         * log-sum-exp is at most 1.) */
+        if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS, 0)) {
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                RBF_UNROLL
+                for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                    tile[r][v] = r < rows ? tile[r][v] : (VECTOR){0};
+            }
+        }
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const VECTOR rate = RBF_NAME(load)(exponent->rate + v * LANES);
+            const VECTOR rate_low = RBF_NAME(load)(exponent->rate_low + v * LANES);
+            const VECTOR limit = RBF_NAME(load)(exponent->limit + v * LANES);
+            const VECTOR shift = RBF_NAME(load)(exponent->shift + v * LANES);
+            const VECTOR unit = RBF_NAME(load)(exponent->unit + v * LANES);
+            const VECTOR gamma = RBF_NAME(load)(c->gamma + v * LANES);
+            const VECTOR amplitude = RBF_NAME(load)(c->amplitude + v * LANES);
+            const VECTOR twice_gamma = gamma * 2;
+            /* Of the tile first: a running sum over all rows would lose more. */
+            VECTOR gamma_sum = {0}, amplitude_sum = {0}, side[SIDE];
+            RBF_UNROLL
+            for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                VECTOR weight;
+                if (r % SIDE == 0) {
+                    RBF_UNROLL
+                    for (i = 0; i < SIDE; ++i) {
+                        side[i] = tile[r + i][v];
+                        if (log_sum) {
+                            const VECTOR offset = RBF_NAME(load)(job->offsets + column + v * LANES);
+                            side[i] = log_sums[r + i] - offset + gamma * side[i];
+                        }
+                    }
+                    RBF_NAME(exponentials)(side, SIDE, rate, rate_low, limit, shift);
+                }
+                weight = side[r % SIDE] * unit;
+                if (dweights)
+                    RBF_NAME(store)(&e[r][v * LANES], weight);
+                weight *= RBF_NAME(load_unaligned)((const REAL *)(g + r * g_stride) + v * LANES);
+                amplitude_sum += weight;
+                weight *= amplitude;
+                gamma_sum += weight * tile[r][v];
+                weight *= twice_gamma;
+                RBF_NAME(store)(weights + r * COLUMNS + v * LANES, weight);
+            }
+            gamma_sum += RBF_NAME(load)(column_sums + v * LANES);
+            amplitude_sum += RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
+            RBF_NAME(store)(column_sums + v * LANES, gamma_sum);
+            RBF_NAME(store)(column_sums + COLUMNS + v * LANES, amplitude_sum);
+        }
+    }
+    if (dweights)
+        RBF_NAME(multiply_columns)(&e[0][0], g_rows, job->weights.columns, dweights);
+    if (rows < RBF_TILE_ROWS || columns < COLUMNS ||
+        (job->symmetric && row + RBF_TILE_ROWS > column))
+        RBF_NAME(clear_weights)
+    (rows, columns, job->symmetric ? column - row : RBF_TILE_ROWS, weights);
+}
+
+/* The weights of some row panels and a column block, tile by tile. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                        int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
+                        RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
+    const int64_t n = job->points.x.rows, p = job->weights.columns;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    RBF_NAME(close_entries) *close = RBF_NAME(close_list)(job, scratch);
+    int64_t row_panel, panel, row, q;
+    scratch.close->count = 0;
+    for (row_panel = first_row_panel; job->weights.data && row_panel < last_row_panel;
+         ++row_panel) {
+        REAL *h = scratch.g_rows + (row_panel - first_row_panel) * p * RBF_TILE_ROWS;
+        RBF_NAME(pack_rows)(h, job->g, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+        for (row = n - row_panel * RBF_TILE_ROWS; row < RBF_TILE_ROWS; ++row)
+            for (q = 0; q < p; ++q)
+                h[q * RBF_TILE_ROWS + row] = 0;
+    }
+    for (panel = first_panel; panel < last_panel; ++panel) {
+        const int64_t in_block = panel - first_panel;
+        REAL *column_sums = sums.column_sums + in_block * 2 * COLUMNS;
+        REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
+        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
+            const int64_t at_once = row_panel - first_row_panel;
+            REAL *weights = scratch.weights + at_once * row_weights + in_block * tile;
+            const REAL *g_rows = scratch.g_rows + at_once * p * RBF_TILE_ROWS;
+            /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
+            if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
+                if (!close)
+                    break;
+                memset(weights, 0, (size_t)tile * sizeof(REAL));
+                continue;
+            }
+            if (job->symmetric) {
+                const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
+                if (within == 0)
+                    RBF_NAME(add_transposed)
+                (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
+                g_rows = scratch.g_rows + within * tile;
+            }
+            if (job->log_sums.data)
+                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL,
+                                      close, 1);
+            else if (dweights)
+                RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, dweights,
+                                      close, 0);
+            else
+                RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, NULL,
+                                      close, 0);
+        }
+    }
+}

@@ -549,44 +549,99 @@ static void CHECK(check_exponential)(void) {
     EXPECT_BELOW(worst, RBF_FUSED ? 1.0 : 2.0);
 }
 
-/* inf, NaN, extreme gamma and amplitude: as amplitude * exp(-gamma * D) in the C library gives. */
+/* Two NaN, or the same but for some rounding. */
+static int CHECK(same)(CHECK_REAL want, CHECK_REAL got) {
+    return (isnan(want) && isnan(got)) || want == got ||
+           fabs(got - want) <= 1e3 * CHECK_EPSILON * fabs(want);
+}
+
+/* Numbers that meet each other in the next two checks. */
+static const CHECK_REAL CHECK(special_gammas)[] = {0,
+                                                   1,
+                                                   -1,
+                                                   (CHECK_REAL)INFINITY,
+                                                   -(CHECK_REAL)INFINITY,
+                                                   (CHECK_REAL)NAN,
+                                                   CHECK_TINY,
+                                                   1e-3f,
+                                                   1e30f,
+                                                   1e-30f,
+                                                   -1e-30f,
+                                                   CHECK_LARGEST};
+static const CHECK_REAL CHECK(special_amplitudes)[] = {
+    1, 0, -2, (CHECK_REAL)INFINITY, (CHECK_REAL)NAN, CHECK_TINY, 1e20f, -1e-20f};
+static const CHECK_REAL CHECK(special_points)[] = {
+    0,         1, 5, 12, 1e5f, 1e19f, (CHECK_REAL)INFINITY, -(CHECK_REAL)INFINITY, (CHECK_REAL)NAN,
+    CHECK_TINY};
+enum {
+    CHECK(GAMMAS) = sizeof CHECK(special_gammas) / sizeof(CHECK_REAL),
+    CHECK(AMPLITUDES) = sizeof CHECK(special_amplitudes) / sizeof(CHECK_REAL),
+    CHECK(POINTS) = sizeof CHECK(special_points) / sizeof(CHECK_REAL)
+};
+
+/* As amplitude * exp(-gamma * D) in the C library gives. */
 static void CHECK(check_special_values)(void) {
-    const CHECK_REAL infinity = (CHECK_REAL)INFINITY, nan = (CHECK_REAL)NAN;
-    const CHECK_REAL gammas[] = {0,          1,     -1,    infinity, -infinity, nan,
-                                 CHECK_TINY, 1e-3f, 1e30f, 1e-30f,   -1e-30f,   CHECK_LARGEST};
-    const CHECK_REAL amplitudes[] = {1, 0, -2, infinity, nan, CHECK_TINY, 1e20f, -1e-20f};
-    const CHECK_REAL points[] = {0, 1, 5, 12, 1e5f, 1e19f, infinity, -infinity, nan, CHECK_TINY};
-    enum { GAMMAS = 12, AMPLITUDES = 8, POINTS = 10 };
     int a, g, p;
-    for (a = 0; a < AMPLITUDES; ++a)
-        for (g = 0; g < GAMMAS; ++g) {
-            CHECK_REAL got[POINTS];
-            const CHECK_REAL origin = 0;
-            const rbf_matrix x = {(const char *)points, POINTS, 1, sizeof(CHECK_REAL),
-                                  sizeof(CHECK_REAL)};
+    for (a = 0; a < CHECK(AMPLITUDES); ++a)
+        for (g = 0; g < CHECK(GAMMAS); ++g) {
+            CHECK_REAL got[CHECK(POINTS)];
+            const CHECK_REAL gamma = CHECK(special_gammas)[g], origin = 0;
+            const CHECK_REAL amplitude = CHECK(special_amplitudes)[a];
+            const rbf_matrix x = {(const char *)CHECK(special_points), CHECK(POINTS), 1,
+                                  sizeof(CHECK_REAL), sizeof(CHECK_REAL)};
             const rbf_matrix y = {(const char *)&origin, 1, 1, sizeof(CHECK_REAL),
                                   sizeof(CHECK_REAL)};
-            EXPECT(CHECK_FORWARD(x, y, CHECK(make_vector)(gammas + g, 1),
-                                 CHECK(make_vector)(amplitudes + a, 1), got, 0) == RBF_OK);
-            for (p = 0; p < POINTS; ++p) {
-                const CHECK_REAL square = points[p] * points[p];
-                const CHECK_REAL exponent = -gammas[g] * square;
-                const CHECK_REAL e = (CHECK_REAL)CHECK_LIBRARY_EXP(exponent);
-                const CHECK_REAL want = amplitudes[a] * e;
+            EXPECT(CHECK_FORWARD(x, y, CHECK(make_vector)(&gamma, 1),
+                                 CHECK(make_vector)(&amplitude, 1), got, 0) == RBF_OK);
+            for (p = 0; p < CHECK(POINTS); ++p) {
+                const CHECK_REAL point = CHECK(special_points)[p], square = point * point;
+                const CHECK_REAL exponent = -gamma * square;
+                const CHECK_REAL want = amplitude * (CHECK_REAL)CHECK_LIBRARY_EXP(exponent);
                 /* Where exp alone under- or overflows but the product does not, ours keeps digits
                  * that the two steps lose: either value will do. */
                 const CHECK_REAL better =
-                    (CHECK_REAL)(amplitudes[a] * expl(-(long double)gammas[g] * square));
-                const CHECK_REAL slack = (CHECK_REAL)(1e3 * CHECK_EPSILON);
-                const int same = (isnan(want) && isnan(got[p])) || want == got[p] ||
-                                 better == got[p] || fabs(got[p] - better) <= slack * fabs(better);
+                    (CHECK_REAL)(amplitude * expl(-(long double)gamma * square));
+                const int same = CHECK(same)(want, got[p]) || CHECK(same)(better, got[p]);
                 if (!same)
                     fprintf(stderr, "amplitude %g gamma %g x %g: got %g, want %g\n",
-                            (double)amplitudes[a], (double)gammas[g], (double)points[p],
-                            (double)got[p], (double)want);
+                            (double)amplitude, (double)gamma, (double)point, (double)got[p],
+                            (double)want);
                 EXPECT(same);
             }
         }
+}
+
+/* The gradients of such entries, of so many equal rows that they fill a tile and begin another, as
+ * one step after the other in the working precision gives them. */
+static void CHECK(check_special_gradient)(void) {
+    enum { N = RBF_TILE_ROWS + 1 };
+    int a, g, p, i;
+    for (a = 0; a < CHECK(AMPLITUDES); ++a)
+        for (g = 0; g < CHECK(GAMMAS); ++g)
+            for (p = 0; p < CHECK(POINTS); ++p) {
+                const CHECK_REAL gamma = CHECK(special_gammas)[g], origin = 0, one = 1;
+                const CHECK_REAL amplitude = CHECK(special_amplitudes)[a];
+                const CHECK_REAL point = CHECK(special_points)[p], square = point * point;
+                const CHECK_REAL exponent = -gamma * square;
+                const CHECK_REAL e = (CHECK_REAL)CHECK_LIBRARY_EXP(exponent);
+                const CHECK_REAL k = e * amplitude, weight = k * (2 * gamma);
+                const rbf_matrix x = {(const char *)&point, N, 1, 0, 0};
+                const rbf_matrix y = {(const char *)&origin, 1, 1, 0, 0};
+                const rbf_matrix ones = {(const char *)&one, N, 1, 0, 0};
+                const rbf_vector gammas = CHECK(make_vector)(&gamma, 1);
+                const rbf_vector amplitudes = CHECK(make_vector)(&amplitude, 1);
+                CHECK_REAL dx[N], dy, dgamma, damplitude;
+                if (e != 0 && fabs(e) < (sizeof(CHECK_REAL) == 4 ? FLT_MIN : DBL_MIN))
+                    continue; /* has few digits */
+                EXPECT(CHECK_GRADIENT(x, y, gammas, amplitudes, ones, dx, &dy, &dgamma, &damplitude,
+                                      0) == RBF_OK);
+                /* (Beside an infinite point there are zero weights of infinite differences.) */
+                for (i = 0; i < N && !isinf(point); ++i)
+                    EXPECT(CHECK(same)(weight * (origin - point), dx[i]));
+                EXPECT(isinf(point) || CHECK(same)(-N * (weight * (origin - point)), dy));
+                EXPECT(CHECK(same)(-N * (k * square), dgamma));
+                EXPECT(CHECK(same)(N * e, damplitude));
+            }
 }
 
 /* Gradients of x and y where some pairs are close: few, that are added one by one; so many in one
@@ -665,6 +720,7 @@ static void CHECK(check_all)(void) {
     int round, layout;
     CHECK(check_exponential)();
     CHECK(check_special_values)();
+    CHECK(check_special_gradient)();
     for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         const int64_t d = random_below(20);

@@ -25,10 +25,8 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             VECTOR weight[RBF_TILE_ROWS];
             RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                weight[r] = RBF_NAME(load)(weights + r * COLUMNS + v * LANES);
-                RBF_KEEP(weight[r]);
-            }
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                weight[r] = RBF_NAME(load_once)(weights + r * COLUMNS + v * LANES);
             RBF_OWN_BROADCAST(rows);
             RBF_UNROLL
             for (q = 0; q < width; ++q) {

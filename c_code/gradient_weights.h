@@ -106,7 +106,7 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
     for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, weights += COLUMNS) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            const VECTOR weight = RBF_NAME(load)(weights + v * LANES);
+            const VECTOR weight = RBF_NAME(load_once)(weights + v * LANES);
             RBF_OWN_BROADCAST(h);
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r)

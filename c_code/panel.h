@@ -163,11 +163,8 @@ RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT r
     for (t = 0; t < terms; ++t) {
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            VECTOR loaded = RBF_NAME(load)(columns + t * COLUMNS + v * LANES);
-            RBF_KEEP(loaded);
-            column[v] = loaded;
-        }
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            column[v] = RBF_NAME(load_once)(columns + t * COLUMNS + v * LANES);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -342,10 +339,8 @@ RBF_INLINE void RBF_NAME(multiply_columns)(const REAL *RBF_RESTRICT tile,
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            kept[r][v] = RBF_NAME(load)(tile + r * COLUMNS + v * LANES);
-            RBF_KEEP(kept[r][v]);
-        }
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            kept[r][v] = RBF_NAME(load_once)(tile + r * COLUMNS + v * LANES);
     }
     for (q = 0; q < p; ++q, rows += RBF_TILE_ROWS, sums += COLUMNS) {
         RBF_UNROLL

@@ -90,6 +90,13 @@ typedef REAL RBF_NAME(quarter) __attribute__((vector_size(16), aligned(16), may_
 
 RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) { return *(const VECTOR *)from; }
 
+/* Of a vector that several instructions use: compilers would make it an operand of each. */
+RBF_INLINE VECTOR RBF_NAME(load_once)(const REAL *from) {
+    VECTOR loaded = RBF_NAME(load)(from);
+    RBF_KEEP(loaded);
+    return loaded;
+}
+
 RBF_INLINE VECTOR RBF_NAME(load_unaligned)(const REAL *from) {
     return *(const VECTOR_UNALIGNED *)from;
 }

@@ -130,11 +130,10 @@ RBF_INLINE void RBF_NAME(multiply_narrow)(const REAL *RBF_RESTRICT tiles, int64_
             VECTOR weight[2];
             RBF_UNROLL
             for (q = 0; q < count; ++q)
-                weight[q] = RBF_NAME(load)(weights + q * COLUMNS + v * LANES);
+                weight[q] = RBF_NAME(load_once)(weights + q * COLUMNS + v * LANES);
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                VECTOR kernel = RBF_NAME(load)(tiles + r * COLUMNS + v * LANES);
-                RBF_KEEP(kernel);
+                const VECTOR kernel = RBF_NAME(load_once)(tiles + r * COLUMNS + v * LANES);
                 RBF_UNROLL
                 for (q = 0; q < count; ++q)
                     sum[r][q] += kernel * weight[q];
@@ -177,7 +176,7 @@ RBF_INLINE void RBF_NAME(multiply_wide)(const REAL *RBF_RESTRICT tiles, int64_t 
                 VECTOR weight[RBF_TILE_VECTORS];
                 RBF_UNROLL
                 for (v = 0; v < vectors; ++v)
-                    weight[v] = RBF_NAME(load)(weights + v * LANES);
+                    weight[v] = RBF_NAME(load_once)(weights + v * LANES);
                 RBF_UNROLL
                 for (r = 0; r < RBF_TILE_ROWS; ++r) {
                     RBF_UNROLL

@@ -256,13 +256,50 @@ def local_choose_device(node, fgraph):
         if not outputs:
             return False
         op = op.narrowed(tuple(n for n, o in zip(op.wrt, node.outputs) if o in outputs))
-    x, y, _, weights = node.inputs[:4]
+    return dict(zip(outputs, _chosen(op, node.inputs)))
+
+
+def _chosen(op, inputs):
+    """The outputs of an RBFDot or RBFDotGrad of host arrays, computed where it is done sooner."""
+    x, y, _, weights = inputs[:4]
     pays = cuda_placement.product_pays(
         x.shape[0], y.shape[0], x.shape[1], weights.shape[1], x.dtype
     )
-    on_device = [host_from_device(o) for o in CudaOp(op)(*node.inputs, return_list=True)]
-    chosen = ifelse(pays, on_device, op(*node.inputs, return_list=True))
-    return dict(zip(outputs, chosen))
+    on_device = [host_from_device(o) for o in CudaOp(op)(*inputs, return_list=True)]
+    return ifelse(pays, on_device, op(*inputs, return_list=True))
+
+
+# Of the outputs of RBFKernel nodes, in their tag: device "auto" was asked for.
+_AUTO = "rbf_op_device_auto"
+
+
+class AutoProducts(GlobalOptimizer):
+    """Let what RBFProducts makes of kernel matrices of device "auto" go where it is done sooner.
+
+    Such a matrix is computed on the CPU, since it would have to come back; the products and
+    gradients that take its place need not. Comes before RBFProducts, which it applies.
+    optimizer_excluding=rbf_dot_auto turns it off.
+    """
+
+    name = "rbf_dot_auto"
+
+    def apply(self, fgraph):
+        points = set()
+        for node in fgraph.toposort():
+            if isinstance(node.op, RBFKernel) and getattr(node.outputs[0].tag, _AUTO, False):
+                x, y, gamma, _ = node.op.with_y(node.inputs)
+                points.update([(x, y, gamma), (y, x, gamma)])
+        if not points:
+            return
+        before = set(_host_nodes(fgraph))
+        RBFProducts().apply(fgraph)
+        for node in _host_nodes(fgraph):
+            if node not in before and tuple(node.inputs[:3]) in points:
+                chosen = _chosen(node.op, node.inputs)
+                replace(fgraph, list(zip(node.outputs, chosen)), reason=self.name)
+
+
+register_rewrite(AutoProducts.name, AutoProducts(), POSITION - 0.01, "fast_run")
 
 
 def placed(op, device, inputs):
@@ -273,11 +310,14 @@ def placed(op, device, inputs):
 
     With "auto" it goes to the device if one of the inputs is there. Else a product goes there if it
     is large enough, which is decided at each call; a kernel matrix stays on the CPU, since copying
-    it back takes longer than computing it.
+    it back takes longer than computing it, unless all that is wanted of it is a product.
     """
     if device == "auto" and not any(map(_is_on_device, inputs)):
         host = op(*inputs)
-        if isinstance(op, RBFDot) and cuda_placement.made_for(host.dtype):
+        if not cuda_placement.made_for(host.dtype):
+            return host
+        if isinstance(op, RBFDot):
             return AutoOp(op)(*inputs)
+        setattr(host.tag, _AUTO, True)
         return host
     return host_from_device(CudaOp(op)(*inputs))

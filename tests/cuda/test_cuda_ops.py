@@ -582,6 +582,37 @@ def test_auto_decides_at_each_call(problem, monkeypatch, large):
         close(result, expected, dtype)
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_auto_decides_on_products_of_kernel_matrices(problem, monkeypatch, large):
+    """T.dot(K, W) of device "auto", its gradients too; K that is wanted itself, or of device "cpu"."""
+    symbols, values, dtype = problem
+    x, y, gamma, amplitude, weights = symbols
+    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
+    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
+    calls = device_calls(monkeypatch)
+    outputs = {}
+    for device in ("auto", "cpu"):
+        kernel = rbf_kernel(x, y, gamma=gamma, amplitude=amplitude, device=device)
+        product = T.dot(kernel, weights)
+        outputs[device] = [product] + T.grad(T.sqr(product).sum(), symbols)
+    linker = VM_Linker(c_thunks=False)  # lazy
+    f, g = (function(symbols, o, linker=linker) for o in (outputs["auto"], outputs["cpu"]))
+    results = f(*values)
+    assert sorted(calls) == (["product", "product_gradient"] if large else [])
+    assert device_ops(g) == ["RBFDot", "RBFDotGrad"]
+    for result, expected in zip(results, g(*values)):
+        close(result, expected, dtype)
+    # Other products in the graph stay where they are, and K where it is a result.
+    other = T.dot(rbf_kernel(y, x, device="cpu"), outputs["auto"][0])
+    both = function(symbols, [outputs["auto"][0], other])
+    assert device_ops(both) == ["RBFDot", "RBFDot", "cuda RBFDot"]
+    kernel = rbf_kernel(x, y, device="auto")
+    wanted = function([x, y, weights], [kernel, T.dot(kernel, weights)])
+    assert device_ops(wanted) == ["RBFKernel"]
+    without = theano.function(symbols, outputs["auto"][0], mode=mode().excluding("rbf_dot_auto"))
+    assert device_ops(without) == ["RBFDot"]
+
+
 def test_auto_without_rewrites_and_its_derivatives(problem, monkeypatch):
     (x, y, gamma, _, weights), values, dtype = problem
     arguments = [values[i] for i in (0, 1, 2, 4)]

@@ -584,7 +584,7 @@ def test_auto_decides_at_each_call(problem, monkeypatch, large):
 
 @pytest.mark.parametrize("large", [False, True])
 def test_auto_decides_on_products_of_kernel_matrices(problem, monkeypatch, large):
-    """T.dot(K, W) of device "auto", its gradients too; K that is wanted itself, or of device "cpu"."""
+    """T.dot(K, W) of device "auto" and its gradients; K that is a result, or of device "cpu"."""
     symbols, values, dtype = problem
     x, y, gamma, amplitude, weights = symbols
     monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)

@@ -16,18 +16,17 @@ enum {
     RBF_NAME(EXPANDED_ROW_PANELS) = 32,
     RBF_NAME(EXPANDED_BYTES) = 2048,
     RBF_NAME(CLOSE_SHARE) = 128,
-/* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row of
- * their weights, columns k taken at a time. High row panels: the weights of one fill half the
- * first-level cache, and many columns k pass by. Low ones: those of several and two columns k of
- * a short block share it, and each row panel passes by before the next two columns. */
+    /* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row
+     * of their weights, columns k taken at a time. High row panels: the weights of one fill half
+     * the first-level cache, and many columns k pass by. Low ones: those of several fill it, and
+     * each passes by two columns k of a short block before the next two come from further away. */
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
 #if RBF_TILE_ROWS == 8
     RBF_NAME(GRADIENT_DEEP) = 64,
-    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
     RBF_NAME(GRADIENT_DEEP_BYTES) = RBF_NAME(GRADIENT_COLUMN_BYTES),
     RBF_NAME(GRADIENT_DEPTH) = 64
 #else
     RBF_NAME(GRADIENT_DEEP) = 32,
-    RBF_NAME(GRADIENT_ROW_PANELS) = 4,
     RBF_NAME(GRADIENT_DEEP_BYTES) = 1024,
     RBF_NAME(GRADIENT_DEPTH) = 2
 #endif

@@ -116,6 +116,38 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
     RBF_NAME(keep_tile)(tile, &g[0][0]);
 }
 
+/* Where G of one tile is, and how far apart its rows are: in the caller's matrix or in g_rows; what
+ * has to be made first goes to `gathered`. Rows behind the last of the matrix are zeros. */
+RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * job, int64_t row,
+                                               int64_t column, const REAL *g_rows,
+                                               REAL gathered[RBF_TILE_ROWS][COLUMNS],
+                                               int64_t *stride, const int log_sum) {
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
+    const int64_t p = job->weights.columns;
+    int64_t i, j;
+    *stride = COLUMNS * (int64_t)sizeof(REAL);
+    if (log_sum) {
+        for (i = 0; i < RBF_TILE_ROWS; ++i)
+            for (j = 0; j < COLUMNS; ++j)
+                gathered[i][j] =
+                    i < rows ? *(const REAL *)(job->g.data + (row + i) * job->g.row_stride) : 0;
+    } else if (job->weights.data) {
+        RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
+    } else if (job->symmetric) {
+        RBF_NAME(fetch_gradient)(job, row, column, 1);
+        return (const char *)g_rows;
+    } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
+               job->g.column_stride == (int64_t)sizeof(REAL)) {
+        RBF_NAME(fetch_gradient)(job, row, column, 0);
+        *stride = job->g.row_stride;
+        return job->g.data + row * *stride + column * (int64_t)sizeof(REAL);
+    } else {
+        RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
+    }
+    return (const char *)gathered;
+}
+
 /* weight_tile entry by entry, with the C library's exponential: of columns of K whose coefficients
  * are extreme. */
 RBF_FUNCTION __attribute__((noinline)) void
@@ -144,7 +176,7 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, const 
 }
 
 /* Zeros for the weights of a tile outside of the matrix, which hold 0 * E, NaN where E is not
- * finite, and for those on and below the diagonal, which is so many columns before the tile. */
+ * finite, and for those on and below the diagonal, `diagonal` columns to the left of the tile. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(clear_weights)(int64_t rows, int64_t columns, int64_t diagonal, REAL *weights) {
     int64_t i, j;
@@ -171,34 +203,13 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->points.panels : c;
     REAL gathered[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-    REAL log_sums[RBF_TILE_ROWS];
-    const char *g = (const char *)gathered;
-    int64_t g_stride = COLUMNS * (int64_t)sizeof(REAL);
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int r, v, i, j;
-    if (log_sum) {
-        for (i = 0; i < RBF_TILE_ROWS; ++i) {
-            const int64_t from = rbf_minimum(row + i, job->points.x.rows - 1);
-            const REAL value = *(const REAL *)(job->g.data + from * job->g.row_stride);
-            log_sums[i] = RBF_NAME(entry)(job->log_sums, from);
-            for (j = 0; j < COLUMNS; ++j)
-                gathered[i][j] = i < rows ? value : 0;
-        }
-    } else if (job->weights.data) {
-        RBF_NAME(multiply_gradient)
-        (job->weights.columns, g_rows, job->packed_weights + panel * job->weights.columns * COLUMNS,
-         gathered);
-    } else if (job->symmetric) {
-        g = (const char *)g_rows;
-        RBF_NAME(fetch_gradient)(job, row, column, 1);
-    } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
-               job->g.column_stride == (int64_t)sizeof(REAL)) {
-        g = job->g.data + row * job->g.row_stride + column * (int64_t)sizeof(REAL);
-        g_stride = job->g.row_stride;
-        RBF_NAME(fetch_gradient)(job, row, column, 0);
-    } else {
-        RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
-    }
+    int64_t g_stride;
+    const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, log_sum);
+    REAL log_sums[RBF_TILE_ROWS];
+    int r, v, i;
+    for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r)
+        log_sums[r] = RBF_NAME(entry)(job->log_sums, rbf_minimum(row + r, job->points.x.rows - 1));
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
     if (!log_sum && __builtin_expect(c->special, 0)) {
         REAL distances[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));

@@ -94,15 +94,9 @@ RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int
 RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT h,
                                             const REAL *RBF_RESTRICT weights,
                                             REAL g[RBF_TILE_ROWS][COLUMNS]) {
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
     int64_t q;
     int r, v;
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            tile[r][v] = (VECTOR){0};
-    }
     for (q = 0; q < p; ++q, h += RBF_TILE_ROWS, weights += COLUMNS) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {

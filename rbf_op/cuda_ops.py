@@ -273,15 +273,13 @@ def _chosen(op, inputs):
 _AUTO = "rbf_op_device_auto"
 
 
-class AutoProducts(GlobalOptimizer):
-    """Let what RBFProducts makes of kernel matrices of device "auto" go where it is done sooner.
+class AutoKernels(GlobalOptimizer):
+    """Before RBFProducts: note on the graph what it will make of kernel matrices of device "auto".
 
-    Such a matrix is computed on the CPU, since it would have to come back; the products and
-    gradients that take its place need not. Comes before RBFProducts, which it applies.
-    optimizer_excluding=rbf_dot_auto turns it off.
+    As fgraph.rbf_op_auto: their points and gamma, either way round, and the nodes there already.
     """
 
-    name = "rbf_dot_auto"
+    name = "rbf_kernel_auto"
 
     def apply(self, fgraph):
         points = set()
@@ -289,17 +287,28 @@ class AutoProducts(GlobalOptimizer):
             if isinstance(node.op, RBFKernel) and getattr(node.outputs[0].tag, _AUTO, False):
                 x, y, gamma, _ = node.op.with_y(node.inputs)
                 points.update([(x, y, gamma), (y, x, gamma)])
-        if not points:
-            return
-        before = set(_host_nodes(fgraph))
-        RBFProducts().apply(fgraph)
-        for node in _host_nodes(fgraph):
+        fgraph.rbf_op_auto = points, set(_host_nodes(fgraph)) if points else set()
+
+
+class AutoProducts(GlobalOptimizer):
+    """Let what RBFProducts made of kernel matrices of device "auto" go where it is done sooner.
+
+    Such a matrix is computed on the CPU, since it would have to come back; the products and
+    gradients that take its place need not. optimizer_excluding=rbf_dot_auto turns it off.
+    """
+
+    name = "rbf_dot_auto"
+
+    def apply(self, fgraph):
+        points, before = getattr(fgraph, "rbf_op_auto", ((), ()))
+        for node in _host_nodes(fgraph) if points else ():
             if node not in before and tuple(node.inputs[:3]) in points:
                 chosen = _chosen(node.op, node.inputs)
                 replace(fgraph, list(zip(node.outputs, chosen)), reason=self.name)
 
 
-register_rewrite(AutoProducts.name, AutoProducts(), POSITION - 0.01, "fast_run")
+register_rewrite(AutoKernels.name, AutoKernels(), POSITION - 0.01, "fast_run")
+register_rewrite(AutoProducts.name, AutoProducts(), POSITION + 0.005, "fast_run")
 
 
 def placed(op, device, inputs):

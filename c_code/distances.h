@@ -116,28 +116,6 @@ RBF_FUNCTION __attribute__((noinline)) REAL RBF_NAME(pair_distance)(const rbf_ma
         (sum) = exact_sum;                                                                         \
     } while (0)
 
-/* |row - centre|^2: differences and squares are rounded, their sum is in twice the precision. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(centred_norm)(const rbf_matrix *from, int64_t row, const REAL *centre, REAL norm[2]) {
-    VECTOR sum = {0}, rest = {0};
-    REAL total = 0, total_rest = 0;
-    int64_t k;
-    int l;
-    for (k = 0; k < from->columns; k += LANES) {
-        const VECTOR entry = RBF_NAME(load_entries)(from, row, k) - RBF_NAME(load)(centre + k);
-        VECTOR left;
-        RBF_EXACT_SUM(VECTOR, sum, left, sum, entry * entry);
-        rest += left;
-    }
-    for (l = 0; l < LANES; ++l) {
-        REAL left;
-        RBF_EXACT_SUM(REAL, total, left, total, sum[l]);
-        total_rest += left + rest[l];
-    }
-    norm[0] = total;
-    norm[1] = total_rest;
-}
-
 /* The row of the sample of y that makes pair number `pair` with row s of that of x: in any order,
  * and not the same, which is the same point where y is x. */
 RBF_INLINE int RBF_NAME(partner)(int s, int pair) {
@@ -216,32 +194,77 @@ RBF_FUNCTION void RBF_NAME(find_centre)(RBF_NAME(points) * points) {
         RBF_NAME(store)(points->centre + k, RBF_NAME(centre_entries)(points, k));
 }
 
-/* Makes packed rows of x or y (`from`) what the expansion takes, and their norms, if it is used. */
-RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
-                                        const rbf_matrix *from, int64_t first, const int width,
-                                        REAL scale, REAL *norms) {
+/* Two columns k, or the one that is left, of LANES rows of a panel, or of all its rows where those
+ * are half a vector: centred and scaled. Their squares join the sums of even and of odd columns k,
+ * in twice the precision: halves of sum[0] and rest[0], or those of sum[0] and sum[1]. */
+RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *centre, const int left,
+                                      const int width, REAL scale, VECTOR sum[2], VECTOR rest[2]) {
+    const int halves = width < LANES;
+    int c, l;
+    RBF_UNROLL
+    for (c = 0; c < 2 - halves; ++c) {
+        REAL *to = packed + c * width;
+        VECTOR entry = {0}, middle = {0}, square, lost;
+        const size_t bytes = sizeof(VECTOR) / (halves && left == 1 ? 2 : 1);
+        if (c >= left)
+            break;
+        middle += centre[c];
+        if (halves) {
+            VECTOR second = {0};
+            INTEGER_VECTOR from = {0};
+            if (left > 1)
+                second += centre[1];
+            RBF_UNROLL
+            for (l = 0; l < LANES; ++l)
+                from[l] = l < width ? l : LANES + l;
+            middle = RBF_NAME(pick_lanes)(middle, second, from);
+        }
+        memcpy(&entry, to, bytes);
+        entry -= middle;
+        square = entry * entry;
+        RBF_KEEP(square); /* rounded for x as for y */
+        RBF_EXACT_SUM(VECTOR, sum[c], lost, sum[c], square);
+        rest[c] += lost;
+        entry *= scale;
+        memcpy(to, &entry, bytes);
+    }
+}
+
+/* Makes packed rows of x or y what the expansion takes, and their norms, if it is used. */
+RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
+                                      const int width, REAL scale, REAL *norms) {
+    /* Adding and subtracting this rounds to the grid, whose step is twice `half`. */
+    const REAL grid = 3 * points->largest;
+    const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
+    const int64_t depth = points->x.columns;
     int64_t k;
-    int r;
+    int first, r;
     if (!points->expanded)
         return;
-    for (k = 0; k < from->columns; ++k)
-        for (r = 0; r < width; ++r)
-            packed[k * width + r] = (packed[k * width + r] - points->centre[k]) * scale;
-    for (r = 0; r < width; ++r) {
-        /* Adding and subtracting this rounds to the grid, whose step is twice `half`. */
-        const REAL grid = 3 * points->largest;
-        const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
-        REAL norm[2], *on_grid = norms + r, *rest = on_grid + width;
-        RBF_NAME(centred_norm)
-        (from, rbf_minimum(first + r, from->rows - 1), points->centre, norm);
-        if (norm[0] <= points->largest) {
-            *on_grid = ((norm[0] + half) + grid) - grid;
-            *rest = (norm[0] - *on_grid) + norm[1];
-        } else { /* too large, or not finite: so that all its entries are mended */
-            *on_grid = -8 * points->largest;
-            *rest = 0;
-            for (k = 0; k < from->columns; ++k)
-                packed[k * width + r] = 0;
+    for (first = 0; first < width; first += LANES) {
+        VECTOR sum[2] = {{0}}, rest[2] = {{0}};
+        REAL sums[2 * RBF_NAME(LANES)], rests[2 * RBF_NAME(LANES)];
+        const int rows = (int)rbf_minimum(width, LANES);
+        for (k = 0; k + 1 < depth; k += 2)
+            RBF_NAME(expand_pair)
+        (packed + k * width + first, points->centre + k, 2, width, scale, sum, rest);
+        if (k < depth)
+            RBF_NAME(expand_pair)
+        (packed + k * width + first, points->centre + k, 1, width, scale, sum, rest);
+        memcpy(sums, sum, sizeof sums);
+        memcpy(rests, rest, sizeof rests);
+        for (r = 0; r < rows; ++r) {
+            REAL *on_grid = norms + first + r, *left = on_grid + width, norm, lost;
+            RBF_EXACT_SUM(REAL, norm, lost, sums[r], sums[rows + r]);
+            if (norm <= points->largest) {
+                *on_grid = ((norm + half) + grid) - grid;
+                *left = (norm - *on_grid) + (lost + (rests[r] + rests[rows + r]));
+            } else { /* too large, or not finite: so that all its entries are mended */
+                *on_grid = -8 * points->largest;
+                *left = 0;
+                for (k = 0; k < depth; ++k)
+                    packed[k * width + first + r] = 0;
+            }
         }
     }
 }
@@ -249,14 +272,14 @@ RBF_FUNCTION void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *p
 RBF_INLINE void RBF_NAME(expand_x)(const RBF_NAME(points) * points, int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
     RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_row_panel)(points, row_panel), &points->x, row, RBF_TILE_ROWS, 1,
+    (points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
      points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_INLINE void RBF_NAME(expand_y)(const RBF_NAME(points) * points, int64_t panel) {
     const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_panel)(points, panel), &points->y, row, COLUMNS, RBF_EXPANDED_Y,
+    (points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
      points->y_norms + row * RBF_NAME(NORM_PARTS));
 }
 
@@ -322,9 +345,9 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
     const REAL *x_on_grid = points->x_norms + row * RBF_NAME(NORM_PARTS);
     const REAL *y_on_grid = points->y_norms + column * RBF_NAME(NORM_PARTS);
     const REAL *x_rest = x_on_grid + RBF_TILE_ROWS, *y_rest = y_on_grid + COLUMNS;
-    VECTOR least = {0};
+    INTEGER_VECTOR signs = {0};
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    uint64_t words[RBF_VECTOR_BYTES / 8], signs = 0;
+    uint64_t words[RBF_VECTOR_BYTES / 8], close = 0;
     int r, v, w;
     RBF_NAME(term_runs)
     (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
@@ -336,14 +359,14 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
             const VECTOR norms = RBF_NAME(load)(y_on_grid + v * LANES) + x_on_grid[r];
             const VECTOR rests = RBF_NAME(load)(y_rest + v * LANES) + x_rest[r];
             tile[r][v] = (norms + tile[r][v]) + rests;
-            least = RBF_NAME(minimum)(RBF_EXCESS(tile[r][v], norms), least);
+            signs |= (INTEGER_VECTOR)RBF_EXCESS(tile[r][v], norms);
         }
     }
     RBF_NAME(keep_tile)(tile, distances);
-    memcpy(words, &least, sizeof words);
+    memcpy(words, &signs, sizeof words);
     for (w = 0; w < RBF_VECTOR_BYTES / 8; ++w)
-        signs |= words[w];
-    if (signs & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
+        close |= words[w];
+    if (close & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
         RBF_NAME(mend_distances)
     (points, row, x_on_grid, column, y_on_grid, distances, list);
 }

@@ -174,6 +174,16 @@ RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT r
     }
 }
 
+RBF_INLINE void RBF_NAME(clear_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+    int r, v;
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+            tile[r][v] = (VECTOR){0};
+    }
+}
+
 /* Squared distances of a row panel and a column panel over a range of columns of x and y; or
  * (`products`, a constant) inner products. */
 RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
@@ -183,12 +193,7 @@ RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
     const REAL *row[RBF_TILE_VECTORS];
     int64_t k;
     int r, v;
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
-            tile[r][v] = (VECTOR){0};
-    }
+    RBF_NAME(clear_tile)(tile);
     if (products) {
         RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile);
         return;
@@ -246,22 +251,32 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* term_sum in chunks. The sum waits in memory meanwhile: a chunk needs the registers. */
+/* term_sum in chunks. Where registers are few, the sum waits in memory: a chunk needs them. */
 RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                    const int products) {
-    int64_t k;
-    RBF_NAME(term_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, products);
-    for (k = RBF_SUM_CHUNK; k < depth; k += RBF_SUM_CHUNK) {
-        REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        RBF_NAME(keep_tile)(tile, sum);
+    VECTOR sum[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    int r, v, joined = 0;
+    if (RBF_MANY_REGISTERS)
+        RBF_NAME(clear_tile)(sum);
+    do {
+        RBF_NAME(term_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, products);
+        RBF_UNROLL
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                if (RBF_MANY_REGISTERS || joined)
+                    tile[r][v] += sum[r][v];
+                sum[r][v] = tile[r][v];
+            }
+        }
         RBF_KEEP_IN_MEMORY(sum);
-        RBF_NAME(term_sum)
-        (rbf_minimum(RBF_SUM_CHUNK, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS,
-         tile, products);
-        RBF_NAME(add_kept)(tile, sum);
-    }
+        joined = 1;
+        rows += RBF_SUM_CHUNK * RBF_TILE_ROWS;
+        columns += RBF_SUM_CHUNK * COLUMNS;
+        depth -= RBF_SUM_CHUNK;
+    } while (depth > 0);
 }
 
 /* The same in chunks and runs. */
@@ -270,14 +285,18 @@ RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows
                                     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                     const int products) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-    int64_t k;
-    RBF_NAME(term_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, products);
-    for (k = RBF_SUM_RUN; k < depth; k += RBF_SUM_RUN) {
+    int joined = 0;
+    for (;;) {
+        RBF_NAME(term_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, products);
+        if (joined)
+            RBF_NAME(add_kept)(tile, sum);
+        depth -= RBF_SUM_RUN;
+        if (depth <= 0)
+            return;
         RBF_NAME(keep_tile)(tile, sum);
-        RBF_NAME(term_run)
-        (rbf_minimum(RBF_SUM_RUN, depth - k), rows + k * RBF_TILE_ROWS, columns + k * COLUMNS, tile,
-         products);
-        RBF_NAME(add_kept)(tile, sum);
+        joined = 1;
+        rows += RBF_SUM_RUN * RBF_TILE_ROWS;
+        columns += RBF_SUM_RUN * COLUMNS;
     }
 }
 
@@ -301,15 +320,14 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
                                         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                         const int inlined) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-    if (depth <= inlined) {
-        if (inlined <= RBF_SUM_CHUNK)
-            RBF_NAME(term_sum)(depth, rows, columns, tile, 0);
-        else
-            RBF_NAME(term_run)(depth, rows, columns, tile, 0);
-        return;
+    if (depth <= RBF_SUM_CHUNK) {
+        RBF_NAME(term_sum)(depth, rows, columns, tile, 0);
+    } else if (depth <= inlined) {
+        RBF_NAME(term_run)(depth, rows, columns, tile, 0);
+    } else {
+        RBF_NAME(distance_runs)(depth, rows, columns, sum);
+        RBF_NAME(load_kept)(tile, sum);
     }
-    RBF_NAME(distance_runs)(depth, rows, columns, sum);
-    RBF_NAME(load_kept)(tile, sum);
 }
 
 /* Squared distances of vector v of a tile become exponentials times scale[COLUMNS], `count` rows (a

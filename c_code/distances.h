@@ -269,14 +269,16 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
     }
 }
 
-RBF_INLINE void RBF_NAME(expand_x)(const RBF_NAME(points) * points, int64_t row_panel) {
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(points) * points,
+                                                               int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
     RBF_NAME(expand_rows)
     (points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
      points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
-RBF_INLINE void RBF_NAME(expand_y)(const RBF_NAME(points) * points, int64_t panel) {
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
+                                                               int64_t panel) {
     const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)
     (points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,

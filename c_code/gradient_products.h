@@ -69,7 +69,7 @@ RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
     int64_t panel;
     for (panel = 0; panel < panels; ++panel) {
-        RBF_NAME(add_products)(COLUMNS, weights, 1, COLUMNS, columns, tile);
+        RBF_NAME(add_products)(COLUMNS, weights, 1, COLUMNS, columns, tile, 0);
         weights += RBF_TILE_ROWS * COLUMNS;
         columns += COLUMNS * COLUMNS;
     }
@@ -86,7 +86,7 @@ RBF_NAME(column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
     int64_t row_panel;
     for (row_panel = 0; row_panel < row_panels; ++row_panel) {
-        RBF_NAME(add_products)(RBF_TILE_ROWS, rows, RBF_TILE_ROWS, 1, weights, tile);
+        RBF_NAME(add_products)(RBF_TILE_ROWS, rows, RBF_TILE_ROWS, 1, weights, tile, 0);
         rows += rows_stride;
         weights += weights_stride;
     }

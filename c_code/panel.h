@@ -154,17 +154,27 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     }
 }
 
-/* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. */
+/* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. If `fetch`, a
+ * constant, what comes some terms later is asked for. */
 RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT rows, const int step,
                                        const int stride, const REAL *RBF_RESTRICT columns,
-                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+                                       VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                       const int fetch) {
+    const int row_bytes = (int)(COLUMNS * sizeof(REAL));
     int64_t t;
     int r, v;
     for (t = 0; t < terms; ++t) {
+        const char *columns_ahead = (const char *)(columns + (t + RBF_FETCH_COLUMNS) * COLUMNS);
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
             column[v] = RBF_NAME(load_once)(columns + t * COLUMNS + v * LANES);
+        if (fetch && RBF_FETCH_COLUMNS) {
+            RBF_UNROLL
+            for (v = 0; v < row_bytes; v += RBF_ALIGNMENT)
+                __builtin_prefetch(columns_ahead + v);
+            __builtin_prefetch(rows + (t + RBF_FETCH_ROWS) * step);
+        }
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -195,7 +205,7 @@ RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
     int r, v;
     RBF_NAME(clear_tile)(tile);
     if (products) {
-        RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile);
+        RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile, 1);
         return;
     }
     RBF_UNROLL

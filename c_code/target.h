@@ -116,6 +116,16 @@ enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 #endif
 #define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 64)
 
+/* So many terms ahead of their products panels are asked for, from the second-level cache, and row
+ * panels, from the third; 0: not at all. Measured on Intel's processors with AVX-512. */
+#if defined(__AVX512F__)
+#define RBF_FETCH_COLUMNS 8
+#define RBF_FETCH_ROWS 16
+#else
+#define RBF_FETCH_COLUMNS 0
+#define RBF_FETCH_ROWS 0
+#endif
+
 /* Entries of K from which on that is decided by a sample. */
 #ifndef RBF_EXPANSION_ENTRIES
 #define RBF_EXPANSION_ENTRIES (1 << 18)

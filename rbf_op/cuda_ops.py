@@ -159,7 +159,8 @@ class CudaProducts(GlobalOptimizer):
     K would be copied to the host to be multiplied there. So that both follow one set of rules, the
     kernel matrices and their gradients are put back into host nodes, RBFProducts is applied, and
     what they have become then returns to the device. Comes after RBFProducts, which leaves nothing
-    more to do for the graph's own host nodes. optimizer_excluding=rbf_dot_cuda turns it off.
+    more to do for the graph's own host nodes, and only where that was not excluded itself.
+    optimizer_excluding=rbf_dot_cuda turns it off.
     """
 
     name = "rbf_dot_cuda"
@@ -167,7 +168,7 @@ class CudaProducts(GlobalOptimizer):
     def apply(self, fgraph):
         ours = [n for n in fgraph.toposort() if isinstance(n.op, CudaOp)]
         ours = [n for n in ours if isinstance(n.op.host_op, (RBFKernel, RBFKernelGrad))]
-        if not ours:
+        if not ours or not getattr(fgraph, "rbf_products", False):
             return
         before = set(_host_nodes(fgraph))
         on_host = {}

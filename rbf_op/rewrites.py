@@ -49,6 +49,7 @@ class RBFProducts(GlobalOptimizer):
     """
 
     def apply(self, fgraph):
+        fgraph.rbf_products = True  # not excluded: CudaProducts asks
         made = _Made()
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernelGrad):

@@ -406,9 +406,10 @@ def test_kernel_matrices_that_are_wanted_stay_on_the_device(problem):
     assert device_ops(mixed) == ["RBFKernel", "cuda RBFDot"]
     for result, expected in zip(mixed(*values), reversed(both(*values))):
         close(result, expected, dtype)
-    without = mode().excluding("rbf_dot_cuda")
-    plain = theano.function(symbols, T.dot(kernel, weights), mode=without)
-    assert device_ops(plain) == ["cuda RBFKernel"]
+    for excluded in ("rbf_dot_cuda", "rbf_dot"):
+        without = mode().excluding(excluded)
+        plain = theano.function(symbols, T.dot(kernel, weights), mode=without)
+        assert device_ops(plain) == ["cuda RBFKernel"]
 
 
 def dtype_of(value, dtype):

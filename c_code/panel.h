@@ -160,19 +160,18 @@ RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT r
                                        const int stride, const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                        const int fetch) {
-    const int row_bytes = (int)(COLUMNS * sizeof(REAL));
+    const int line = RBF_ALIGNMENT / (int)sizeof(REAL);
     int64_t t;
     int r, v;
     for (t = 0; t < terms; ++t) {
-        const char *columns_ahead = (const char *)(columns + (t + RBF_FETCH_COLUMNS) * COLUMNS);
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
             column[v] = RBF_NAME(load_once)(columns + t * COLUMNS + v * LANES);
         if (fetch && RBF_FETCH_COLUMNS) {
             RBF_UNROLL
-            for (v = 0; v < row_bytes; v += RBF_ALIGNMENT)
-                __builtin_prefetch(columns_ahead + v);
+            for (v = 0; v < COLUMNS; v += line)
+                __builtin_prefetch(columns + (t + RBF_FETCH_COLUMNS) * COLUMNS + v);
             __builtin_prefetch(rows + (t + RBF_FETCH_ROWS) * step);
         }
         RBF_UNROLL

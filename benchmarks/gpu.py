@@ -8,7 +8,9 @@ medians of CUDA events. A library that cannot be imported is left out. Needs PyC
 rich, but not Theano. Imports the kernels' launches only.
 """
 
+import collections
 import importlib
+import itertools
 import json
 import os
 import statistics
@@ -21,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CHECKED_BYTES = 1 << 31  # of float64 on the host, when rows of a result are checked
+CHECKED_BYTES = 1 << 28  # of float64 on the host, when rows of a result are checked
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}  # of the largest entry
 PULL = 0.35  # of the device's memory that one array may take
-LONG_ENOUGH = 3.0  # seconds, after which a call is not repeated again
+LONG_ENOUGH = 0.5  # seconds, after which a call is not repeated again
 
 
 def load_launches():
@@ -66,7 +68,10 @@ extern "C" __global__ void exponential(REAL *out, REAL a, int rounds) {
 
 
 class Clock:
-    """Median time of a call in seconds, by CUDA events; of fewer calls where they take long."""
+    """Median time of a call in seconds, by CUDA events; of fewer calls where they take long.
+
+    The call has been made before: what it compiles and allocates is there.
+    """
 
     def __init__(self, repeats):
         import pycuda.driver
@@ -74,7 +79,6 @@ class Clock:
         self.driver, self.repeats = pycuda.driver, repeats
 
     def __call__(self, call):
-        call()
         times = []
         while len(times) < self.repeats and sum(times) < LONG_ENOUGH:
             start, stop = self.driver.Event(), self.driver.Event()
@@ -95,26 +99,32 @@ def limits(device, clock, dtype, rounds, size):
     module = SourceModule(LIMITS_SOURCE.replace("REAL", real), no_extern_c=True)
     blocks = 8 * driver.Context.get_device().multiprocessor_count
     out = device.empty((blocks * 256,), dtype)
+
+    def rate(work, call):
+        call()
+        return work / clock(call)
+
     found = {}
     for name in ("multiply_add", "exponential"):
         function = module.get_function(name)
-        seconds = clock(
+        found[name] = rate(
+            blocks * 256 * 8 * rounds,
             lambda f=function: f(
                 out, np.dtype(dtype).type(1e-3), np.int32(rounds), block=(256, 1, 1),
                 grid=(blocks, 1),
-            )
+            ),
         )  # fmt: skip
-        found[name] = blocks * 256 * 8 * rounds / seconds
     a, b = device.zeros((size,), "float32"), device.zeros((size,), "float32")
-    seconds = clock(lambda: driver.memcpy_dtod(a.gpudata, b.gpudata, a.nbytes))
-    found["memory"] = 2 * a.nbytes / seconds
+    found["memory"] = rate(
+        2 * a.nbytes, lambda: driver.memcpy_dtod(a.gpudata, b.gpudata, a.nbytes)
+    )
     pageable, pinned = np.empty(size, np.float32), driver.pagelocked_empty(size, np.float32)
     for name, host in (("to_host", pageable), ("to_host_pinned", pinned)):
-        found[name] = a.nbytes / clock(lambda h=host: driver.memcpy_dtoh(h, a.gpudata))
+        found[name] = rate(a.nbytes, lambda h=host: driver.memcpy_dtoh(h, a.gpudata))
     return found
 
 
-def floor(limit, pairs, operations, exponentials, nbytes, host_bytes=0):
+def slowest(limit, pairs, operations, exponentials, nbytes, host_bytes=0):
     """No kernel of this form can be faster: the slowest of its parts, in seconds."""
     parts = [
         pairs * operations / limit["multiply_add"],
@@ -155,15 +165,6 @@ class Problem:
         rows = np.asarray(rows, np.float64).reshape(expected.shape)
         return np.abs(rows - expected).max() / np.abs(expected).max()
 
-    def check(self, name, result, expected):
-        """End the program unless the first rows of a device array are as expected."""
-        error = self.error(self.device.to_host(result[: self.checked]), expected)
-        if not error <= TOLERANCE[self.dtype]:
-            raise SystemExit(
-                "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing was timed."
-                % (name, self.n, self.d, self.p, self.dtype, error)
-            )
-
     def expected(self):
         """The first rows of K, of dx of sum(K * K) / 2 in the form that is timed, of the product
         and of dx of the product, in float64.
@@ -174,64 +175,73 @@ class Problem:
         weight = K * q[: self.checked].dot(w.T)
         return {
             "K kept": K,
+            "K brought back": K,
             "gradient of K": scale * np.einsum("ij,ijk->ik", K * K, difference),
             "product": K.dot(w),
             "gradient of product": scale * np.einsum("ij,ijk->ik", weight, difference),
         }
 
 
-def kernel_rows(launch, problem, expected, clock, limit):
-    """(what, seconds, floor) of the kernel matrix and its gradient."""
-    a, device, n, d = problem.on_device, problem.device, problem.n, problem.d
-    one = device.one(problem.dtype)
-    out = device.empty((n, n), problem.dtype)
-    arguments = [device, a["x"], a["y"], a["gamma"], one]
-
-    def forward():
-        return launch.forward(*arguments, out=out)
-
-    problem.check("K", forward(), expected["K kept"])
-    pairs = n * n
-    yield "K kept", clock(forward), floor(limit, pairs, 2 * d, 1, out.nbytes)
-    yield (
-        "K brought back", clock(lambda: device.to_host(forward())),
-        floor(limit, pairs, 2 * d, 1, out.nbytes, out.nbytes),
-    )  # fmt: skip
-    wanted = ("x", "y", "gamma", "amplitude")
-
-    def gradient():  # K stands for its own gradient: any matrix of its size would do
-        return launch.gradient(*arguments, grad_output=out, wanted=wanted)
-
-    problem.check("dx", gradient()["x"], expected["gradient of K"])
-    yield "gradient of K", clock(gradient), floor(limit, pairs, 8 * d, 2, 2 * out.nbytes)
+# -- Contenders ------------------------------------------------------------------------------------
 
 
-def product_rows(launch, problem, expected, clock, limit):
-    """(what, seconds, floor) of the matrix-free product and its gradient."""
-    a, device, n, d, p = problem.on_device, problem.device, problem.n, problem.d, problem.p
+OURS = "rbf_op"
+
+# Each yields (what, contender, call, rows of its result on the host); nothing where it is missing.
+
+
+def our_calls(launch, problem, with_k):
+    a, device = problem.on_device, problem.device
+    wanted = ("x", "y", "gamma", "weights")
 
     def product():
         return launch.product(device, a["x"], a["y"], a["gamma"], a["w"])
 
-    wanted = ("x", "y", "gamma", "weights")
-
-    def gradient():
+    def product_gradient():
+        product()  # others' gradients work out the value as well
         return launch.product_gradient(
             device, a["x"], a["y"], a["gamma"], a["w"], a["q"], wanted
-        )  # fmt: skip
+        )["x"]  # fmt: skip
 
-    problem.check("product", product(), expected["product"])
-    problem.check("dx of product", gradient()["x"], expected["gradient of product"])
-    pairs = n * n
-    yield "product", clock(product), floor(limit, pairs, 2 * d + p, 1, 0)
-    yield "gradient of product", clock(gradient), floor(limit, pairs, 10 * d + 3 * p, 3, 0)
+    def on_host(result):
+        return device.to_host(result[: problem.checked])
+
+    yield "product", OURS, product, on_host
+    yield "gradient of product", OURS, product_gradient, on_host
+    if not with_k:
+        return
+    out = device.empty((problem.n, problem.n), problem.dtype)
+    arguments = [device, a["x"], a["y"], a["gamma"], device.one(problem.dtype)]
+    all_of_k = ("x", "y", "gamma", "amplitude")
+
+    def forward():
+        return launch.forward(*arguments, out=out)
+
+    def gradient():  # K stands for its own gradient: any matrix of its size would do
+        return launch.gradient(*arguments, grad_output=forward(), wanted=all_of_k)["x"]
+
+    yield "K kept", OURS, forward, on_host
+    yield "gradient of K", OURS, gradient, on_host
+    yield "K brought back", OURS, lambda: device.to_host(forward()), lambda K: K[: problem.checked]
 
 
-# -- Contenders ------------------------------------------------------------------------------------
+def freed(device):
+    """No call: memory that ours have used is there for the others."""
+    device.release_held_memory()
+    yield from ()
 
 
-# Each yields (what, contender, call, rows of its result on the host); nothing where it is missing.
-# "no memory" and "wrong" stand where there is no time.
+def floors(limit, problem):
+    """Seconds below which no kernel that takes differences can come, by what is computed."""
+    d, p, pairs = problem.d, problem.p, problem.n**2
+    k_bytes = pairs * np.dtype(problem.dtype).itemsize
+    return {
+        "K kept": slowest(limit, pairs, 2 * d, 1, k_bytes),
+        "K brought back": slowest(limit, pairs, 2 * d, 1, k_bytes, k_bytes),
+        "gradient of K": slowest(limit, pairs, 10 * d, 3, 3 * k_bytes),
+        "product": slowest(limit, pairs, 2 * d + p, 1, 0),
+        "gradient of product": slowest(limit, pairs, 12 * d + 4 * p, 4, 0),
+    }
 
 
 def torch_calls(problem, with_k):
@@ -271,7 +281,6 @@ def torch_calls(problem, with_k):
         return a.grad
 
     def on_host(result):
-        torch.cuda.synchronize()
         return result[: problem.checked].cpu().numpy()
 
     for name, kernel in (("expansion", expansion), ("cdist", cdist)):
@@ -308,6 +317,8 @@ def keops_calls(problem, with_k):
         from pykeops.torch import LazyTensor
     except ImportError:
         return
+    if not torch.cuda.is_available():
+        return
     x, y, w, q = (torch.as_tensor(problem.host[k]).cuda() for k in "xywq")
     gamma = float(problem.host["gamma"])
 
@@ -326,14 +337,44 @@ def keops_calls(problem, with_k):
     yield "gradient of product", "keops", gradient, on_host
 
 
-def contender_rows(problem, expected, clock, with_k):
-    """(what, contender, seconds or a word that says why there are none)."""
-    for calls in (torch_calls, cupy_calls, keops_calls):
-        for what, name, call, on_host in calls(problem, with_k):
+class Stopwatch:
+    """Times calls whose results are right, and that are not expected to take too long."""
+
+    def __init__(self, clock, limit):
+        self.clock, self.limit, self.seen = clock, limit, {}
+
+    def rows(self, problem, launch, with_k):
+        """(what, contender, seconds), with a word for the seconds where there are none.
+
+        "over the limit": by its time for fewer points, which grows as their square.
+        """
+        expected = problem.expected()
+        for what, name, call, on_host in itertools.chain(
+            our_calls(launch, problem, with_k),
+            freed(problem.device),
+            torch_calls(problem, with_k),
+            cupy_calls(problem, with_k),
+            keops_calls(problem, with_k),
+        ):
+            key = (problem.dtype, problem.d, problem.p, what, name)
+            points, before = self.seen.get(key, (problem.n, 0))
+            if before * (problem.n / points) ** 2 > self.limit:
+                yield what, name, "over the limit"
+                continue
             try:
                 error = problem.error(on_host(call()), expected[what])
-                # Libraries use the default stream, in which the clock's events wait for them.
-                yield what, name, clock(call) if error <= TOLERANCE[problem.dtype] else "wrong"
+                if error <= TOLERANCE[problem.dtype]:
+                    # Libraries use the default stream, in which the clock's events wait for them.
+                    seconds = self.clock(call)
+                    self.seen[key] = problem.n, seconds
+                    yield what, name, seconds
+                elif name == OURS:
+                    raise SystemExit(
+                        "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing "
+                        "was timed." % (what, problem.n, problem.d, problem.p, problem.dtype, error)
+                    )
+                else:
+                    yield what, name, "wrong"
             except (MemoryError, RuntimeError) as trouble:
                 if "memory" not in str(trouble).lower():
                     raise
@@ -357,9 +398,10 @@ def seconds(value):
 @click.option("--columns", multiple=True, type=int, help="p of the product; 1 and 16 by default.")
 @click.option("--dtypes", multiple=True, type=click.Choice(sorted(TOLERANCE)))
 @click.option("--repeats", default=7, show_default=True)
+@click.option("--limit", default=3.0, show_default=True, help="Seconds that a call may take.")
 @click.option("--quick", is_flag=True, help="Small measurements of the limits: to try the script.")
-@click.option("--json", "json_file", type=click.File("w"), help="Write all numbers here as well.")
-def main(points, dims, columns, dtypes, repeats, quick, json_file):
+@click.option("--json", "json_file", type=click.Path(), help="Write all numbers here as well.")
+def main(points, dims, columns, dtypes, repeats, limit, quick, json_file):
     """Times the kernels on this machine's GPU; checks every result first."""
     runtime, launch = load_launches()
     console = Console()
@@ -368,38 +410,42 @@ def main(points, dims, columns, dtypes, repeats, quick, json_file):
         import pycuda.driver as driver
 
         clock = Clock(repeats)
+        stopwatch = Stopwatch(clock, limit)
         memory = driver.mem_get_info()[1]
         table = Table(title=device.name)
         for heading in ("problem", "what", "ours", "% of floor", "others"):
             table.add_column(heading)
         for dtype in dtypes or sorted(TOLERANCE):
-            limit = limits(device, clock, dtype, 4 if quick else 4096, 1 << (10 if quick else 28))
-            results.append(dict(device=device.name, dtype=dtype, limits=limit))
-            for n in points or (4096, 16384, 65536, 1048576):
+            rates = limits(device, clock, dtype, 4 if quick else 4096, 1 << (10 if quick else 28))
+            results.append(dict(device=device.name, dtype=dtype, limits=rates))
+            sizes = itertools.product(
+                points or (4096, 16384, 65536, 1048576), dims or (3, 32, 256), columns or (1, 16)
+            )
+            for n, d, p in sizes:
+                problem = Problem(device, dtype, n, d, p)
                 fits = n * n * np.dtype(dtype).itemsize < PULL * memory
-                for d in dims or (3, 32, 256):
-                    for p in columns or (1, 16):
-                        problem = Problem(device, dtype, n, d, p)
-                        expected = problem.expected()
-                        ours = list(product_rows(launch, problem, expected, clock, limit))
-                        with_k = fits and p == (columns or (1,))[0]
-                        if with_k:
-                            ours += kernel_rows(launch, problem, expected, clock, limit)
-                        others = list(contender_rows(problem, expected, clock, with_k))
-                        for what, time, least in ours:
-                            theirs = {name: t for w, name, t in others if w == what}
-                            results.append(
-                                dict(dtype=dtype, n=n, d=d, p=p, what=what, seconds=time,
-                                     floor=least, others=theirs)
-                            )  # fmt: skip
-                            table.add_row(
-                                "%s n=%d d=%d p=%d" % (dtype, n, d, p), what, seconds(time),
-                                "%.0f" % (100 * least / time),
-                                ", ".join("%s %s" % (k, seconds(t)) for k, t in theirs.items()),
-                            )  # fmt: skip
+                times = collections.defaultdict(dict)
+                for what, name, time in stopwatch.rows(
+                    problem, launch, with_k=fits and p == (columns or (1,))[0]
+                ):
+                    times[what][name] = time
+                for what, floor in floors(rates, problem).items():
+                    if not times[what]:
+                        continue
+                    ours = times[what].pop(OURS)
+                    results.append(
+                        dict(dtype=dtype, n=n, d=d, p=p, what=what, seconds=ours, floor=floor,
+                             others=times[what])
+                    )  # fmt: skip
+                    table.add_row(
+                        "%s n=%d d=%d p=%d" % (dtype, n, d, p), what, seconds(ours),
+                        "" if isinstance(ours, str) else "%.0f" % (100 * floor / ours),
+                        ", ".join("%s %s" % (k, seconds(t)) for k, t in times[what].items()),
+                    )  # fmt: skip
+                if json_file:  # what there is, should the rest not come
+                    with open(json_file, "w") as file:
+                        json.dump(results, file, indent=1)
     console.print(table)
-    if json_file:
-        json.dump(results, json_file, indent=1)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,7 @@ class Device:
         self._pool = None
         with self:
             self._pool = pycuda.tools.DeviceMemoryPool()
-            # A pool that holds nothing looks for a context when it is given memory back, and ends
-            # the process where there is none: on a thread that drops an array outside `with`. So
-            # it holds a byte always, in a size that no array has.
-            self._pool.allocate(1).free()
+            self._hold_a_byte()
         # Never freed: the end of the process frees it all, in whatever order; PyCUDA would complain
         # of what other threads, or a forked child's parent, had loaded and allocated.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
@@ -170,6 +167,17 @@ class Device:
                 "are free. rbf_dot needs no kernel matrix; or pass fewer rows at a time."
                 % (size / 1e9, free / 1e9, total / 1e9)
             ) from error
+
+    def release_held_memory(self):
+        """Give back to the driver what the pool keeps for later arrays, for others to have."""
+        self._pool.free_held()
+        self._hold_a_byte()
+
+    def _hold_a_byte(self):
+        # A pool that holds nothing looks for a context when it is given memory back, and ends the
+        # process where there is none: on a thread that drops an array outside `with`. So it holds
+        # a byte always, in a size that no array has.
+        self._pool.allocate(1).free()
 
     def empty(self, shape, dtype):
         """An uninitialised GPUArray in C order."""

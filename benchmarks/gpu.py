@@ -115,9 +115,7 @@ def limits(device, clock, dtype, rounds, size):
             ),
         )  # fmt: skip
     a, b = device.zeros((size,), "float32"), device.zeros((size,), "float32")
-    found["memory"] = rate(
-        2 * a.nbytes, lambda: driver.memcpy_dtod(a.gpudata, b.gpudata, a.nbytes)
-    )
+    found["memory"] = rate(2 * a.nbytes, lambda: driver.memcpy_dtod(a.gpudata, b.gpudata, a.nbytes))
     pageable, pinned = np.empty(size, np.float32), driver.pagelocked_empty(size, np.float32)
     for name, host in (("to_host", pageable), ("to_host_pinned", pinned)):
         found[name] = rate(a.nbytes, lambda h=host: driver.memcpy_dtoh(h, a.gpudata))

@@ -34,12 +34,14 @@ C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cud
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo      the question's layer, five ways, then a network on real data"
-	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some"
+	@echo "make demo      the question's layer, five ways, then a network on real data;"
+	@echo "               DEMO_ARGS=--quick for a shorter one"
+	@echo "make test      all tests; PYTEST_ARGS=\"tests/test_compat.py -x\" for some, WORKERS= in"
+	@echo "               one process"
 	@echo "make test-cuda the CUDA path alone, in emulation; make mutations-cuda tests its tests"
 	@echo "make pymc-test the nodes under Theano-PyMC, which PyMC3 3.10 and 3.11 use"
 	@echo "make clients   PyMC3, Keras and Lasagne, unchanged and fused; CLIENT_ARGS=--time for speed-ups"
-	@echo "make bench     the benchmarks"
+	@echo "make bench     the benchmarks; BENCH_ARGS=--quick for a shorter look, --help for what there is"
 	@echo "make c-test    the C kernels by themselves, under sanitizers; c-test-machines: compiled"
 	@echo "               for other processors and by Clang, as far as that can be had here"
 	@echo "make lint      check style; make format mends it"
@@ -92,7 +94,7 @@ c-test-machines:
 	@$(MAKE) --no-print-directory -C tests/c machines
 
 clean:
-	@rm -rf build dist *.egg-info .theano .pytest_cache .hypothesis .ruff_cache
+	@rm -rf build dist *.egg-info tests/c/build .theano .pytest_cache .hypothesis .ruff_cache
 	@find . -name .venv\* -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): setup.py pyproject.toml

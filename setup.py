@@ -1,7 +1,7 @@
 """Builds and installs the package; the folders c_code/ and cuda/ beside it become part of it.
 
-Everything is said here and not in pyproject.toml, so that any pip and setuptools that run on
-Python 3.8 to 3.11, old or new, can read it. May import setuptools only.
+Everything about the package is said here and not in pyproject.toml, so that any pip and setuptools
+that run on Python 3.8 to 3.11, old or new, can read it. May import setuptools only.
 """
 
 import os
@@ -19,7 +19,7 @@ def read(*path):
 about = {}
 exec(read("rbf_op", "_version.py"), about)  # importing the package would need Theano
 
-examples = ["click", "matplotlib", "rich", "scikit-learn", "tqdm"]
+examples = ["click", "matplotlib", "rich", "scikit-learn", "scipy", "tqdm"]
 test = [
     *examples,
     "hypothesis",
@@ -44,7 +44,7 @@ setup(
     python_requires=">=3.8,<3.12",
     install_requires=["theano==1.0.5", "numpy<2"],
     extras_require={
-        "cuda": ["pycuda"],
+        "cuda": ["pycuda>=2025.1.2"],
         "examples": examples,
         "bench": examples,
         "test": test,

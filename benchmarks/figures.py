@@ -116,7 +116,7 @@ def _speedups(results):
         panel.set_yticks(range(len(rows)), sizes)
         panel.tick_params(labelsize=7)
         panel.invert_yaxis()
-        panel.axvline(1, color="black", linewidth=0.8)
+        panel.axvline(1, color="black", linewidth=0.8, zorder=0)
         panel.set_title("%s: best peer / rbf_op" % TITLES[task], fontsize=9)
         panel.set_xlim(0, 1.6 * max([ratio for _, ratio, _ in rows] or [1]))
         panel.grid(axis="y", visible=False)

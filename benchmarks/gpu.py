@@ -5,7 +5,7 @@
 
 Each result, of the other libraries too, is checked against float64 before it is timed; times are
 medians of CUDA events. A library that cannot be imported is left out. Needs PyCUDA, nvcc, click and
-rich, but not Theano. Imports the kernels' launches only.
+rich, but not Theano. Imports the kernels' launches; torch, cupy and pykeops if they are there.
 """
 
 import collections
@@ -309,7 +309,7 @@ def cupy_calls(problem, with_k):
         yield "product", "cupy expansion", lambda: expansion() @ w, on_host
 
 
-def keops_calls(problem, with_k):
+def keops_calls(problem):
     try:
         import torch
         from pykeops.torch import LazyTensor
@@ -352,7 +352,7 @@ class Stopwatch:
             freed(problem.device),
             torch_calls(problem, with_k),
             cupy_calls(problem, with_k),
-            keops_calls(problem, with_k),
+            keops_calls(problem),
         ):
             key = (problem.dtype, problem.d, problem.p, what, name)
             points, before = self.seen.get(key, (problem.n, 0))

@@ -157,8 +157,11 @@ def detail(cells, entries):
 
 
 def versions(entries):
-    """Who was measured: one text for each library."""
-    return list(dict.fromkeys(e.record["version"] for e in entries if e.record.get("version")))
+    """Who was measured: one text for each library, without those that another text begins or ends
+    with.
+    """
+    texts = dict.fromkeys(e.record["version"] for e in entries if e.record.get("version"))
+    return [t for t in texts if not any(t != u and t in u for u in texts)]
 
 
 def reasons(entries):

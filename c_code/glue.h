@@ -13,7 +13,7 @@ typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector
 typedef int (*rbf_product_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix, void *);
 typedef int (*rbf_product_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix,
                                            rbf_matrix, void *, void *, void *, void *);
-typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *);
+typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, double *);
 typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
                                            rbf_vector, rbf_vector, void *, void *, void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
@@ -266,10 +266,11 @@ RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     npy_intp shape[1] = {PyArray_DIM(x, 0)};
     int code;
     if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0 ||
-        rbf_prepare_output(output, 1, shape, PyArray_TYPE(x)) != 0)
+        rbf_prepare_output(output, 1, shape, NPY_DOUBLE) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                                         rbf_vector_of(log_amplitude), PyArray_DATA(*output));
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+               rbf_vector_of(log_amplitude), (double *)PyArray_DATA(*output));
     Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
 }
 

@@ -220,6 +220,31 @@ RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
         (REAL *)rbf_take(space, job->blocks_per_wave * job->groups * partial->stride, sizeof(REAL));
 }
 
+/* What the diagonal adds where y is x: G[i, i] to damplitude; 0 times it to the rest, NaN where it
+ * is not finite. D is 0, or NaN where x is not finite. */
+RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
+    const rbf_matrix x = job->points.x, g = job->g;
+    int64_t i, k;
+    for (i = 0; i < x.rows; ++i) {
+        REAL distance = 0, weight;
+        for (k = 0; k < x.columns; ++k) {
+            const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
+            distance += (value - value) * (value - value);
+        }
+        weight = *(const REAL *)(g.data + i * (g.row_stride + g.column_stride)) *
+                 RBF_NAME(library_exponential)(-RBF_NAME(entry)(job->gamma, 0) * distance);
+        if (job->damplitude)
+            job->damplitude[i] += weight;
+        weight *= 0;
+        if (weight == 0)
+            continue;
+        if (job->dgamma)
+            job->dgamma[i] += weight;
+        for (k = 0; job->dx && k < x.columns; ++k)
+            job->dx[i * x.columns + k] += weight;
+    }
+}
+
 /* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and
  * damplitude point to one entry a column, or a single one where gamma or amplitude is a scalar. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
@@ -353,21 +378,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         job->packed_x = job->points.packed_x;
     if (n > 0 && m > 0)
         rbf_run(RBF_NAME(gradient_body), job, threads);
-    if (job->symmetric && damplitude) {
-        /* The diagonal of E is exp(0), or NaN where D is. */
-        int64_t i, k;
-        for (i = 0; i < n; ++i) {
-            const rbf_matrix x = job->points.x, g = job->g;
-            REAL distance = 0;
-            for (k = 0; k < depth; ++k) {
-                const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
-                distance += (value - value) * (value - value);
-            }
-            job->damplitude[i] +=
-                *(const REAL *)(g.data + i * (g.row_stride + g.column_stride)) *
-                RBF_NAME(library_exponential)(-RBF_NAME(entry)(job->gamma, 0) * distance);
-        }
-    }
+    if (job->symmetric)
+        RBF_NAME(add_diagonal)(job);
     if (dgamma) {
         if (job->gamma.scalar)
             RBF_NAME(store_total)(job->dgamma, m, dgamma);

@@ -45,7 +45,8 @@ typedef struct {
     rbf_matrix g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
-    rbf_vector log_sums, offset;         /* (n,), (m,): of a log-sum-exp, if log_sums has data */
+    rbf_vector log_sums, offset;         /* (n,) of doubles, (m,): of a log-sum-exp, if log_sums
+                                            has data */
     REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
     REAL *dweights;                      /* (m, p) */
     int symmetric;

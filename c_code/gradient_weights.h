@@ -128,6 +128,8 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
                     i < rows ? *(const REAL *)(job->g.data + (row + i) * job->g.row_stride) : 0;
     } else if (job->weights.data) {
         RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
+        for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
+            memset(gathered[i], 0, sizeof gathered[i]);
     } else if (job->symmetric) {
         RBF_NAME(fetch_gradient)(job, row, column, 1);
         return (const char *)g_rows;
@@ -145,9 +147,9 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
 /* weight_tile entry by entry, with the C library's exponential: of columns of K whose coefficients
  * are extreme. */
 RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, const REAL *distances,
-                          const char *g, int64_t g_stride, REAL *weights, REAL *column_sums,
-                          REAL *e) {
+RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_t diagonal,
+                          const REAL *distances, const char *g, int64_t g_stride, REAL *weights,
+                          REAL *column_sums, REAL *e) {
     int i, j;
     for (j = 0; j < COLUMNS; ++j) {
         REAL gamma_sum = 0, amplitude_sum = 0;
@@ -155,7 +157,7 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, const 
             const int place = i * COLUMNS + j;
             REAL weight;
             e[place] = 0;
-            if (i >= rows)
+            if (i >= rows || j <= i - diagonal)
                 continue;
             e[place] = RBF_NAME(library_exponential)(-c->gamma[j] * distances[place]);
             weight = e[place] * ((const REAL *)(g + i * g_stride))[j];
@@ -169,15 +171,15 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, const 
     }
 }
 
-/* Zeros for the weights of a tile outside of the matrix, which hold 0 * E, NaN where E is not
- * finite, and for those on and below the diagonal, `diagonal` columns to the left of the tile. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(clear_weights)(int64_t rows, int64_t columns, int64_t diagonal, REAL *weights) {
+/* Zeros for the entries of a tile outside of the matrix, and for those on and below the diagonal,
+ * `diagonal` columns to the left of the tile. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(clear_outside)(int64_t rows, int64_t columns,
+                                                                    int64_t diagonal, REAL *tile) {
     int64_t i, j;
     for (i = 0; i < RBF_TILE_ROWS; ++i)
         for (j = 0; j < COLUMNS; ++j)
             if (i >= rows || j >= columns || j <= i - diagonal)
-                weights[i * COLUMNS + j] = 0;
+                tile[i * COLUMNS + j] = 0;
 }
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
@@ -191,6 +193,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
+    const int64_t diagonal = job->symmetric ? column - row : RBF_TILE_ROWS;
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
      */
@@ -200,26 +203,28 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int64_t g_stride;
     const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, log_sum);
-    REAL log_sums[RBF_TILE_ROWS];
+    REAL log_sums[2][RBF_TILE_ROWS]; /* of a log-sum-exp, and what of them the first leave out */
     int r, v, i;
-    for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r)
-        log_sums[r] = RBF_NAME(entry)(job->log_sums, rbf_minimum(row + r, job->points.x.rows - 1));
+    for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r) {
+        const double value =
+            *(const double *)(job->log_sums.data +
+                              rbf_minimum(row + r, job->points.x.rows - 1) * job->log_sums.stride);
+        log_sums[0][r] = (REAL)value;
+        log_sums[1][r] = isfinite(log_sums[0][r]) ? (REAL)(value - log_sums[0][r]) : 0;
+    }
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
     if (!log_sum && __builtin_expect(c->special, 0)) {
         REAL distances[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_NAME(keep_tile)(tile, &distances[0][0]);
         RBF_NAME(special_weights)
-        (c, rows, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
+        (c, rows, diagonal, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
     } else {
-        /* Rows behind the last have G = 0, which must not meet an E that is infinite. (That of a
+        /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
          * log-sum-exp is at most 1.) */
-        if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS, 0)) {
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                RBF_UNROLL
-                for (v = 0; v < RBF_TILE_VECTORS; ++v)
-                    tile[r][v] = r < rows ? tile[r][v] : (VECTOR){0};
-            }
+        if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
+            RBF_NAME(keep_tile)(tile, weights);
+            RBF_NAME(clear_outside)(rows, COLUMNS, diagonal, weights);
+            RBF_NAME(load_kept)(tile, weights);
         }
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
@@ -241,8 +246,11 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                     for (i = 0; i < SIDE; ++i) {
                         side[i] = tile[r + i][v];
                         if (log_sum) {
+                            /* The exponent as logsum.h rounds it, so that the weights of a row
+                             * add up to 1 however large it is. */
                             const VECTOR offset = RBF_NAME(load)(job->offsets + column + v * LANES);
-                            side[i] = log_sums[r + i] - offset + gamma * side[i];
+                            const VECTOR exponent = offset - gamma * side[i];
+                            side[i] = (log_sums[0][r + i] - exponent) + log_sums[1][r + i];
                         }
                     }
                     RBF_NAME(exponentials)(side, SIDE, rate, rate_low, limit, shift);
@@ -265,10 +273,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     }
     if (dweights)
         RBF_NAME(multiply_columns)(&e[0][0], g_rows, job->weights.columns, dweights);
-    if (rows < RBF_TILE_ROWS || columns < COLUMNS ||
-        (job->symmetric && row + RBF_TILE_ROWS > column))
-        RBF_NAME(clear_weights)
-    (rows, columns, job->symmetric ? column - row : RBF_TILE_ROWS, weights);
+    if (rows < RBF_TILE_ROWS || columns < COLUMNS || diagonal < RBF_TILE_ROWS)
+        RBF_NAME(clear_outside)(rows, columns, diagonal, weights);
 }
 
 /* The weights of some row panels and a column block, tile by tile. */

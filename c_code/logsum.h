@@ -12,7 +12,7 @@ typedef struct {
 typedef struct {
     RBF_NAME(points) points;
     rbf_vector gamma, offset;
-    REAL *output; /* (n,) */
+    double *output; /* (n,) */
     int64_t panels_per_block, splits, panels_per_split;
     REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
@@ -151,17 +151,18 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
             RBF_NAME(join_log_sums)
         (&total, job->partial[split * n + i].largest, job->partial[split * n + i].sum);
         if (total.sum != total.sum) /* a NaN among the exponents */
-            job->output[i] = (REAL)total.sum;
+            job->output[i] = total.sum;
         else if (total.largest - total.largest != 0) /* -inf: no terms at all; or inf */
-            job->output[i] = (REAL)total.largest;
+            job->output[i] = total.largest;
         else
-            job->output[i] = (REAL)(total.largest + log(total.sum));
+            job->output[i] = total.largest + log(total.sum);
     }
 }
 
-/* output (n,). Returns RBF_OK or RBF_NO_MEMORY. */
+/* output (n,), doubles in either precision: the gradient needs all of their digits. Returns RBF_OK
+ * or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
-                                       rbf_vector offset, void *output) {
+                                       rbf_vector offset, double *output) {
     RBF_NAME(log_sum_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
@@ -175,7 +176,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.offset = offset;
-    job.output = (REAL *)output;
+    job.output = output;
     job.panels_per_block = rbf_minimum(
         RBF_NAME(PRODUCT_PANELS),
         RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));

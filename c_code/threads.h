@@ -67,7 +67,13 @@ typedef struct {
 
 RBF_FUNCTION void *rbf_enter_region(void *argument) {
     rbf_region *region = (rbf_region *)argument;
-    if (region->threads == 1) {
+#ifdef _OPENMP
+    const int alone = region->threads == 1 && !omp_get_level();
+#else
+    const int alone = 1;
+#endif
+    /* Within a region of the caller's, the loops in body would be shared out among its threads. */
+    if (alone) {
         region->body(region->job);
     } else {
         RBF_OMP(parallel num_threads(region->threads))

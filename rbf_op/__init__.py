@@ -12,6 +12,7 @@ from rbf_op import compat as _compat
 
 _compat.install()
 
+from rbf_op import autofuse  # noqa: E402  (does nothing until it is asked to)
 from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers its rewrite)
 from rbf_op import sum_rewrite as _sum_rewrite  # noqa: E402, F401  (likewise)
 from rbf_op._version import __version__  # noqa: E402
@@ -34,6 +35,7 @@ __all__ = [
     "RBFLogSumExp",
     "RBFLogSumExpGrad",
     "__version__",
+    "autofuse",
     "fuse",
     "fuse_report",
     "rbf_dot",

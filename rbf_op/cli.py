@@ -81,7 +81,8 @@ def _missing(*modules):
 def _say_missing(modules):
     names = ", ".join(modules).replace("sklearn", "scikit-learn")
     print(
-        'rbf-op needs %s, which is not installed. Run: pip install "rbf_op[examples]"' % names,
+        "rbf-op needs %s, which is not installed. Run: pip install %s"
+        % (names, names.replace(",", "")),
         file=sys.stderr,
     )
     return 2

@@ -2,7 +2,7 @@
 
 DeviceType is to a GPUArray what TensorType is to a NumPy array. Copying a kernel matrix to the host
 takes longer than computing it, so copies that undo each other are taken out of a graph. Imports
-Theano and cuda_runtime; nothing here touches the device before it has values.
+Theano, theano_api and cuda_runtime; nothing here touches the device before it has values.
 """
 
 import weakref

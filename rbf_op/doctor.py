@@ -1,7 +1,8 @@
 """Says whether the fused node works on this machine, as fast as it can, and if not what to do.
 
 One function a topic, each yielding findings; run() prints them in 80 columns and tells healthy from
-not. Needs Theano and NumPy alone. Touches the public API, reference, sources and usage.
+not. Needs Theano and NumPy alone. Touches the public API, compat, reference, sources, theano_api
+and usage; PyCUDA and threadpoolctl if they are there.
 """
 
 import collections
@@ -22,7 +23,7 @@ import theano.tensor as T
 from theano import config
 
 import rbf_op
-from rbf_op import compat, reference, sources, usage
+from rbf_op import compat, reference, sources, theano_api, usage
 
 #: Levels: "ok" (fact), "note" (works, but could be better) and "problem" (not healthy).
 Finding = collections.namedtuple("Finding", "level text advice")
@@ -280,12 +281,11 @@ def _run_compiler(arguments):
 def _compile_flags():
     """The flags with which Theano compiles a function that holds the node."""
     try:
-        from theano.gof import CLinker, FunctionGraph
+        from theano.gof import CLinker
     except ImportError:  # Theano-PyMC 1.1
-        from theano.graph.fg import FunctionGraph
         from theano.link.c.basic import CLinker
     x = T.matrix()
-    return CLinker().accept(FunctionGraph([x], [rbf_op.rbf_kernel(x)])).compile_args()
+    return CLinker().accept(theano_api.FunctionGraph([x], [rbf_op.rbf_kernel(x)])).compile_args()
 
 
 def _target_macros():

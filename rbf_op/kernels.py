@@ -1,7 +1,8 @@
 """The functions users call (rbf_kernel, rbf_dot, rbf_logsumexp) and what their parameters mean.
 
 Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
-can be checked before there are values, and leaves the rest to the Ops. Touches ops and Theano.
+can be checked before there are values, and leaves the rest to the Ops. Touches ops, reference,
+cuda_placement and Theano; cuda_ops where a device is asked for.
 """
 
 import numbers
@@ -9,8 +10,8 @@ import numbers
 import numpy as np
 import theano.tensor as T
 
-from rbf_op import cuda_placement
-from rbf_op.ops import RBFDot, RBFKernel, RBFLogSumExp
+from rbf_op import cuda_placement, reference
+from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp
 from rbf_op.theano_api import upcast
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
@@ -27,8 +28,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         One point a row.
     y : (m, d), optional
         One centre a row; any strides, so `W.T` of weights W (d, m) costs nothing. None, or x
-        itself: y = x, which computes half, and gives an exactly symmetric K with exactly
-        `amplitude` on its diagonal.
+        itself: y = x. With scalar width and amplitude K is then exactly symmetric, its diagonal
+        exactly `amplitude`, and from 4 columns on half of it is computed.
     gamma : () or (m,), optional
         Inverse squared width, as in scikit-learn; per centre if a vector. 1/d when no width is
         given.
@@ -45,7 +46,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
     Returns
     -------
     K : matrix (n, m), float32 or float64: the common dtype of the arrays. Python and NumPy
-        scalars take that dtype, integer arrays are upcast as Theano does.
+        scalars take that dtype; lists and 0-d arrays are arrays; integer arrays are upcast as
+        Theano does.
 
     All arguments are differentiable, to any order; the gradient where a row of x meets a centre
     is exactly zero.
@@ -57,7 +59,9 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         complex.
     ValueError
         A constant width that is negative, zero (sigma, lengthscale) or NaN; constant arrays whose
-        shapes do not fit. Shapes only known at run time raise it when the function is called.
+        shapes do not fit; a device of another name. Shapes only known at run time raise it when the
+        function is called. Values of widths are not looked at then: a negative gamma gives
+        K > amplitude, sigma = 0 gives NaN where points meet.
     rbf_op.cuda_runtime.CUDAUnavailable
         device is "cuda" and PyCUDA, the driver, a GPU or nvcc is missing; the message says which.
 
@@ -93,8 +97,8 @@ def rbf_dot(
         One row per row of y.
     x, y, gamma, sigma, lengthscale, amplitude, device
         As in rbf_kernel; y=None, or x itself, means y = x, of which half is computed where that
-        pays: one scalar width, and fewer columns of weights than about a quarter of those of x, or
-        one.
+        pays: a scalar gamma, and at most about (d + 12) / 2 columns of weights, (d + 24) / 2 in
+        float64.
 
     Returns
     -------
@@ -115,28 +119,49 @@ def rbf_dot(
         "rbf_dot", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
     )
     y = x if y is None else y
+    _check_constant_entries("rbf_dot", "weights", weights, "y", y, 0)
     columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
+    if amplitude.ndim:  # their product would stretch one of them, or fail in Theano's words
+        amplitude, columns = (
+            CheckedEntries("rbf_dot", argument, "y", 0)(values, y)
+            for argument, values in (("amplitude", amplitude), ("weights", columns))
+        )
+        amplitude = amplitude.dimshuffle(0, "x")
     if not _is_one(amplitude):
-        columns = columns * (amplitude.dimshuffle(0, "x") if amplitude.ndim else amplitude)
+        columns = columns * amplitude
     product = _placed(RBFDot(), device, (x, y, gamma, columns))
     return product if weights.ndim == 2 else product[:, 0]
 
 
-def rbf_logsumexp(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+def rbf_logsumexp(
+    x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, log_amplitude=None
+):
     """Logarithm of the row sums of the Gaussian kernel matrix, stable and without the matrix.
 
         L[i] = log sum_j amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)
 
     The log density of a Parzen window or a mixture of Gaussians (up to its constants). The
     exponents of a row are shifted by their largest, so that points far from all centres give a
-    finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel; amplitude
-    must be positive. Returns a vector (n,). Value and gradient take O((n + m) d) memory; second
-    derivatives form (n, m) matrices.
+    finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel, but for
+    `device`: it is computed on the CPU. amplitude must not be negative, which gives NaN; 0 leaves a
+    term out; log_amplitude, () or (m,), gives its logarithm instead, such as the log weights of a
+    mixture. Returns a vector (n,) of the dtype that rbf_kernel would give. Value and gradient take
+    O((n + m) d) memory; second derivatives form (n, m) matrices.
     """
-    x, y, gamma, amplitude = kernel_parameters(
-        "rbf_logsumexp", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
-    )
-    return RBFLogSumExp()(x, x if y is None else y, gamma, T.log(amplitude))
+    widths = {"sigma": sigma, "lengthscale": lengthscale}
+    if log_amplitude is None:
+        x, y, gamma, amplitude = kernel_parameters(
+            "rbf_logsumexp", x, y, gamma, amplitude=amplitude, **widths
+        )
+        log_amplitude = T.log(amplitude)
+    elif amplitude is not None:
+        raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")
+    else:
+        x, y, gamma, log_amplitude = kernel_parameters(
+            "rbf_logsumexp", x, y, gamma, log_amplitude=log_amplitude, **widths
+        )
+    log_sums = RBFLogSumExp()(x, x if y is None else y, gamma, log_amplitude)
+    return T.cast(log_sums, x.dtype)
 
 
 def _placed(op, device, inputs):
@@ -154,13 +179,14 @@ def _is_one(variable):
     return value is not None and np.ndim(value) == 0 and value == 1
 
 
-def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude=None):
+def kernel_parameters(name, x, y=None, gamma=None, **given):
     """(x, y, gamma, amplitude) as the Ops want them, from any of the parametrisations.
 
-    y is None if it was, or was x. Errors carry `name`, the function the user called.
+    given: sigma, lengthscale, and amplitude or log_amplitude, which then is the last result. y is
+    None if it was, or was x. Errors carry `name`, the function the user called.
     """
-    given = {"gamma": gamma, "sigma": sigma, "lengthscale": lengthscale, "amplitude": amplitude}
-    widths = [width for width in _WIDTHS if given[width] is not None]
+    given["gamma"] = gamma
+    widths = [width for width in _WIDTHS if given.get(width) is not None]
     if len(widths) > 1:
         raise TypeError(
             "%s: give at most one of gamma, sigma and lengthscale, but got %s."
@@ -193,17 +219,26 @@ def kernel_parameters(name, x, y=None, gamma=None, *, sigma=None, lengthscale=No
     x = T.cast(x, dtype)
     y = None if y is None else T.cast(y, dtype)
     if "lengthscale" in typed:
-        x = x / typed["lengthscale"]
-        y = None if y is None else y / typed["lengthscale"]
+        x = _scaled(name, "x", x, typed["lengthscale"])
+        y = None if y is None else _scaled(name, "y", y, typed["lengthscale"])
         gamma = T.constant(np.asarray(0.5, dtype=dtype))
     elif "sigma" in typed:
-        gamma = T.cast(0.5, dtype) / T.sqr(typed["sigma"])
+        sigma = typed["sigma"]
+        if sigma.ndim:
+            sigma = CheckedEntries(name, "sigma", per_column, 0)(sigma, x if y is None else y)
+        gamma = T.cast(0.5, dtype) / T.sqr(sigma)
     elif "gamma" in typed:
         gamma = typed["gamma"]
     else:
         gamma = T.cast(1, dtype) / T.cast(T.maximum(x.shape[1], 1), dtype)
     amplitude = typed.get("amplitude", T.constant(np.asarray(1, dtype=dtype)))
-    return x, y, gamma, amplitude
+    return x, y, gamma, typed.get("log_amplitude", amplitude)
+
+
+def _scaled(name, argument, points, lengthscale):
+    if lengthscale.ndim:
+        lengthscale = CheckedEntries(name, "lengthscale", argument, 1)(lengthscale, points)
+    return points / lengthscale
 
 
 def _is_number(value):
@@ -211,12 +246,14 @@ def _is_number(value):
 
 
 def _as_tensor(name, argument, value):
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
     try:
         variable = T.as_tensor_variable(value)
     except Exception as error:
         raise TypeError(
             "%s: %s cannot be made a Theano tensor: %s. Give a Theano variable, a NumPy array or a "
-            "number." % (name, argument, error)
+            "number." % (name, argument, str(error) or "it is a %s" % type(value).__name__)
         ) from error
     if variable.dtype == "float16" or variable.dtype.startswith("complex"):
         raise TypeError(
@@ -245,7 +282,7 @@ def _constant_value(variable):
 
 def _check_constant(name, argument, variable):
     value = _constant_value(variable)
-    if value is None or argument == "amplitude":
+    if value is None or argument not in _WIDTHS:
         return
     value = np.asarray(value)
     if np.isnan(value).any() or (value < 0).any() or (argument != "gamma" and (value == 0).any()):
@@ -266,19 +303,14 @@ def _check_constant_shapes(name, x, y, typed):
             % (name, x_value.shape, y_value.shape)
         )
     for argument, variable in typed.items():
-        value = _constant_value(variable)
-        if value is None or np.ndim(value) == 0:
-            continue
-        matrix, axis = (x_value, 1) if argument == "lengthscale" else (y_value, 0)
-        if matrix is not None and value.shape[0] != matrix.shape[axis]:
-            raise ValueError(
-                "%s: %s has shape %s, but %s has shape %s: one entry per %s is needed."
-                % (
-                    name,
-                    argument,
-                    value.shape,
-                    "x" if axis or y is None else "y",
-                    matrix.shape,
-                    "column" if axis else "row",
-                )
-            )
+        if variable.ndim:
+            matrix_name, matrix, axis = ("x", x, 1) if argument == "lengthscale" else ("y", y, 0)
+            if matrix is None:
+                matrix_name, matrix = "x", x
+            _check_constant_entries(name, argument, variable, matrix_name, matrix, axis)
+
+
+def _check_constant_entries(name, argument, variable, matrix_name, matrix, axis):
+    values, matrix_value = _constant_value(variable), _constant_value(matrix)
+    if values is not None and matrix_value is not None:
+        reference.check_entries(name, argument, values, matrix_name, matrix_value, axis)

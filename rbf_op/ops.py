@@ -1,8 +1,10 @@
-"""The graph nodes, hand-written Theano Ops with OpenMP C code: RBFKernel, RBFDot, their gradients.
+"""The graph nodes, hand-written Theano Ops with OpenMP C code: the kernel matrix, its product with
+weights, its log-sum-exp, and their gradients.
 
 Here is what Theano must know of a node (types, shapes, derivatives, cache key). The arithmetic is
 below: c_code/ when there is a compiler, reference.py when there is none. The functions that users
-call are above, in kernels.py. Touches Theano (by way of theano_api), reference and sources.
+call are above, in kernels.py. Touches Theano (what moved between its versions by way of
+theano_api), reference, sources and forking.
 """
 
 import warnings
@@ -15,6 +17,7 @@ from rbf_op import forking, reference, sources  # noqa: F401 (forking watches fr
 from rbf_op.theano_api import (
     Apply,
     DisconnectedType,
+    Op,
     OpenMPOp,
     clients,
     disconnected_grad,
@@ -52,6 +55,7 @@ class _RBFOp(OpenMPOp):
     """
 
     symmetric = False
+    known_names = ()  # inputs of a gradient Op behind those of F that only save work: float64
     _told_of_no_compiler = False
 
     def __init__(self, openmp):
@@ -80,7 +84,9 @@ class _RBFOp(OpenMPOp):
                         self._way_out(name),
                     )
                 )
-        return _common_float(op_name, named)
+        own = [(name, variable) for name, variable in named if name not in self.known_names]
+        cast = dict(zip((name for name, _ in own), _common_float(op_name, own)))
+        return [cast[n] if n in cast else T.cast(variable, "float64") for n, variable in named]
 
     def _allowed_ndim(self, name):
         if name in _PER_CENTRE:
@@ -194,8 +200,6 @@ class _GradientOp(_RBFOp):
     Both second-order rules contract the symmetric matrix of second derivatives with one direction,
     so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
     """
-
-    known_names = ()  # inputs between those of F and grad_output that only save work
 
     def __init__(self, wrt, openmp):
         _RBFOp.__init__(self, openmp)
@@ -481,8 +485,9 @@ class RBFDotGrad(_GradientOp):
 class RBFLogSumExp(_ForwardOp):
     """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * sum_k (x[i, k] - y[j, k])**2), stable.
 
-    Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,). -inf where there
-    are no terms (m = 0) or all are zero. Memory O((n + m) d).
+    Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,), float64 whatever
+    the inputs are: exponents can be large, and the gradient needs what float32 leaves of their
+    differences. -inf where there are no terms (m = 0) or all are zero. Memory O((n + m) d).
     """
 
     __props__ = ("input_names",)
@@ -493,8 +498,7 @@ class RBFLogSumExp(_ForwardOp):
 
     def make_node(self, *inputs):
         inputs = self._as_inputs(inputs, self.input_names)
-        x = inputs[0]
-        return Apply(self, inputs, [T.TensorType(x.dtype, x.broadcastable[:1])()])
+        return Apply(self, inputs, [T.TensorType("float64", inputs[0].broadcastable[:1])()])
 
     def infer_shape(self, *args):
         return [(args[-1][0][0],)]
@@ -509,7 +513,12 @@ class RBFLogSumExp(_ForwardOp):
     def L_op(self, inputs, outputs, output_gradients):
         grad_op = RBFLogSumExpGrad(openmp=self.openmp)
         log_sums = self(*inputs)  # merged with the node itself
-        return grad_op(*(list(inputs) + [log_sums, output_gradients[0]]), return_list=True)
+        grad_output = T.cast(output_gradients[0], inputs[0].dtype)
+        return grad_op(*(list(inputs) + [log_sums, grad_output]), return_list=True)
+
+    def R_op(self, inputs, eval_points):
+        (change,) = _ForwardOp.R_op(self, inputs, eval_points)
+        return [None if change is None else T.cast(change, "float64")]
 
     def directional_derivative(self, inputs, directions):
         """The change of L when its inputs move in the given directions (None: zero).
@@ -535,8 +544,9 @@ class RBFLogSumExp(_ForwardOp):
 class RBFLogSumExpGrad(_GradientOp):
     """Gradients of sum(grad_output * L) with respect to the inputs of RBFLogSumExp.
 
-    Inputs: those of RBFLogSumExp, its output log_sums (n,), then grad_output (n,). log_sums is no
-    variable of its own: what depends on it is counted as depending on the other inputs.
+    Inputs: those of RBFLogSumExp, its output log_sums (n,) in float64, then grad_output (n,).
+    log_sums is no variable of its own: what depends on it is counted as depending on the other
+    inputs.
     """
 
     __props__ = ("wrt",)
@@ -568,6 +578,47 @@ class RBFLogSumExpGrad(_GradientOp):
         return self._c_call(
             node, "rbf_log_sum_gradient_apply", "rbf_log_sum_gradient", arguments, sub
         )
+
+
+class CheckedEntries(Op):
+    """A vector as it is, once it is seen to have an entry for each row or column of a matrix.
+
+    Inputs: the vector and the matrix. For what is not an argument of a node here but divides or
+    multiplies one, so that Theano would refuse a wrong length in words that name neither. Raises
+    ValueError, in the words of reference.check_entries.
+    """
+
+    __props__ = ("function", "argument", "matrix_name", "axis")
+    view_map = {0: [0]}
+
+    def __init__(self, function, argument, matrix_name, axis):
+        self.function, self.argument = function, argument
+        self.matrix_name, self.axis = matrix_name, axis
+
+    def make_node(self, vector, matrix):
+        return Apply(self, [vector, matrix], [vector.type()])
+
+    def infer_shape(self, *args):
+        return [args[-1][0]]
+
+    def perform(self, node, inputs, output_storage):
+        vector, matrix = inputs
+        reference.check_entries(
+            self.function, self.argument, vector, self.matrix_name, matrix, self.axis
+        )
+        output_storage[0][0] = vector
+
+    def connection_pattern(self, node):
+        return [[True], [False]]
+
+    def L_op(self, inputs, outputs, output_gradients):
+        return [output_gradients[0], DisconnectedType()()]
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+    def R_op(self, inputs, eval_points):
+        return [eval_points[0]]
 
 
 def _distance(x, y):

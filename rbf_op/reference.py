@@ -46,6 +46,25 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
             )
 
 
+def check_entries(name, argument, values, matrix_name, matrix, axis):
+    """Raise ValueError unless `values` have as many entries, or rows, as a matrix rows (axis 0) or
+    columns (axis 1).
+    """
+    if values.shape[0] != matrix.shape[axis]:
+        raise ValueError(
+            "%s: %s must have one entry per %s, but %s has shape %s and %s has shape %s."
+            % (
+                name,
+                argument,
+                ("row of %s (m)" if axis == 0 else "column of %s (d)") % matrix_name,
+                argument,
+                values.shape,
+                matrix_name,
+                matrix.shape,
+            )
+        )
+
+
 def _row_blocks(x, y):
     rows = max(1, _BLOCK_BYTES // max(1, y.shape[0] * max(1, x.shape[1]) * x.itemsize))
     for start in range(0, x.shape[0], rows):
@@ -159,23 +178,25 @@ def rbf_dot_grad(x, y, gamma, weights, grad_output):
 def rbf_logsumexp(x, y, gamma, log_amplitude):
     """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * D[i, j]), shape (n,), stable.
 
-    x (n, d), y (m, d), gamma and log_amplitude () or (m,), all of one floating dtype.
+    x (n, d), y (m, d), gamma and log_amplitude () or (m,), all of one floating dtype; L in float64,
+    of which the gradient needs all digits.
     """
     check_shapes(x, y, gamma, log_amplitude, name="rbf_logsumexp")
-    log_sums = np.empty(x.shape[0], dtype=x.dtype)
+    log_sums = np.empty(x.shape[0])
     with np.errstate(all="ignore"):
         for rows in _row_blocks(x, y):
             exponents = log_amplitude - gamma * squared_distance(x[rows], y)
             largest = np.max(exponents, axis=1, initial=-np.inf)
             base = np.where(np.isinf(largest), 0, largest)[:, None]
             sums = np.exp(exponents - base).sum(axis=1, dtype="float64")
-            log_sums[rows] = base[:, 0] + np.log(sums)
+            log_sums[rows] = base[:, 0].astype("float64") + np.log(sums)
     return log_sums
 
 
 def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, grad_output):
     """Gradients of sum(grad_output * L) with respect to x, y, gamma and log_amplitude.
 
+    log_sums is L in float64, grad_output (n,).
     With the responsibilities R[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]) in the
     place of K and one grad_output a row: as in rbf_kernel_grad, and dlog_amplitude[j] =
     sum_i grad_output[i] R[i, j].
@@ -196,7 +217,8 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, grad_output):
         for rows in _row_blocks(x, y):
             difference = x[rows, None, :] - y[None, :, :]
             distance = _sums_of_squares(difference)
-            weight = np.exp(log_amplitude - gamma * distance - log_sums[rows, None])
+            exponents = log_amplitude - gamma * distance
+            weight = np.exp(exponents - log_sums[rows, None]).astype(x.dtype)
             weight *= grad_output[rows, None]
             dlog_amplitude += weight.sum(axis=0)
             dgamma -= (weight * distance).sum(axis=0)

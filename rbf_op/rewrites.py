@@ -3,8 +3,7 @@
 A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_dot, after
 canonicalisation and before BLAS; `import rbf_op` registers it. optimizer_excluding=rbf_dot (or
 mode.excluding("rbf_dot")) turns it off; FAST_COMPILE leaves it out. `python -m
-benchmarks.rewriting` measures graphs with it and without. Above ops.py; may import Theano by way of
-theano_api.
+benchmarks.rewriting` measures graphs with it and without. Above ops.py; may import Theano.
 """
 
 import numpy as np
@@ -38,14 +37,14 @@ class RBFProducts(GlobalOptimizer):
     and RBFDotGrad nodes that differ in `wrt` alone become one, so that a layer dot(K, W) in
     training computes the exponentials once forward and once backward, as with K.
 
-    A graph never gets slower. The distances of a pair of rows cost more than all else where there
-    are many columns, so no rewrite may compute them more often: K stays where it is a result, where
-    anything but a product uses it, and where more than one product would compute it again (but
-    dot(K.T, H) comes with the gradient of dot(K, W), if x, y or gamma need one). Likewise no
-    rewrite may need another product with a matrix as large: the gradient of an amplitude stays
-    unless dot(K.T, H) is wanted anyhow. With y = x half of K is computed, without K only for a few
-    columns: such products are rewritten where there is but one, their gradients not at all. Nothing
-    is replaced by another type. Of MANY_COLUMNS of weights, see there.
+    The distances of a pair of rows cost more than all else where there are many columns, so no
+    rewrite may compute them more often: K stays where it is a result, where anything but a product
+    uses it, and where more than one product would compute it again (but dot(K.T, H) comes with the
+    gradient of dot(K, W), if x, y or gamma need one). Likewise no rewrite may need another product
+    with a matrix as large: the gradient of an amplitude stays unless dot(K.T, H) is wanted anyhow.
+    With y = x half of K is computed, without K only for a few columns: such products are rewritten
+    where there is but one, their gradients not at all. Nothing is replaced by another type. Of
+    MANY_COLUMNS of weights, see there.
     """
 
     def apply(self, fgraph):

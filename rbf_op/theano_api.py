@@ -9,7 +9,7 @@ import functools
 
 from theano import clone, scalar
 from theano.compile import optdb
-from theano.gradient import DisconnectedType, disconnected_grad, grad, grad_undefined
+from theano.gradient import DisconnectedType, disconnected_grad, grad
 from theano.scalar import upcast
 from theano.tensor.opt import register_canonicalize
 
@@ -17,28 +17,21 @@ try:
     from theano.gof import (
         Apply,
         Constant,
-        EquilibriumDB,
         FunctionGraph,
-        InconsistencyError,
         Op,
         OpenMPOp,
-        SequenceDB,
         TopoOptimizer,
         Variable,
     )
     from theano.gof import opt as _opt
     from theano.gof.graph import clone as clone_graph
-    from theano.gof.graph import io_toposort
-    from theano.gof.null_type import NullType
 except ImportError:  # Theano-PyMC 1.1
     from theano.graph import opt as _opt
-    from theano.graph.basic import Apply, Constant, Variable, io_toposort
+    from theano.graph.basic import Apply, Constant, Variable
     from theano.graph.basic import clone as clone_graph
-    from theano.graph.fg import FunctionGraph, InconsistencyError
-    from theano.graph.null_type import NullType
+    from theano.graph.fg import FunctionGraph
     from theano.graph.op import Op, OpenMPOp
     from theano.graph.opt import TopoOptimizer
-    from theano.graph.optdb import EquilibriumDB, SequenceDB
 
 try:
     from theano.scan_module.scan_op import Scan
@@ -56,17 +49,13 @@ __all__ = [
     "Apply",
     "Constant",
     "DisconnectedType",
-    "EquilibriumDB",
     "FunctionGraph",
     "GlobalOptimizer",
-    "InconsistencyError",
     "Maximum",
     "Minimum",
-    "NullType",
     "Op",
     "OpenMPOp",
     "Scan",
-    "SequenceDB",
     "TopoOptimizer",
     "Variable",
     "clients",
@@ -74,8 +63,6 @@ __all__ = [
     "clone_graph",
     "disconnected_grad",
     "grad",
-    "grad_undefined",
-    "io_toposort",
     "local_optimizer",
     "optdb",
     "register_canonicalize",

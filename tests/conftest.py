@@ -1,6 +1,7 @@
 """What all tests share: a compile directory of their own, if the user has not chosen one.
 
-Imported by pytest before any test, so before theano. May import the standard library and NumPy.
+Imported by pytest before any test, so before theano. May import the standard library,
+NumPy and rbf_op.
 """
 
 import os

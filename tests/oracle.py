@@ -1,7 +1,7 @@
 """What the tests compare with: the kernel, its gradients and changes in long double, from formulas.
 
 Deliberately not shared with rbf_op.reference: same mathematics, other code, wider type. Touches
-NumPy only. docs/gradients.md derives the formulas.
+NumPy and pytest. docs/gradients.md derives the formulas.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Spellings of the Gaussian kernel, and near misses: material of the tests of fuse.
 
 Each function takes the variables x (n, d), c (m, d), scalar s, vectors v (d,), w (m,), r (n,) and
-returns an expression. May import Theano only.
+returns an expression. May import Theano and NumPy.
 """
 
 import numpy as np
@@ -189,6 +189,7 @@ DISTANCES = [
     euclidean_theano_clamp,
     columnwise_sum,
     dotted_ones,
+    tensordotted,
     mapped,
     scanned_indices,
     nested_scans,
@@ -1244,8 +1245,38 @@ LOGARITHMS = {
     "flattened": lambda x, c, s, v, w, r: shifted(-expanded(x, c) / s),
     "mixture": lambda x, c, s, v, w, r: shifted(T.log(w) - w * squared(x, c)),
     "mean": lambda x, c, s, v, w, r: shifted(-0.5 * squared(x / v, c / v), mean=True),
-    "not shifted": lambda x, c, s, v, w, r: T.log(T.sum(w * T.exp(-s * squared(x, c)), axis=1)),
+    "not shifted": lambda x, c, s, v, w, r: T.log(
+        T.sum(T.exp(w) * T.exp(-s * squared(x, c)), axis=1)
+    ),
     "columns": lambda x, c, s, v, w, r: shifted((-s * squared(x, c)).T),
+}
+
+# What is a kernel, or a logarithm of sums, for parameters of any sign, though a rule of algebra for
+# positive ones is near. May be fused or left alone.
+OF_ANY_SIGN = {
+    "normal density": lambda x, c, s, v, w, r: (
+        T.exp(-0.5 * squared(x, c) / s**2) / T.sqrt(2 * np.pi * s**2)
+    ),
+    "width the root of a square": lambda x, c, s, v, w, r: T.exp(-squared(x, c) / T.sqrt(2 * s**2)),
+    "power of a square": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * (2 * s**2) ** 1.5,
+    "root of a sixth power": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * T.sqrt(s**6),
+    "factor of columns": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * T.sqrt(T.sqr(w)),
+    "weights of features": lambda x, c, s, v, w, r: T.exp(
+        -(T.sqrt(2 * v**2) * T.sqr(difference(x, c))).sum(2)
+    ),
+    "points without their sign": lambda x, c, s, v, w, r: T.exp(
+        -squared(T.sqrt(T.sqr(x)), T.sqrt(T.sqr(c)))
+    ),
+    "scales of columns": lambda x, c, s, v, w, r: T.exp(
+        -T.sqr(x[:, None, :] * w[None, :, None] - c[None, :, :]).sum(2)
+    ),
+    "scales of both": lambda x, c, s, v, w, r: T.exp(-T.sqr(r[:, None] * w[None, :] - 1)),
+    "root of one weight": lambda x, c, s, v, w, r: (
+        T.exp(-(v * T.sqr(difference(x, c))).sum(2)) * T.sqrt(v[0])
+    ),
+    "logarithm of weighted sums": lambda x, c, s, v, w, r: T.log(
+        (w * T.exp(-squared(x, c))).sum(1)
+    ),
 }
 
 # What a rewrite must leave alone.

@@ -13,6 +13,7 @@ from rbf_op import autofuse  # isort: skip  (mends Theano before its import)
 import spellings
 import theano
 import theano.tensor as T
+from processes import run_python
 
 from rbf_op.fusion.search import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad
@@ -60,6 +61,11 @@ def test_off_by_default():
     assert not autofuse.is_enabled()
     assert_undone()
     assert count(theano.grad(kernel.sum(), x)) == 0
+
+
+def test_importing_the_package_is_enough():
+    code = "import rbf_op; rbf_op.autofuse.enable(); report(rbf_op.autofuse.is_enabled())"
+    assert run_python(code) is True
 
 
 def test_enable_and_disable():

@@ -232,6 +232,18 @@ def test_special_numbers(argument, index, value, dtype, mode):
             assert error <= 4 * TOLERANCE[dtype] * scale
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_infinite_weight_does_not_meet_the_padding(dtype, mode):
+    """Numbers of rows that fill their last tile, and that do not."""
+    for n in range(1, 18):
+        values = problem(n, 39, 5, 3, dtype)
+        values[3], values[4] = np.abs(values[3]), np.abs(values[4])
+        values[3][21, 1] = np.inf
+        dgamma = gradient(dtype, mode)(*values)[2]
+        assert dgamma[21] == -np.inf and np.isfinite(np.delete(dgamma, 21)).all(), n
+
+
 @needs_compiler
 @oracle.needs_long_double
 @pytest.mark.parametrize("p", [1, 20])

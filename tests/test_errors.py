@@ -18,7 +18,7 @@ import theano.tensor as T
 from graphs import MODES, needs_compiler
 from processes import run_python
 
-from rbf_op import rbf_kernel
+from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp
 from rbf_op.ops import RBFKernel, RBFKernelGrad
 
 X, Y = T.dmatrices("x", "y")
@@ -98,6 +98,14 @@ WHEN_BUILT = {
     "constant amplitude": (
         ValueError, ["amplitude has shape (4,)", "y has shape (5, 3)"],
         lambda: rbf_kernel(A, B, 1, amplitude=np.ones(4)),
+    ),
+    "constant weights": (
+        ValueError, ["weights has shape (3, 2)", "y has shape (5, 3)"],
+        lambda: rbf_dot(A, B, np.ones((3, 2))),
+    ),
+    "constant vector of weights": (
+        ValueError, ["weights has shape (4,)", "y has shape (5, 3)"],
+        lambda: rbf_dot(A, B, np.ones(4)),
     ),
     "Op, number of inputs": (
         TypeError, ["RBFKernel takes the inputs x, y, gamma, amplitude", "got 2"],
@@ -194,6 +202,53 @@ def test_when_the_function_is_called(name, mode):
         # The function is not spoilt.
         values = oracle.problem(4, 3, 2)[: len(inputs)]
         assert np.all(np.isfinite(f(*values)[0]))
+
+
+# Vectors that scale an argument of a node: (words of the message, expression of X, Y and a vector
+# of four entries).
+SCALING_WHEN_RUN = {
+    "lengthscale, x": (
+        ["rbf_kernel: lengthscale", "column of x", "(4,)", "(4, 3)"],
+        lambda v: rbf_kernel(X, lengthscale=v),
+    ),
+    "lengthscale, y": (
+        ["rbf_logsumexp: lengthscale", "column of y", "(4,)", "(5, 3)"],
+        lambda v: rbf_logsumexp(X.T, Y, lengthscale=v),
+    ),
+    "lengthscale of one column": (
+        ["rbf_kernel: lengthscale", "column of x", "(4,)", "(4, 1)"],
+        lambda v: rbf_kernel(T.addbroadcast(X[:, :1], 1), lengthscale=v[:4]),
+    ),
+    "sigma": (
+        ["rbf_kernel: sigma", "row of y", "(4,)", "(5, 3)"],
+        lambda v: rbf_kernel(X, Y, sigma=v),
+    ),
+    "weights of one row": (
+        ["rbf_dot: weights", "row of y", "(1, 2)", "(5, 3)"],
+        lambda v: rbf_dot(X, Y, T.addbroadcast(T.ones((1, 2)), 0), amplitude=T.ones(5) * v[0]),
+    ),
+    "amplitude of a product": (
+        ["rbf_dot: amplitude", "row of y", "(4,)", "(5, 3)"],
+        lambda v: rbf_dot(X, Y, T.ones((5, 2)), amplitude=v),
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", SCALING_WHEN_RUN)
+def test_vectors_that_scale_an_argument(name, mode):
+    words, build = SCALING_WHEN_RUN[name]
+    vector = T.dvector("vector")
+    value = build(vector)
+    gradient = T.grad(value.sum(), vector)
+    f = theano.function(
+        [X, Y, vector], [value, gradient], mode=graphs.theano_mode(mode), on_unused_input="ignore"
+    )
+    message = _message(f, [A, B, np.ones(4)])
+    for word in words:
+        assert word in message
+    square = np.random.RandomState(0).normal(size=(5, 5))
+    assert all(np.isfinite(v).all() for v in f(square, square, np.full(5, 2.0)))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -131,6 +131,57 @@ def test_logarithms_of_sums(name, dtype):
     assert_equal(inputs, output, fused, values(dtype), dtype)
 
 
+@pytest.mark.parametrize("name", sorted(spellings.OF_ANY_SIGN))
+def test_parameters_of_any_sign(name):
+    inputs = variables("float64")
+    output = spellings.OF_ANY_SIGN[name](*inputs)
+    x, c, s, v, w, r = values("float64")
+    s, w, r = -s, np.array([2.0, 1.0, 0.0, -0.01]), np.array([1.0, 0.0, -1.0, 2.0, 1e-200])
+    v = np.array([1.0, -0.5, 0.3])
+    with np.errstate(all="ignore"):
+        assert_equal(inputs, output, fuse(output), [x, c, s, v, w, r], "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [-1000.0, 1000.0])
+def test_a_shifted_logarithm_stays_stable(size, dtype):
+    """Of log weights whose exponentials under- or overflow."""
+    inputs = variables(dtype)
+    output = spellings.shifted(inputs[4] - inputs[2] * spellings.squared(*inputs[:2]))
+    fused = fuse(output)
+    assert len(fused_nodes(fused, RBFLogSumExp)) == 1
+    x, c, s, v, w, r = values(dtype)
+    results = theano.function(inputs, [output, fused], mode=MODE, on_unused_input="ignore")(
+        x, c, s, v, (w + size).astype(dtype), r
+    )
+    assert np.isfinite(results[1]).all()
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+
+
+def test_a_truncated_gradient_stays_truncated():
+    x, c = T.dmatrices("x", "c")
+    output, _ = theano.scan(
+        lambda row, all_: T.exp(-T.sqr(all_ - row).sum(1)),
+        sequences=[x],
+        non_sequences=[c],
+        truncate_gradient=2,
+    )
+    assert fuse(output) is output
+
+
+def test_reading_ends():
+    """Chains whose parts are read once for each way to them."""
+    x, c = variables("float64")[:2]
+    for grow in (
+        lambda u: abs(u) * T.sqrt(u * u),
+        lambda u: T.maximum(u * T.tanh(u), 0) + u,
+    ):
+        difference = spellings.difference(x, c)
+        for _ in range(30):
+            difference = grow(difference)
+        assert not fuse_report(T.exp(-difference.sum(2))).fused
+
+
 @pytest.mark.parametrize("name", sorted(spellings.SEVERAL))
 def test_several_kernels_at_once(name):
     count, build = spellings.SEVERAL[name]

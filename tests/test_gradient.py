@@ -185,6 +185,30 @@ def test_symmetric(dtype, mode, columns):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["nan above", "nan on", "inf on", "nan in x", "overflow"])
+def test_symmetric_special_numbers(case, dtype, mode):
+    """What is not finite reaches the same entries as in NumPy, from the diagonal too."""
+    for n in (1, 3, 17, 40):
+        x, _, gamma, amplitude, grad_output = oracle.problem(n, n, 5, dtype, (False, False))
+        if case == "overflow":
+            x *= 100
+            gamma = -np.abs(gamma)
+            grad_output = np.abs(grad_output)
+        elif case == "nan in x":
+            x[n // 2, 3] = np.nan
+        else:
+            row = 0 if case == "nan above" else n // 2
+            grad_output[row, n // 2] = np.inf if case == "inf on" else np.nan
+        results = graphs.symmetric_gradient(dtype, mode)(x, gamma, amplitude, grad_output)
+        dx, dy, *expected = reference.rbf_kernel_grad(x, x, gamma, amplitude, grad_output)
+        for result, same in zip(results, [dx + dy] + expected):
+            np.testing.assert_array_equal(np.isnan(result), np.isnan(same))
+            infinite = np.isinf(same) | np.isinf(result)
+            np.testing.assert_array_equal(result[infinite], same[infinite])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("argument", ["x", "grad_output"])
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_symmetric_layouts(layout, argument, dtype, mode):

@@ -132,6 +132,39 @@ def test_same_bits_for_any_number_of_threads():
         assert one.tobytes() == many.tobytes()
 
 
+def test_log_amplitude(mode):
+    """Log weights whose exponentials are 0 in float64."""
+    x, y, gamma, amplitude = draw(12)
+    inputs = [T.TensorType("float64", (False,) * v.ndim)() for v in (x, y, gamma, amplitude)]
+    output = rbf_logsumexp(*inputs[:3], log_amplitude=inputs[3])
+    f = theano.function(inputs, [output] + T.grad(output.sum(), inputs[3:]), mode=mode)
+    logarithms = np.log(amplitude) - 5000
+    value, gradient = f(x, y, gamma, logarithms)
+    np.testing.assert_allclose(value + 5000, reference(x, y, gamma, amplitude), atol=1e-9)
+    np.testing.assert_allclose(gradient.sum(), len(x), rtol=1e-9)
+    with pytest.raises(TypeError, match="at most one of amplitude and log_amplitude"):
+        rbf_logsumexp(*inputs[:3], amplitude=2, log_amplitude=1)
+
+
+def test_responsibilities_of_a_row_add_up_however_large_its_sum(mode):
+    """In float32 an exponent of 1e6 is known to a sixteenth: only differences may be used."""
+    rng = np.random.RandomState(11)
+    centres = (1e3 + rng.randint(-4, 5, size=(5, 3)) / 64.0).astype("float32")
+    points = rng.randint(-4, 5, size=(9, 3)).astype("float32")
+    x, y = T.fmatrices("x", "y")
+    amplitude = T.fvector("amplitude")
+    L = rbf_logsumexp(x, y, gamma=0.25, amplitude=amplitude)
+    assert L.dtype == "float32"
+    f = theano.function([x, y, amplitude], T.grad(L.sum(), [x, amplitude]), mode=mode)
+    dx, damplitude = f(points, centres, np.ones(5, "float32"))
+    np.testing.assert_allclose(damplitude.sum(), len(points), rtol=1e-6)
+    exponents = np.float32(-0.25) * np.square(points[:, None] - centres).sum(-1)
+    weights = np.exp(exponents - exponents.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    expected = -0.5 * (points[:, None] - centres) * weights[:, :, None]
+    np.testing.assert_allclose(dx, expected.sum(1), rtol=1e-5)
+
+
 def test_errors_name_both_shapes(function):
     x, y, gamma, amplitude = draw(9)
     with pytest.raises(ValueError, match=r"rbf_logsumexp.*\(9, 3\).*\(6, 4\)"):

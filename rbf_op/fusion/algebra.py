@@ -92,7 +92,6 @@ class Bounded:
 
 
 UNIT = frozenset()
-ZERO = {}
 
 
 def number(value):
@@ -117,6 +116,11 @@ def product_of(first, second):
     return _tidy(powers)
 
 
+def is_even(power):
+    """Whether a power is an even whole number."""
+    return power.denominator == 1 and power.numerator % 2 == 0
+
+
 def power_of(product, power):
     return _tidy({factor: p * power for factor, p in product})
 
@@ -127,7 +131,7 @@ def _tidy(powers):
     for factor, power in powers.items():
         if not power:
             continue
-        if isinstance(factor, Absolute) and power.denominator == 1 and power.numerator % 2 == 0:
+        if isinstance(factor, Absolute) and is_even(power):
             squares = product_of(squares, power_of(factor.product, power))
         else:
             kept.append((factor, power))

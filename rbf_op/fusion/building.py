@@ -1,10 +1,9 @@
 """The fused node for an expression: what is read from it, taken apart and written anew.
 
 Between search.py, which chooses the expressions, and reading, matching and writing. May import
-Theano by way of theano_api, and kernels.py.
+Theano and kernels.py.
 """
 
-import math
 from collections import namedtuple
 from fractions import Fraction
 
@@ -19,6 +18,7 @@ from rbf_op.fusion.algebra import (
     Sum,
     Symbol,
     add,
+    is_even,
     power_of,
     product_of,
     product_symbols,
@@ -192,6 +192,10 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     if row_sum is not None:
         if limits is not None or row in width | product_symbols(amplitude):
             raise NoMatch("the width or factor of each row has no place in a logarithm of sums")
+        for factor, _ in amplitude:
+            positive = isinstance(factor, Leaf) and reader.is_positive(factor.key)
+            if column in symbols_of(factor) and not positive:
+                raise NoMatch("terms of the sum have factors that may not be positive")
         transposed = False
     symmetric = not (parameters | width) & {row, column} and all(
         a == (c, rename(p, column, row)) for (a, (c, p)) in sides
@@ -225,13 +229,17 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         {p: c for p, c in inner_rest.items() if (row in product_symbols(p)) is is_row}
         for is_row in (False, True)
     ]
-    exponential = _exponential(writer, exponents[0], (column,))
-    if exponential is not None:
-        inside = exponential if inside is None else inside * exponential
-    function = rbf_kernel if row_sum is None else rbf_logsumexp
+    logarithm = _exponent(writer, exponents[0], (column,))
+    if row_sum is not None and logarithm is not None and inside is not None:
+        logarithm = logarithm + T.log(inside)
+    elif logarithm is not None:
+        inside = _times(T.exp(logarithm), inside)
     try:
-        if signed is None:
-            result = function(x, y, gamma=gamma, amplitude=inside)
+        if row_sum is not None:  # the logarithm itself, which neither under- nor overflows
+            by = {"amplitude": inside} if logarithm is None else {"log_amplitude": logarithm}
+            result = rbf_logsumexp(x, y, gamma=gamma, **by)
+        elif signed is None:
+            result = rbf_kernel(x, y, gamma=gamma, amplitude=inside)
         else:
             weights = writer.product(1, signed, bounds)
             result = _with_signed_weights(x, y, weights, gamma, inside)
@@ -352,10 +360,7 @@ def _common_width(distances, reader):
         ratio = distance.coefficient / coefficient
         product = product_of(distance.weight, power_of(weight, Fraction(-1)))
         known = all(
-            power.denominator == 1
-            and (power.numerator % 2 == 0)
-            or isinstance(factor, Leaf)
-            and reader.is_positive(factor.key)
+            is_even(power) or isinstance(factor, Leaf) and reader.is_positive(factor.key)
             for factor, power in product
         )
         if ratio <= 0 or not known or product_symbols(product):
@@ -390,16 +395,21 @@ def _order(term):
 
 def _exponential(writer, polynomial, layout):
     """exp(polynomial) over a layout, or None for 1."""
+    exponent = _exponent(writer, polynomial, layout)
+    return None if exponent is None else T.exp(exponent)
+
+
+def _exponent(writer, polynomial, layout):
+    """A polynomial over a layout, or None for 0."""
     total, constant = None, polynomial.get(frozenset(), 0)
     for product, coefficient in sorted(polynomial.items(), key=_order):
         if product:
             term = _factor(writer, coefficient, product, layout)
             total = term if total is None else total + term
-    if total is None:
-        return writer.number(math.exp(constant)) if constant else None
     if constant:
-        total = total + writer.number(constant)
-    return T.exp(total)
+        number = writer.number(constant)
+        total = number if total is None else total + number
+    return total
 
 
 def _limit(writer, result, limits, row, column, reader):

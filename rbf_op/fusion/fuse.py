@@ -49,7 +49,7 @@ def fuse(outputs, report=False):
 
 
 def fuse_report(outputs):
-    """What fuse(outputs) would do: a list of Candidate, which prints as a table of reasons.
+    """What fuse(outputs) would do: a Report, a list of Candidate that prints a paragraph each.
 
     Each has `fused`, and either the parameters that were matched or the reason why the expression
     was left alone.

@@ -1,6 +1,6 @@
 """Reading through loops: scan and map over rows, and matrices put together entry by entry.
 
-Adds its readers to reading.py's. May import Theano by way of theano_api.
+Adds its readers to reading.py's. May import Theano.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ from rbf_op.theano_api import Scan, clone_graph
 def loop_outputs(node):
     """{output of a scan that stacks up what each step computes: the inner variable for a step}."""
     op = node.op
-    if op.as_while:
+    if op.as_while or op.truncate_gradient != -1:
         return {}
     outer = op.outer_nitsot_outs(node.outputs)
     return dict(zip(outer, op.inner_nitsot_outs(op.outputs)))
@@ -114,6 +114,8 @@ def last_state(variable):
         states = states.owner.inputs[0]
     node = states.owner
     if node is None or not isinstance(node.op, Scan) or node.op.as_while:
+        return None
+    if node.op.truncate_gradient != -1:
         return None
     return states if states in node.op.outer_sitsot_outs(node.outputs) else None
 

@@ -16,6 +16,7 @@ from rbf_op.fusion.algebra import (
     Extent,
     Leaf,
     Sum,
+    is_even,
     multiply,
     power_of,
     product_of,
@@ -172,6 +173,10 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
     for product in (rows, columns):
         if not bounds <= product_symbols(product):
             raise NoMatch("a sum runs over features that rows or columns do not have")
+    for factor, power in [*rows, *columns]:
+        positive = isinstance(factor, Leaf) and signs.is_positive(factor.key)
+        if power < min(0, dict(cross.flat).get(factor, 0)) and not positive:
+            raise NoMatch("rows or columns would be divided by what may be zero")
     return Distance(
         coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds, signed
     )
@@ -179,8 +184,7 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
 
 def _has_root(factor, power, signs):
     """Whether a weight of a feature is known not to be negative."""
-    even = power.denominator == 1 and power.numerator % 2 == 0
-    if even or isinstance(factor, Leaf) and signs.is_positive(factor.key):
+    if is_even(power) or isinstance(factor, Leaf) and signs.is_positive(factor.key):
         return True
     return power == 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
 
@@ -192,7 +196,7 @@ def _close(a, b, tolerance):
 def product_nonnegative(product, is_nonnegative):
     """Whether a product is known never to be negative."""
     for factor, power in product:
-        if power.denominator == 1 and power.numerator % 2 == 0:
+        if is_even(power):
             continue
         if power.denominator == 2:  # a square root is not negative
             continue

@@ -2,7 +2,7 @@
 
 It sees a graph as its author wrote it: before scans are taken apart, before canonicalisation and
 long before elementwise fusion. theano.Mode().excluding("rbf_fusion"), or the flag
-optimizer_excluding=rbf_fusion, turns it off. May import Theano by way of theano_api.
+optimizer_excluding=rbf_fusion, turns it off. May import Theano.
 """
 
 from theano import config

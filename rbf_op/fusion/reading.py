@@ -2,7 +2,7 @@
 
 Reading goes from the result to the inputs with an index for each axis, so that whatever only moves
 entries about (dimshuffle, reshape, repeat, tile, diagonal, loops) merely changes the index. What is
-not understood becomes a leaf. May import Theano by way of theano_api.
+not understood becomes a leaf. May import Theano.
 """
 
 import math
@@ -27,11 +27,13 @@ from rbf_op.fusion.algebra import (
     Symbol,
     TooManyTerms,
     add,
+    is_even,
     multiply,
     number,
     of_factor,
     positions_of,
     power_of,
+    product_of,
     product_symbols,
     scale,
     single,
@@ -60,10 +62,15 @@ Logarithm = namedtuple("Logarithm", "exponent amplitude")
 
 
 _DEEPEST = 100
+_LONGEST = 100000  # steps of reading one expression: seconds
 
 
 class Unreadable(Exception):
     """The expression cannot be written over the indices asked for."""
+
+
+class TooLong(Exception):
+    """Reading the expression takes too many steps."""
 
 
 # variable ** power, the power to be applied further inside: below Ops that only move entries.
@@ -105,6 +112,11 @@ class Frame:
         return set() if self.parent is None else self.parent.dependence(variable)
 
 
+def _is_whole(leaf):
+    """Whether a leaf stands for all entries of its variable, not for some positions."""
+    return not any(isinstance(entry, (Fixed, Gathered)) for axis in leaf.index for entry in axis)
+
+
 class Reader:
     """Reads expressions for one candidate, whose rows and columns are numbered by `roots`.
 
@@ -134,7 +146,7 @@ class Reader:
         self.integers = Integers()
         self._places = {}
         self._memory = {}
-        self._depth = 0
+        self._depth = self._steps = 0
 
     # -- what an expression depends on -----------------------------------------------------------
 
@@ -181,15 +193,21 @@ class Reader:
 
     def read(self, variable, index, mode=LINEAR, frame=None):
         """The polynomial of variable[index]."""
-        key = (variable, index, mode, frame, self.in_parts)
+        self._depth += 1
+        try:
+            return self._remembered(self._read, variable, index, mode, frame)
+        finally:
+            self._depth -= 1
+
+    def _remembered(self, method, *arguments):
+        """method(*arguments), called once for the same arguments."""
+        key = (method.__name__, self.in_parts) + arguments
         known = self._memory.get(key)
         if known is None:
-            self._depth += 1
-            try:
-                known = self._read(variable, index, mode, frame)
-            finally:
-                self._depth -= 1
-            self._memory[key] = known
+            self._steps += 1
+            if self._steps > _LONGEST:
+                raise TooLong()
+            known = self._memory[key] = method(*arguments)
         return known
 
     def _read(self, variable, index, mode, frame):
@@ -669,6 +687,9 @@ class Reader:
 
         Powers of powers are added up first, so that the square of a norm is the sum again.
         """
+        return self._remembered(self._power, variable, index, power, mode, frame)
+
+    def _power(self, variable, index, power, mode, frame):
         if power == 1:
             exponent = None
             if variable.owner is not None:
@@ -680,7 +701,7 @@ class Reader:
             return self._constant_power(variable, index, value, power)
         node = variable.owner
         whole = power.denominator == 1
-        even = whole and power.numerator % 2 == 0
+        even = is_even(power)
         if node is not None and self.readable(variable):
             if moves_entries(variable):
                 return self.read(variable, index, Raised(power, mode), frame)
@@ -738,11 +759,12 @@ class Reader:
                 # Where it is negative the root is NaN, here as in the original.
                 ((factor, its_power),) = product
                 if isinstance(factor, Leaf) and its_power == 1 and coefficient > 0:
-                    self.rooted.add(factor.key)
+                    if _is_whole(factor):
+                        self.rooted.add(factor.key)
             if coefficient > 0 and matching.product_nonnegative(product, self.is_nonnegative):
                 if all((p * power).denominator <= 2 for _, p in product):
                     root = Fraction(float(coefficient) ** float(power))
-                    return {power_of(product, power): root}
+                    return {self._positive_power(product, power): root}
         elif whole and 2 <= power <= 4 and base:
             result = base = self._sides(base, variable.dtype)
             for _ in range(int(power) - 1):
@@ -753,6 +775,17 @@ class Reader:
             if variable is None:
                 raise Unreadable("the loop computes a power of each row that cannot be undone")
         return self.leaf_of(variable, index, power)
+
+    def _positive_power(self, product, power):
+        """A fraction of a power of a product that is not negative: (u^2)^(1/2) is |u|."""
+        result = frozenset()
+        for factor, its_power in product:
+            part = frozenset([(factor, Fraction(1))])
+            loses_sign = is_even(its_power) and not is_even(its_power * power)
+            if loses_sign and not matching.product_nonnegative(part, self.is_nonnegative):
+                part = frozenset([(Absolute(part), Fraction(1))])
+            result = product_of(result, power_of(part, its_power * power))
+        return result
 
     def _sides(self, polynomial, dtype):
         """R_i - C_j for a sum of more terms of which each is of rows or of columns alone."""
@@ -800,6 +833,9 @@ class Reader:
         return self.leaf_of(variable, index, power)
 
     def _never_negative(self, variable, index, frame):
+        return self._remembered(self._is_never_negative, variable, index, frame)
+
+    def _is_never_negative(self, variable, index, frame):
         if self.signs.nonnegative(variable):
             return True
         if not self.readable(variable):

@@ -1,4 +1,7 @@
-"""What fusing found: for each candidate, what was matched or why it was left alone."""
+"""What fusing found: for each candidate, what was matched or why it was left alone.
+
+Candidate and Report, the result of fuse_report. Imports Theano's printer when a report is printed.
+"""
 
 import textwrap
 from collections import namedtuple

@@ -1,7 +1,6 @@
 """Finding the candidates in a graph, and choosing those that are kernels and worth fusing.
 
-Between fuse.py and optimizer.py, which both call find_kernels, and building.py. May import Theano
-by way of theano_api.
+Between fuse.py and optimizer.py, which both call find_kernels, and building.py. May import Theano.
 """
 
 import theano.scalar as scalar_ops
@@ -13,7 +12,7 @@ from rbf_op.fusion.algebra import TooManyTerms
 from rbf_op.fusion.building import read_kernel, read_sum
 from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
-from rbf_op.fusion.reading import Unreadable
+from rbf_op.fusion.reading import TooLong, Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.values import (
     Shape,
@@ -194,7 +193,7 @@ def find_kernels(outputs, kept=(), cautious=False):
                 except (NoMatch, Unreadable) as error:
                     reasons[root] = str(error)
                     continue
-                except (TooManyTerms, RecursionError):
+                except (TooManyTerms, TooLong, RecursionError):
                     reasons[root] = "its exponent is too large to read"
                     continue
                 except Exception as error:  # a model must go on working, whatever is met in it

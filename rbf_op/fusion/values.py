@@ -1,7 +1,7 @@
 """What is known of variables without running anything: which are equal, their sizes, their signs.
 
 Values numbers variables so that two that are computed alike get one number; Sizes does the same for
-dimensions; Signs tells which are never negative. May import Theano by way of theano_api.
+dimensions; Signs tells which are never negative. May import Theano.
 """
 
 import numpy as np

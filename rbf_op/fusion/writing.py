@@ -1,6 +1,6 @@
-"""From algebra.py's products back to Theano: the arguments of the fused node, and the node.
+"""From algebra.py's products back to Theano: the arguments of the fused node.
 
-May import Theano, kernels.py and the modules of this package that it reads from.
+May import Theano, algebra.py and matching.py.
 """
 
 import math

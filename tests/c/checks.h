@@ -313,11 +313,12 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
     CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *offsets = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *upstream = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
-    CHECK_REAL *values = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
+    double *values = (double *)checked_malloc((size_t)(n + 1) * sizeof(double));
     CHECK_REAL *got[4];
     long double *want[4], *terms[4], *exact;
     int64_t sizes[4], part, i, j, l;
-    rbf_vector gamma, offset, log_sums, g;
+    const rbf_vector log_sums = {(const char *)values, sizeof(double), 0};
+    rbf_vector gamma, offset, g;
     double worst = 0;
     sizes[0] = n * d;
     sizes[1] = m * d;
@@ -340,7 +341,7 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
         offsets[j] = (CHECK_REAL)random_normal();
     }
     for (i = 0; i <= n; ++i)
-        upstream[i] = values[i] = (CHECK_REAL)random_normal();
+        upstream[i] = (CHECK_REAL)(values[i] = random_normal());
     gamma = CHECK(make_vector)(gammas, scalar);
     offset = CHECK(make_vector)(offsets, scalar);
     g = CHECK(make_vector)(upstream, 0);
@@ -387,7 +388,6 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
             want[3][scalar ? 0 : j] += r;
             terms[3][scalar ? 0 : j] += size;
         }
-    log_sums = CHECK(make_vector)(values, 0);
     EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, gamma, offset, log_sums, g, got[0], got[1], got[2],
                                   got[3]) == RBF_OK);
     for (part = 0; part < 4; ++part) {
@@ -717,6 +717,29 @@ static void CHECK(check_close_gradient)(int place) {
     free(ga.memory);
 }
 
+/* Small problems of threads that are in a parallel region already: each gets what it gets alone. */
+static void CHECK(check_within_a_region)(void) {
+    enum { N = 40, M = 50, D = 3, CALLS = 2 };
+    CHECK_REAL one = 1, alone[CALLS][N * M], got[CALLS][N * M];
+    const rbf_vector scalar = CHECK(make_vector)(&one, 1);
+    CHECK(array) points[CALLS][2];
+    int call;
+    for (call = 0; call < CALLS; ++call) {
+        points[call][0] = CHECK(make_matrix)(N, D, 0, 1);
+        points[call][1] = CHECK(make_matrix)(M, D, 0, 1);
+        EXPECT(CHECK_FORWARD(points[call][0].matrix, points[call][1].matrix, scalar, scalar,
+                             alone[call], 0) == RBF_OK);
+    }
+    RBF_OMP(parallel for num_threads(CALLS))
+    for (call = 0; call < CALLS; ++call)
+        CHECK_FORWARD(points[call][0].matrix, points[call][1].matrix, scalar, scalar, got[call], 0);
+    EXPECT(memcmp(alone, got, sizeof got) == 0);
+    for (call = 0; call < CALLS; ++call) {
+        free(points[call][0].memory);
+        free(points[call][1].memory);
+    }
+}
+
 static void CHECK(check_all)(void) {
     static const int64_t depths[] = {64, 97, 300};
     static const int64_t sizes[] = {0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
@@ -725,6 +748,7 @@ static void CHECK(check_all)(void) {
     CHECK(check_exponential)();
     CHECK(check_special_values)();
     CHECK(check_special_gradient)();
+    CHECK(check_within_a_region)();
     for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         const int64_t d = random_below(20);

@@ -133,6 +133,9 @@ def verdict(fault, everything=True):
 
 
 def main(wanted):
+    if {"-h", "--help"} & set(wanted):
+        print(__doc__.strip())
+        return 0
     chosen = [f for f in FAULTS if not wanted or any(part in f[0] for part in wanted)]
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -153,6 +153,9 @@ def environment():
 
 
 def main(command):
+    if not command or command[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0
     env = environment()
     if env is None:
         print(
@@ -160,9 +163,6 @@ def main(command):
             "the toolkit's folder in CUDA_ROOT).", file=sys.stderr,
         )  # fmt: skip
         return NOTHING_RUN
-    if not command:
-        print(__doc__.strip().splitlines()[0])
-        return 0
     return subprocess.call(command, env=env)
 
 

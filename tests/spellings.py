@@ -1260,7 +1260,7 @@ OF_ANY_SIGN = {
     "width the root of a square": lambda x, c, s, v, w, r: T.exp(-squared(x, c) / T.sqrt(2 * s**2)),
     "power of a square": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * (2 * s**2) ** 1.5,
     "root of a sixth power": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * T.sqrt(s**6),
-    "factor of columns": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * T.sqrt(T.sqr(w)),
+    "factor of columns": lambda x, c, s, v, w, r: T.exp(-squared(x, c)) * T.sqrt(T.sqr(w - 0.5)),
     "weights of features": lambda x, c, s, v, w, r: T.exp(
         -(T.sqrt(2 * v**2) * T.sqr(difference(x, c))).sum(2)
     ),

@@ -184,6 +184,17 @@ def positions_of(entry):
     return (entry.symbol,) if isinstance(entry, Gathered) else (entry,)
 
 
+def limits_within(products):
+    """How deep limits lie within one another in some products."""
+    return max((_limits_in(factor) for product in products for factor, _ in product), default=0)
+
+
+def _limits_in(factor):
+    if isinstance(factor, Bounded):
+        return 1 + limits_within(product for product, _ in factor.terms)
+    return limits_within([factor.product]) if isinstance(factor, (Sum, Absolute)) else 0
+
+
 def symbols_of(factor):
     """The symbols (and bounds of enclosing sums) that a factor depends on."""
     if isinstance(factor, Leaf):

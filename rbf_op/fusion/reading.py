@@ -28,6 +28,7 @@ from rbf_op.fusion.algebra import (
     TooManyTerms,
     add,
     is_even,
+    limits_within,
     multiply,
     number,
     of_factor,
@@ -62,6 +63,7 @@ Logarithm = namedtuple("Logarithm", "exponent amplitude")
 
 
 _DEEPEST = 100
+_DEEPEST_LIMITS = 3  # within one another: each is written out wherever it occurs
 _LONGEST = 100000  # steps of reading one expression: seconds
 
 
@@ -667,6 +669,8 @@ class Reader:
             return None
         if low is None and high is None:
             return inner
+        if limits_within(inner) >= _DEEPEST_LIMITS:
+            return None
         return of_factor(Bounded(frozenset(inner.items()), low, high))
 
     def _absolute(self, variable, index, operand, mode, frame):

@@ -591,7 +591,9 @@ class Reader:
                 continue
             if scalar_constant(node.inputs[1]) != 0:
                 continue
-            others = self._factors([o for o in operands if o[0] is not gate], frame)
+            others = [o for o in operands if o[0] is not gate]
+            if not any(self.same(node.inputs[0], value) for value, _ in others):
+                others = self._factors(others, frame)
             for place, (value, index) in enumerate(others):
                 if not self.same(node.inputs[0], value):
                     continue

@@ -196,6 +196,11 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 for (int q = 0; q < 4; ++q)
                     weight[q] = factor.v[Y_OWNS ? r : q] * tile[r][g + q];
                 exp2_all(weight);
+                if (Y_OWNS && points_here < OTHERS) { // an infinite gamma has made NaN of padding
+#pragma unroll
+                    for (int q = 0; q < 4; ++q)
+                        weight[q] = place(tx, g + q) < points_here ? weight[q] : real(0);
+                }
 #pragma unroll
                 for (int q = 0; q < 4; ++q) {
                     if (SUM != PRODUCT)

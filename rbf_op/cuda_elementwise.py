@@ -20,7 +20,13 @@ _SOURCE = """
 typedef float npy_float32;
 typedef double npy_float64;
 typedef signed char npy_int8;
-typedef unsigned char npy_bool;
+typedef short npy_int16;
+typedef int npy_int32;
+typedef long long npy_int64;
+typedef unsigned char npy_uint8, npy_bool;
+typedef unsigned short npy_uint16;
+typedef unsigned int npy_uint32;
+typedef unsigned long long npy_uint64;
 extern "C" __global__ void elementwise(long long size, %(real)s *results%(parameters)s) {
     const long long stride = (long long)gridDim.x * blockDim.x;
     for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < size; e += stride) {

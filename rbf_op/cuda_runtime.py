@@ -228,6 +228,18 @@ class Device:
         self.counts["to_host_bytes"] += result.nbytes
         return result
 
+    def copy(self, array):
+        """A copy in C order of a GPUArray, on the device."""
+        import pycuda.driver as driver
+
+        source = self.contiguous(array)
+        if source is not array:
+            return source
+        result = self.empty(array.shape, array.dtype)
+        if array.size:
+            driver.memcpy_dtod(result.gpudata, array.gpudata, array.nbytes)
+        return result
+
     def contiguous(self, array):
         """`array` itself if it is in C order, else a copy that is, made on the device."""
         if array.flags.c_contiguous or array.size == 0:
@@ -285,11 +297,19 @@ class Device:
         return self._functions[key]
 
     def _compiled(self, text, options):
+        import pycuda.driver as driver
         from pycuda.compiler import SourceModule
 
         # PyCUDA keeps the compiled code on disk, named by a hash of the source, the options (the
-        # architecture is one) and nvcc's version.
-        return SourceModule(text, nvcc=find_nvcc(), options=OPTIONS + options, no_extern_c=True)
+        # architecture is one) and nvcc's version. What a process that was killed has written there
+        # is no code: then it is compiled again.
+        settings = dict(nvcc=find_nvcc(), options=OPTIONS + options, no_extern_c=True)
+        try:
+            return SourceModule(text, **settings)
+        except driver.CompileError:
+            raise
+        except driver.Error:
+            return SourceModule(text, cache_dir=False, **settings)
 
 
 def macros(dtype, columns=None, dims=None):

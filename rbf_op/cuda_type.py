@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import theano.tensor as T
-from theano.compile import SharedVariable
+from theano.compile import DeepCopyOp, SharedVariable
 from theano.gof import Type  # Theano 1.0: Theano-PyMC is not supported on the device
 from theano.tensor.var import _tensor_py_operators
 
@@ -174,6 +174,22 @@ def device_shared(value, name=None):
     return DeviceSharedVariable(name=name, type=kind, value=value, strict=False)
 
 
+_deep_copy = DeepCopyOp.perform
+
+
+def _deep_copy_within_context(self, node, inputs, output_storage):
+    """DeepCopyOp.perform, which Theano puts behind outputs and updates that are inputs as well: of
+    a device array within the device's context, so on any thread.
+    """
+    if not isinstance(node.outputs[0].type, DeviceType):
+        return _deep_copy(self, node, inputs, output_storage)
+    with cuda_runtime.device() as device:
+        output_storage[0][0] = device.copy(inputs[0])
+
+
+DeepCopyOp.perform = _deep_copy_within_context
+
+
 class HostFromDevice(Op):
     """A tensor with the values of a device array: one copy to the host."""
 
@@ -222,7 +238,9 @@ class DeviceFromHost(Op):
         if result is None:
             with cuda_runtime.device() as device:
                 result = device.to_device(inputs[0])
-            if isinstance(node.inputs[0], Constant):
+            # Not what the caller of the function gets, who may write to it.
+            kept = isinstance(node.inputs[0], Constant)
+            if kept and node.outputs[0] not in node.outputs[0].fgraph.outputs:
                 self._constants[node] = result
         output_storage[0][0] = result
 

@@ -225,6 +225,22 @@ def test_rows_far_away_do_not_spoil_others(device, d):
     assert product.tolist() == [[0], [3]]
 
 
+@pytest.mark.parametrize("d", [2, 6])
+def test_an_infinite_gamma_does_not_meet_the_padding(device, d):
+    x, y = (oracle.problem(70, 3, d, "float32")[k] for k in (0, 1))
+    gamma = np.array([np.inf, 1, 0.5], np.float32)
+    weights, grad_output = np.ones((3, 2), np.float32), np.ones((70, 2), np.float32)
+    X, Y, C, W, Q, A, G = on_device(
+        device,
+        [x, y, gamma, weights, grad_output, np.ones(3, np.float32), np.ones((70, 3), np.float32)],
+    )
+    found = cuda_launch.product_gradient(device, X, Y, C, W, Q, ("weights", "gamma"))
+    assert device.to_host(found["weights"])[0].tolist() == [0, 0]
+    assert device.to_host(found["gamma"])[0] == 0
+    found = cuda_launch.gradient(device, X, Y, C, A, G, ("gamma", "amplitude"))
+    assert device.to_host(found["gamma"])[0] == device.to_host(found["amplitude"])[0] == 0
+
+
 @pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.

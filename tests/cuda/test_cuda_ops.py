@@ -6,6 +6,7 @@ May import rbf_op, Theano, PyCUDA and oracle.
 
 import os
 import pickle
+import threading
 
 import numpy as np
 import oracle
@@ -230,6 +231,41 @@ def test_constants_are_copied_once(problem, transfers):
     oracle.assert_accurate(first, *values[:4])
     again = pickle.loads(pickle.dumps(f))
     assert np.array_equal(again(values[0]), first)
+
+
+def test_a_constant_that_the_caller_gets_is_the_callers(device):
+    f = function([], cuda_type.as_device(T.constant(np.ones((2, 3)))))
+    f().fill(7)
+    assert (device.to_host(f()) == 1).all()
+
+
+def test_theanos_own_copies_are_made_on_any_thread():
+    # Outputs and updates that are inputs as well: Theano puts its deep copy behind them.
+    X, B = (cuda_type.device_shared(np.full((3, 2), v)) for v in (1.0, 2.0))
+    f = function([], [X, X], updates=[(B, X)])
+    failed = []
+
+    def work():
+        try:
+            f()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failed
+    assert (B.get_value() == 1).all()
+    B.get_value(return_internal_type=True).fill(5)
+    assert (X.get_value() == 1).all()
+
+
+@pytest.mark.parametrize("integer", ["int8", "int16", "int32", "int64", "uint8", "uint32"])
+def test_updates_by_way_of_integers(integer):
+    W = cuda_type.device_shared(np.array([1.75, 2.25, 3.5]))
+    f = function([], [], updates=[(W, cuda_type.as_device(T.cast(T.cast(W, integer), "float64")))])
+    f()
+    assert W.get_value().tolist() == [1, 2, 3]
 
 
 def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):

@@ -73,6 +73,16 @@ def test_threads_use_the_device_and_drop_arrays():
     assert run(USE + textwrap.dedent(script)) == "3\nTrue\n"
 
 
+def test_code_on_disk_that_is_none_is_compiled_again(tmp_path):
+    script = USE + "print((use()[1] == 1).all())"
+    assert run(script, PYCUDA_CACHE_DIR=str(tmp_path)) == "True\n"
+    kept = list(tmp_path.iterdir())
+    assert kept
+    for file in kept:
+        file.write_bytes(b"not a program")
+    assert run(script, PYCUDA_CACHE_DIR=str(tmp_path)) == "True\n"
+
+
 def test_several_threads_at_once():
     script = """
     import threading

@@ -692,7 +692,7 @@ WHEN_BUILT = {
         ValueError, ["rbf_dot: x and y", "(4, 3)", "(3, 4)"], lambda: rbf_dot(A, A.T, W),
     ),
     "constant gamma": (
-        ValueError, ["rbf_dot: gamma has shape (4,)", "(5, 3)"],
+        ValueError, ["rbf_dot: gamma must", "gamma has shape (4,)", "(5, 3)"],
         lambda: rbf_dot(A, B, W, np.ones(4)),
     ),
     "Op, number of inputs": (

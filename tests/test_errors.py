@@ -215,23 +215,38 @@ SCALING_WHEN_RUN = {
         ["rbf_logsumexp: lengthscale", "column of y", "(4,)", "(5, 3)"],
         lambda v: rbf_logsumexp(X.T, Y, lengthscale=v),
     ),
-    "lengthscale of one column": (
-        ["rbf_kernel: lengthscale", "column of x", "(4,)", "(4, 1)"],
-        lambda v: rbf_kernel(T.addbroadcast(X[:, :1], 1), lengthscale=v[:4]),
-    ),
     "sigma": (
         ["rbf_kernel: sigma", "row of y", "(4,)", "(5, 3)"],
         lambda v: rbf_kernel(X, Y, sigma=v),
-    ),
-    "weights of one row": (
-        ["rbf_dot: weights", "row of y", "(1, 2)", "(5, 3)"],
-        lambda v: rbf_dot(X, Y, T.addbroadcast(T.ones((1, 2)), 0), amplitude=T.ones(5) * v[0]),
     ),
     "amplitude of a product": (
         ["rbf_dot: amplitude", "row of y", "(4,)", "(5, 3)"],
         lambda v: rbf_dot(X, Y, T.ones((5, 2)), amplitude=v),
     ),
 }
+
+
+# The same where Theano would stretch the argument, whose length is one.
+STRETCHED_WHEN_RUN = {
+    "lengthscale of one column": (
+        ["rbf_kernel: lengthscale", "column of x", "(4,)", "(4, 1)"],
+        lambda v: rbf_kernel(T.addbroadcast(X[:, :1], 1), lengthscale=v[:4]),
+    ),
+    "weights of one row": (
+        ["rbf_dot: weights", "row of y", "(1, 2)", "(5, 3)"],
+        lambda v: rbf_dot(X, Y, T.addbroadcast(T.ones((1, 2)), 0), amplitude=T.ones(5) * v[0]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRETCHED_WHEN_RUN)
+def test_an_argument_of_length_one_is_not_stretched(name):
+    words, build = STRETCHED_WHEN_RUN[name]
+    vector = T.dvector("vector")
+    f = theano.function([X, Y, vector], build(vector), on_unused_input="ignore")
+    message = _message(f, [A, B, np.ones(4)])
+    for word in words:
+        assert word in message
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -246,6 +246,8 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
     if row_sum is not None:
+        if logarithm is not None:
+            inside = T.exp(logarithm)  # as the report has it
         for product, c in sorted(add(row_sum.terms, exponents[1]).items(), key=_order):
             result = result + writer.product(c, product, (row,))
         for product, c in row_sum.divisor.items():

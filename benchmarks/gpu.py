@@ -223,12 +223,6 @@ def our_calls(launch, problem, with_k):
     yield "K brought back", OURS, lambda: device.to_host(forward()), lambda K: K[: problem.checked]
 
 
-def freed(device):
-    """No call: memory that ours have used is there for the others."""
-    device.release_held_memory()
-    yield from ()
-
-
 def floors(limit, problem):
     """Seconds below which no kernel that takes differences can come, by what is computed."""
     d, p, pairs = problem.d, problem.p, problem.n**2
@@ -342,41 +336,43 @@ class Stopwatch:
         self.clock, self.limit, self.seen = clock, limit, {}
 
     def rows(self, problem, launch, with_k):
-        """(what, contender, seconds), with a word for the seconds where there are none.
-
-        "over the limit": by its time for fewer points, which grows as their square.
-        """
+        """(what, contender, seconds or a word that says why there are none)."""
         expected = problem.expected()
-        for what, name, call, on_host in itertools.chain(
+        for calls in (
             our_calls(launch, problem, with_k),
-            freed(problem.device),
             torch_calls(problem, with_k),
             cupy_calls(problem, with_k),
             keops_calls(problem),
         ):
-            key = (problem.dtype, problem.d, problem.p, what, name)
-            points, before = self.seen.get(key, (problem.n, 0))
-            if before * (problem.n / points) ** 2 > self.limit:
-                yield what, name, "over the limit"
-                continue
-            try:
-                error = problem.error(on_host(call()), expected[what])
-                if error <= TOLERANCE[problem.dtype]:
-                    # Libraries use the default stream, in which the clock's events wait for them.
-                    seconds = self.clock(call)
-                    self.seen[key] = problem.n, seconds
-                    yield what, name, seconds
-                elif name == OURS:
-                    raise SystemExit(
-                        "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing "
-                        "was timed." % (what, problem.n, problem.d, problem.p, problem.dtype, error)
-                    )
-                else:
-                    yield what, name, "wrong"
-            except (MemoryError, RuntimeError) as trouble:
-                if "memory" not in str(trouble).lower():
-                    raise
-                yield what, name, "no memory"
+            for what, name, call, on_host in calls:
+                yield what, name, self._time(problem, what, name, call, on_host, expected[what])
+            problem.device.release_held_memory()  # for the next library
+
+    def _time(self, problem, what, name, call, on_host, expected):
+        """Seconds, or a word. "over the limit": by the time for fewer points, which grows as their
+        square.
+        """
+        key = (problem.dtype, problem.d, problem.p, what, name)
+        points, before = self.seen.get(key, (problem.n, 0))
+        if before * (problem.n / points) ** 2 > self.limit:
+            return "over the limit"
+        try:
+            error = problem.error(on_host(call()), expected)
+            if error <= TOLERANCE[problem.dtype]:
+                # Libraries use the default stream, in which the clock's events wait for them.
+                seconds = self.clock(call)
+                self.seen[key] = problem.n, seconds
+                return seconds
+        except (MemoryError, RuntimeError) as trouble:
+            if "memory" not in str(trouble).lower():
+                raise
+            return "no memory"
+        if name == OURS:
+            raise SystemExit(
+                "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing was timed."
+                % (what, problem.n, problem.d, problem.p, problem.dtype, error)
+            )
+        return "wrong"
 
 
 # -- The table -------------------------------------------------------------------------------------

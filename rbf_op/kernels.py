@@ -122,11 +122,9 @@ def rbf_dot(
     _check_constant_entries("rbf_dot", "weights", weights, "y", y, 0)
     columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
     if amplitude.ndim:  # their product would stretch one of them, or fail in Theano's words
-        amplitude, columns = (
-            CheckedEntries("rbf_dot", argument, "y", 0)(values, y)
-            for argument, values in (("amplitude", amplitude), ("weights", columns))
-        )
+        amplitude = CheckedEntries("rbf_dot", "amplitude", "y", 0)(amplitude, y)
         amplitude = amplitude.dimshuffle(0, "x")
+        columns = CheckedEntries("rbf_dot", "weights", "y", 0)(columns, y)
     if not _is_one(amplitude):
         columns = columns * amplitude
     product = _placed(RBFDot(), device, (x, y, gamma, columns))
@@ -148,19 +146,14 @@ def rbf_logsumexp(
     mixture. Returns a vector (n,) of the dtype that rbf_kernel would give. Value and gradient take
     O((n + m) d) memory; second derivatives form (n, m) matrices.
     """
-    widths = {"sigma": sigma, "lengthscale": lengthscale}
-    if log_amplitude is None:
-        x, y, gamma, amplitude = kernel_parameters(
-            "rbf_logsumexp", x, y, gamma, amplitude=amplitude, **widths
-        )
-        log_amplitude = T.log(amplitude)
-    elif amplitude is not None:
+    if amplitude is not None and log_amplitude is not None:
         raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")
-    else:
-        x, y, gamma, log_amplitude = kernel_parameters(
-            "rbf_logsumexp", x, y, gamma, log_amplitude=log_amplitude, **widths
-        )
-    log_sums = RBFLogSumExp()(x, x if y is None else y, gamma, log_amplitude)
+    x, y, gamma, factor = kernel_parameters(
+        "rbf_logsumexp", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude,
+        log_amplitude=log_amplitude,
+    )  # fmt: skip
+    logarithm = T.log(factor) if log_amplitude is None else factor
+    log_sums = RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
     return T.cast(log_sums, x.dtype)
 
 

@@ -581,9 +581,10 @@ class RBFLogSumExpGrad(_GradientOp):
 
 
 class CheckedEntries(Op):
-    """A vector as it is, once it is seen to have an entry for each row or column of a matrix.
+    """A vector (or a matrix) as it is, once it is seen to have an entry (or a row) for each row or
+    column of another matrix.
 
-    Inputs: the vector and the matrix. For what is not an argument of a node here but divides or
+    Inputs: the two. For what is not an argument of a node here but divides or
     multiplies one, so that Theano would refuse a wrong length in words that name neither. Raises
     ValueError, in the words of reference.check_entries.
     """
@@ -595,18 +596,18 @@ class CheckedEntries(Op):
         self.function, self.argument = function, argument
         self.matrix_name, self.axis = matrix_name, axis
 
-    def make_node(self, vector, matrix):
-        return Apply(self, [vector, matrix], [vector.type()])
+    def make_node(self, values, matrix):
+        return Apply(self, [values, matrix], [values.type()])
 
     def infer_shape(self, *args):
         return [args[-1][0]]
 
     def perform(self, node, inputs, output_storage):
-        vector, matrix = inputs
+        values, matrix = inputs
         reference.check_entries(
-            self.function, self.argument, vector, self.matrix_name, matrix, self.axis
+            self.function, self.argument, values, self.matrix_name, matrix, self.axis
         )
-        output_storage[0][0] = vector
+        output_storage[0][0] = values
 
     def connection_pattern(self, node):
         return [[True], [False]]

@@ -189,7 +189,7 @@ def rbf_logsumexp(x, y, gamma, log_amplitude):
             largest = np.max(exponents, axis=1, initial=-np.inf)
             base = np.where(np.isinf(largest), 0, largest)[:, None]
             sums = np.exp(exponents - base).sum(axis=1, dtype="float64")
-            log_sums[rows] = base[:, 0].astype("float64") + np.log(sums)
+            log_sums[rows] = base[:, 0] + np.log(sums)
     return log_sums
 
 

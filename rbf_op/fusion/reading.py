@@ -764,9 +764,9 @@ class Reader:
             if power.denominator == 2 and len(product) == 1:
                 # Where it is negative the root is NaN, here as in the original.
                 ((factor, its_power),) = product
-                if isinstance(factor, Leaf) and its_power == 1 and coefficient > 0:
-                    if _is_whole(factor):
-                        self.rooted.add(factor.key)
+                whole_leaf = isinstance(factor, Leaf) and _is_whole(factor)
+                if whole_leaf and its_power == 1 and coefficient > 0:
+                    self.rooted.add(factor.key)
             if coefficient > 0 and matching.product_nonnegative(product, self.is_nonnegative):
                 if all((p * power).denominator <= 2 for _, p in product):
                     root = Fraction(float(coefficient) ** float(power))

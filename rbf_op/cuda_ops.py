@@ -34,28 +34,44 @@ from rbf_op.theano_api import (
 )
 
 
-class CudaOp(Op):
+class _Twin(Op):
+    """An Op of ops.py, `host_op`, computed elsewhere: same inputs, derivatives and shapes."""
+
+    __props__ = ("host_op",)
+    place = ""
+
+    def __init__(self, host_op):
+        self.host_op = host_op
+
+    def __str__(self):
+        return "%s{%s}" % (self.place, self.host_op)
+
+    def infer_shape(self, node, shapes):
+        return self.host_op.infer_shape(node, shapes)
+
+    def L_op(self, inputs, outputs, output_gradients):
+        if hasattr(self.host_op, "gradient_op"):
+            grad_op = type(self)(self.host_op.gradient_op())
+            return grad_op(*(list(inputs) + [output_gradients[0]]), return_list=True)
+        return self.second_order(inputs, output_gradients)
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+
+class CudaOp(_Twin):
     """An RBFKernel, RBFKernelGrad, RBFDot or RBFDotGrad computed on the device.
 
     Inputs and outputs are those of `host_op`, which also says what is differentiable and how, with
     DeviceType in the place of TensorType.
     """
 
-    __props__ = ("host_op",)
-
-    def __init__(self, host_op):
-        self.host_op = host_op
-
-    def __str__(self):
-        return "Cuda{%s}" % self.host_op
+    place = "Cuda"
 
     def make_node(self, *inputs):
         node = self.host_op.make_node(*_to_host(inputs))  # checks and casts
         outputs = [DeviceType(o.dtype, o.broadcastable)() for o in node.outputs]
         return Apply(self, [as_device(v) for v in node.inputs], outputs)
-
-    def infer_shape(self, node, shapes):
-        return self.host_op.infer_shape(node, shapes)
 
     def do_constant_folding(self, node):
         return False
@@ -66,17 +82,11 @@ class CudaOp(Op):
         for storage, result in zip(output_storage, results):
             storage[0] = result
 
-    def L_op(self, inputs, outputs, output_gradients):
-        if hasattr(self.host_op, "gradient_op"):
-            grad_op = CudaOp(self.host_op.gradient_op())
-            return grad_op(*(list(inputs) + [output_gradients[0]]), return_list=True)
-        # Second derivatives are expressions of several nodes; those of the package's that meet
-        # device arrays move to the device when the graph is compiled.
+    def second_order(self, inputs, output_gradients):
+        # Expressions of several nodes; those of the package's that meet device arrays move to the
+        # device when the graph is compiled.
         gradients = self.host_op.L_op(_to_host(inputs), None, _to_host(output_gradients))
         return [as_device(g) if hasattr(g.type, "ndim") else g for g in gradients]
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         changes = self.host_op.R_op(_to_host(inputs), _to_host(eval_points))
@@ -205,39 +215,24 @@ register_rewrite(CudaProducts.name, CudaProducts(), POSITION + 0.01, "fast_run")
 # -- For the front ends ----------------------------------------------------------------------------
 
 
-class AutoOp(Op):
+class AutoOp(_Twin):
     """An RBFDot or RBFDotGrad of host arrays that is computed where it is done sooner.
 
-    It has the derivatives of `host_op`. When a graph is compiled, it becomes a choice between
-    `host_op` and the same on the device, made by cuda_placement.product_pays at each call.
+    When a graph is compiled, it becomes a choice between `host_op` and the same on the device, made
+    by cuda_placement.product_pays at each call.
     """
 
-    __props__ = ("host_op",)
-
-    def __init__(self, host_op):
-        self.host_op = host_op
-
-    def __str__(self):
-        return "Auto{%s}" % self.host_op
+    place = "Auto"
 
     def make_node(self, *inputs):
         node = self.host_op.make_node(*inputs)
         return Apply(self, node.inputs, [o.type() for o in node.outputs])
 
-    def infer_shape(self, node, shapes):
-        return self.host_op.infer_shape(node, shapes)
-
     def perform(self, node, inputs, output_storage):
         self.host_op.perform(node, inputs, output_storage)  # where no rewrites run
 
-    def L_op(self, inputs, outputs, output_gradients):
-        if hasattr(self.host_op, "gradient_op"):
-            grad_op = AutoOp(self.host_op.gradient_op())
-            return grad_op(*(list(inputs) + [output_gradients[0]]), return_list=True)
-        return self.host_op.L_op(inputs, outputs, output_gradients)
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
+    def second_order(self, inputs, output_gradients):
+        return self.host_op.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         return self.host_op.R_op(inputs, eval_points)

@@ -111,7 +111,9 @@ class Device:
     """A device's primary context, memory pool, compiled kernels and transfer counters.
 
     `with device:` makes the context current on the calling thread; every use of the device's arrays
-    must be inside one. On the main thread it then stays current; other threads borrow it.
+    must be inside one. On a main thread that has no other it then stays current; where there is
+    another (pycuda.autoinit makes one), that is current again afterwards, and so it is on other
+    threads.
     """
 
     def __init__(self, number):
@@ -122,6 +124,7 @@ class Device:
         self.name = driver.Device(number).name()
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
+        self._entered = threading.local()
         self._functions = {}
         self._ones = {}
         self._pool = None
@@ -133,24 +136,43 @@ class Device:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def __enter__(self):
-        if threading.current_thread() is not threading.main_thread():
+        before = self._current_context()
+        borrowed = before != self.context
+        if before is None and threading.current_thread() is threading.main_thread():
+            self._stay_on_main_thread()
+            borrowed = False
+        elif borrowed:
             self.context.push()
-        elif not self._on_main_thread:
-            self.context.push()
-            self._on_main_thread = True
+        self._entered.__dict__.setdefault("borrowed", []).append(borrowed)
         return self
 
     def __exit__(self, *exception):
         # PyCUDA ends the process when a thread ends with a context on its stack.
-        if threading.current_thread() is not threading.main_thread():
+        if self._entered.borrowed.pop():
             self.context.pop()
 
+    def _stay_on_main_thread(self):
+        self.context.push()
+        self._on_main_thread = True
+
     def _leave_main_thread(self):
-        if self._on_main_thread and threading.current_thread() is threading.main_thread():
+        on_it = threading.current_thread() is threading.main_thread() and self._on_main_thread
+        if on_it and self._current_context() == self.context:
             self.context.pop()
             self._on_main_thread = False
             return True
         return False
+
+    @staticmethod
+    def _current_context():
+        import pycuda.driver as driver
+
+        return driver.Context.get_current()
+
+    def synchronize(self):
+        """Wait for all that was started in the context, in any stream."""
+        with self:
+            self.context.synchronize()
 
     # -- Memory ------------------------------------------------------------------------------------
 
@@ -369,7 +391,7 @@ def _before_fork():
 
 def _after_fork_in_parent():
     if _left_to_fork:
-        _device.__enter__()
+        _device._stay_on_main_thread()
 
 
 def _after_fork_in_child():

@@ -16,14 +16,17 @@ from theano.tensor.var import _tensor_py_operators
 from rbf_op import cuda_runtime
 from rbf_op.theano_api import Apply, Constant, Op, Variable, local_optimizer, register_canonicalize
 
+_DEFAULT_STREAM = 1  # the kernels' own, as __cuda_array_interface__ counts streams
+
 
 class DeviceType(Type):
     """Arrays of one dtype (float32 or float64) and number of dimensions on the CUDA device.
 
     Values are PyCUDA GPUArrays. Taken for one without a copy: whatever has
     `__cuda_array_interface__` (CuPy, PyTorch and Numba arrays), of any strides; it must lie on the
-    same device, and what computes it must be in the default stream or finished. NumPy arrays are
-    copied to the device.
+    same device. Where it names a stream that computes it (CuPy does, PyTorch does not), that is
+    waited for; otherwise it must be in the default stream or finished. NumPy arrays are copied to
+    the device.
     """
 
     def __init__(self, dtype, broadcastable):
@@ -66,6 +69,8 @@ class DeviceType(Type):
         if isinstance(value, pycuda.gpuarray.GPUArray):
             array = value
         elif interface is not None:
+            if interface.get("stream") not in (None, _DEFAULT_STREAM):
+                cuda_runtime.device().synchronize()
             # `base` keeps the owner of the memory alive.
             array = pycuda.gpuarray.GPUArray(
                 interface["shape"],
@@ -106,13 +111,23 @@ class DeviceType(Type):
 
     @staticmethod
     def may_share_memory(a, b):
-        return a is b or (a.size > 0 and b.size > 0 and int(a.gpudata) == int(b.gpudata))
+        if a is b or not (a.size and b.size):
+            return a is b
+        (a_first, a_behind), (b_first, b_behind) = map(_addresses, (a, b))
+        return a_first < b_behind and b_first < a_behind
 
     def get_shape_info(self, value):
         return value.shape
 
     def get_size(self, shape):
         return int(np.prod(shape)) * np.dtype(self.dtype).itemsize
+
+
+def _addresses(array):
+    """The first byte of a device array, and the one behind its last."""
+    steps = [(size - 1) * stride for size, stride in zip(array.shape, array.strides)]
+    first = int(array.gpudata) + sum(step for step in steps if step < 0)
+    return first, first + sum(map(abs, steps)) + array.dtype.itemsize
 
 
 def _on_host(*arrays):

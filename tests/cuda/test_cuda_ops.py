@@ -482,7 +482,7 @@ def test_elementwise_shapes_must_be_equal(device):
 class Foreign:
     """An array of another library: all that is known of it is __cuda_array_interface__."""
 
-    def __init__(self, array, shape=None, strides=None):
+    def __init__(self, array, shape=None, strides=None, **more):
         self.array = array
         self.__cuda_array_interface__ = dict(
             shape=shape or array.shape,
@@ -490,7 +490,30 @@ class Foreign:
             data=(int(array.gpudata), False),
             strides=strides,
             version=3,
+            **more,
         )
+
+
+@pytest.mark.parametrize("stream, waits", [(None, 0), (1, 0), (2, 1), (0x7F00, 1)])
+def test_the_stream_that_computes_an_array_is_waited_for(device, monkeypatch, stream, waits):
+    times = []
+    monkeypatch.setattr(device, "synchronize", lambda: times.append(1))
+    kind = cuda_type.DeviceType("float32", (False,))
+    kind.filter(Foreign(device.to_device(np.ones(3, "float32")), stream=stream))
+    assert len(times) == waits
+
+
+def test_arrays_that_share_memory(device):
+    whole = device.to_device(np.arange(12, dtype="float32").reshape(4, 3))
+    share = cuda_type.DeviceType.may_share_memory
+    assert share(whole, whole) and share(whole, whole[1:]) and share(whole[1:3], whole[2:])
+    assert not share(whole[:2], whole[2:]) and not share(whole, whole.copy())
+    backwards = cuda_type.DeviceType("float32", (False,)).filter(
+        Foreign(whole[3, 2:], shape=(6,), strides=(-4,))
+    )
+    assert share(backwards, whole[2:]) and not share(backwards, whole[:2])
+    empty = device.empty((0, 3), "float32")
+    assert share(empty, empty) and not share(empty, whole)
 
 
 def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, transfers):

@@ -189,6 +189,31 @@ def test_the_primary_context_is_retained_once():
     assert run(USE + textwrap.dedent(script)) == "1\n"
 
 
+@pytest.mark.parametrize(
+    "order", ["use(); import pycuda.autoinit", "import pycuda.autoinit; use()"]
+)
+def test_another_context_of_pycuda_stays_the_current_one(order):
+    """pycuda.autoinit makes one: what its users compile and launch must find it."""
+    script = """
+    import threading
+    import pycuda.autoinit
+    from pycuda.driver import Context
+    theirs = pycuda.autoinit.context
+    assert Context.get_current() == theirs != cuda_runtime.device().context
+    use()
+    assert Context.get_current() == theirs
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    with cuda_runtime.device() as device:
+        with device:
+            assert Context.get_current() == device.context
+        assert Context.get_current() == device.context
+    print((use()[1] == 1).all(), Context.get_current() == theirs)
+    """
+    assert run(USE + order + textwrap.dedent(script)) == "True True\n"
+
+
 # -- What may be missing ---------------------------------------------------------------------------
 
 WHY = """

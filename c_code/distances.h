@@ -353,7 +353,7 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
     int r, v, w;
     RBF_NAME(term_runs)
     (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
-     RBF_NAME(packed_panel)(points, panel), tile, 1);
+     RBF_NAME(packed_panel)(points, panel), tile, RBF_TILE_VECTORS, 1);
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL

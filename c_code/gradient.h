@@ -92,12 +92,67 @@ RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64
         memcpy(to, from, (size_t)(rbf_minimum(2, depth - k) * COLUMNS) * sizeof(REAL));
 }
 
+/* A row panel of x in all its forms. */
+RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * job,
+                                               int64_t row_panel) {
+    const int64_t entries = job->points.x.columns * RBF_TILE_ROWS;
+    REAL *packed = RBF_NAME(packed_row_panel)(&job->points, row_panel);
+    RBF_NAME(pack_rows)(packed, job->points.x, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    if (job->points.expanded)
+        memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
+    RBF_NAME(expand_x)(&job->points, row_panel);
+    if (job->by_products)
+        RBF_NAME(pack_product_rows)
+    (&job->points, row_panel, RBF_NAME(product_piece)(job, row_panel, 0));
+}
+
+/* A panel of y in all its forms, and what else there is a column of K. */
+RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * job, int64_t panel) {
+    const int64_t m = job->points.y.rows, depth = job->points.y.columns, p = job->weights.columns;
+    const int64_t first = panel * COLUMNS;
+    REAL *packed = RBF_NAME(packed_panel)(&job->points, panel);
+    int64_t c, q;
+    RBF_NAME(pack_rows)(packed, job->points.y, first, COLUMNS);
+    if (job->paired_y)
+        RBF_NAME(pair_columns)(job, panel, packed);
+    RBF_NAME(expand_y)(&job->points, panel);
+    if (job->by_products && job->paired_y) {
+        const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
+        RBF_NAME(pack_product_columns)
+        (&job->points, panel,
+         job->product_y +
+             ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
+         job->panels_per_block * piece);
+    }
+    RBF_NAME(pack_coefficients)
+    (job->coefficients + panel, job->gamma, job->amplitude, first, m);
+    if (job->log_sums.data)
+        for (c = first; c < first + COLUMNS; ++c)
+            job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
+    if (job->weights.data) {
+        packed = job->packed_weights + first * p;
+        RBF_NAME(pack_rows)(packed, job->weights, first, COLUMNS);
+        for (c = m - first; c < COLUMNS; ++c)
+            for (q = 0; q < p; ++q)
+                packed[q * COLUMNS + c] = 0;
+    }
+}
+
+/* All of them, shared among the threads. */
+RBF_FUNCTION void RBF_NAME(pack_gradient)(const RBF_NAME(gradient_job) * job) {
+    int64_t panel;
+    RBF_OMP(for schedule(static) nowait)
+    for (panel = 0; panel < job->points.row_panels; ++panel)
+        RBF_NAME(pack_gradient_rows)(job, panel);
+    RBF_OMP(for schedule(static))
+    for (panel = 0; panel < job->points.panels; ++panel)
+        RBF_NAME(pack_gradient_panel)(job, panel);
+}
+
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     /* Each thread has its own: what it reads for every tile lies apart from what others write. */
     const RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
-    const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
-    const int64_t blocks = rbf_ceiling_division(job->points.panels, job->panels_per_block);
-    const int64_t p = job->weights.columns;
+    const int64_t n = job->points.x.rows, depth = job->points.x.columns;
     const int64_t dx_rows = job->points.row_panels * RBF_TILE_ROWS;
     RBF_NAME(gradient_scratch) scratch;
     RBF_NAME(close_entries) close;
@@ -111,51 +166,9 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     close.entries = job->close_entries + rbf_thread_number() * job->close_most;
     close.most = job->close_most;
     scratch.close = &close;
-    RBF_OMP(for schedule(static) nowait)
-    for (panel = 0; panel < job->points.row_panels; ++panel) {
-        REAL *packed = RBF_NAME(packed_row_panel)(&job->points, panel);
-        RBF_NAME(pack_rows)(packed, job->points.x, panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
-        if (job->points.expanded)
-            memcpy(job->packed_x + panel * depth * RBF_TILE_ROWS, packed,
-                   (size_t)(depth * RBF_TILE_ROWS) * sizeof(REAL));
-        RBF_NAME(expand_x)(&job->points, panel);
-        if (job->by_products)
-            RBF_NAME(pack_product_rows)(&job->points, panel,
-                                        RBF_NAME(product_piece)(job, panel, 0));
-    }
-    RBF_OMP(for schedule(static))
-    for (panel = 0; panel < job->points.panels; ++panel) {
-        REAL *packed_y = RBF_NAME(packed_panel)(&job->points, panel);
-        RBF_NAME(pack_rows)(packed_y, job->points.y, panel * COLUMNS, COLUMNS);
-        if (job->paired_y)
-            RBF_NAME(pair_columns)(job, panel, packed_y);
-        RBF_NAME(expand_y)(&job->points, panel);
-        if (job->by_products && job->paired_y) {
-            const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
-            RBF_NAME(pack_product_columns)
-            (&job->points, panel,
-             job->product_y +
-                 ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
-             job->panels_per_block * piece);
-        }
-        RBF_NAME(pack_coefficients)
-        (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
-        if (job->log_sums.data) {
-            int64_t c;
-            for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c)
-                job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
-        }
-        if (job->weights.data) {
-            REAL *packed = job->packed_weights + panel * p * COLUMNS;
-            int64_t q, c;
-            RBF_NAME(pack_rows)(packed, job->weights, panel * COLUMNS, COLUMNS);
-            for (c = m - panel * COLUMNS; c < COLUMNS; ++c)
-                for (q = 0; q < p; ++q)
-                    packed[q * COLUMNS + c] = 0;
-        }
-    }
-    for (wave = 0; wave < blocks; wave += job->blocks_per_wave) {
-        const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, blocks - wave);
+    RBF_NAME(pack_gradient)(job);
+    for (wave = 0; wave < job->blocks; wave += job->blocks_per_wave) {
+        const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, job->blocks - wave);
         const int64_t wave_panels = wave * job->panels_per_block;
         const int64_t wave_end =
             rbf_minimum(job->points.panels, wave_panels + wave_blocks * job->panels_per_block);
@@ -201,15 +214,6 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     }
 }
 
-/* Sum in double, so that one sum over all columns is no worse than those of a column. */
-RBF_INLINE void RBF_NAME(store_total)(const REAL *entries, int64_t count, REAL *total) {
-    double sum = 0;
-    int64_t j;
-    for (j = 0; j < count; ++j)
-        sum += entries[j];
-    *total = (REAL)sum;
-}
-
 RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
                                             rbf_workspace *space, RBF_NAME(partial_sums) * partial,
                                             int64_t parts, int64_t size, int threads) {
@@ -245,153 +249,161 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
     }
 }
 
-/* What is common to both entries: job holds the inputs and the wanted outputs; dgamma and
- * damplitude point to one entry a column, or a single one where gamma or amplitude is a scalar. */
+/* How the work is cut: column blocks, of the panels that fit the caches; row groups, enough for
+ * tasks; row panels at once. Of shapes alone. */
+RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
+    const int64_t n = job->points.x.rows, depth = job->points.x.columns;
+    const int64_t widest = rbf_maximum(rbf_maximum(depth, job->weights.columns), 1);
+    const int64_t block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
+    const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
+    const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
+    int64_t column_bytes;
+    job->by_products = RBF_MANY_REGISTERS && deep && job->points.expanded;
+    column_bytes = job->by_products ? RBF_NAME(EXPANDED_BYTES)
+                   : deep           ? RBF_NAME(GRADIENT_DEEP_BYTES)
+                                    : RBF_NAME(GRADIENT_COLUMN_BYTES);
+    job->panels_per_block = rbf_minimum(column_bytes / (int64_t)(COLUMNS * sizeof(REAL)),
+                                        RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
+    if (job->symmetric) /* whose row panels come by so many at least */
+        job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
+    job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
+    /* Of equal sizes, as far as that goes: a short one costs as many sums over lanes as a long one.
+     */
+    job->panels_per_block =
+        rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->blocks)));
+    job->row_panels_at_once = job->by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
+                              : deep           ? RBF_NAME(GRADIENT_ROW_PANELS)
+                                               : 1;
+    job->groups = rbf_minimum(
+        n / RBF_NAME(GRADIENT_FEW_ROWS),
+        rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, job->blocks)));
+    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
+                              rbf_maximum(n / RBF_NAME(GRADIENT_ENOUGH_ROWS), job->groups));
+    job->groups = rbf_maximum(1, job->groups);
+    job->row_panels_per_group =
+        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
+    if (job->symmetric) { /* in step with what fetch_gradient asks for */
+        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
+        job->row_panels_per_group =
+            rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
+    }
+    job->groups =
+        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
+    job->blocks_per_wave =
+        rbf_maximum(1, rbf_minimum(job->blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
+}
+
+/* The memory of a job: sizes while space measures, pieces when it hands out; NULL for pieces that
+ * are not wanted. */
+RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_workspace *space,
+                                          int threads) {
+    const int64_t m = job->points.y.rows, depth = job->points.x.columns, p = job->weights.columns;
+    const int64_t row_panels = job->points.row_panels, panels = job->points.panels;
+    const int64_t block_panels = job->blocks * job->panels_per_block;
+    const size_t panel_row = COLUMNS * sizeof(REAL), row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
+    const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
+    job->thread_stride = rbf_apart(
+        job->row_panels_at_once * (((job->panels_per_block + 1) * COLUMNS + p) * RBF_TILE_ROWS +
+                                   RBF_NAME(WHOLE_ROWS)) +
+            job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
+        sizeof(REAL), threads);
+    job->close_most = job->by_products * job->row_panels_at_once * job->panels_per_block *
+                      RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
+    RBF_NAME(take_points)(&job->points, space);
+    job->packed_x = job->points.packed_x;
+    if (job->points.expanded)
+        job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
+    if (job->dx || want_dy)
+        job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
+    if (job->by_products)
+        job->product_x =
+            (REAL *)rbf_take(space, row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
+                             RBF_TILE_ROWS * row_panel_row);
+    if (job->by_products && (job->dx || want_dy))
+        job->product_y = (REAL *)rbf_take(
+            space, block_panels * rbf_ceiling_division(depth, COLUMNS), COLUMNS * panel_row);
+    job->close_entries = (RBF_NAME(close_entry) *)rbf_take(space, job->close_most * threads,
+                                                           sizeof(RBF_NAME(close_entry)));
+    job->packed_weights = (REAL *)rbf_take(space, panels * p, panel_row);
+    job->offsets = (REAL *)rbf_take(space, panels, panel_row);
+    job->coefficients =
+        (RBF_NAME(coefficients) *)rbf_take(space, panels + 1, sizeof(RBF_NAME(coefficients)));
+    job->thread_space = (REAL *)rbf_take(space, job->thread_stride, (size_t)threads * sizeof(REAL));
+    RBF_NAME(take_partial_sums)(job, space, &job->column_partial, 1, 2 * COLUMNS, threads);
+    if (want_dy)
+        RBF_NAME(take_partial_sums)
+    (job, space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS, threads);
+    if (job->dweights)
+        RBF_NAME(take_partial_sums)
+    (job, space, &job->dweights_partial, 1, p * COLUMNS, threads);
+    if (job->dx)
+        job->dx_sums =
+            (REAL *)rbf_take(space, job->blocks_per_wave * row_panels * depth, row_panel_row);
+    if (job->total_dgamma)
+        job->dgamma = (REAL *)rbf_take(space, m, sizeof(REAL));
+    if (job->total_damplitude)
+        job->damplitude = (REAL *)rbf_take(space, m, sizeof(REAL));
+}
+
+RBF_INLINE void RBF_NAME(clear)(REAL *entries, int64_t count) {
+    if (entries)
+        memset(entries, 0, (size_t)count * sizeof(REAL));
+}
+
+/* Of all columns to what is wanted, if it is: one entry each; or their sum, in double, so that it
+ * is no worse than the sums of a column. */
+RBF_FUNCTION void RBF_NAME(store_columns)(const REAL *entries, int64_t count, int scalar,
+                                          REAL *result) {
+    double sum = 0;
+    int64_t j;
+    if (!result)
+        return;
+    for (j = 0; j < count; ++j) {
+        if (scalar)
+            sum += entries[j];
+        else
+            result[j] = entries[j];
+    }
+    if (scalar)
+        *result = (REAL)sum;
+}
+
+/* What is common to all entries; the job holds the inputs and the wanted outputs. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns;
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
     const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
-    const int deep = depth >= RBF_NAME(GRADIENT_DEEP),
-              by_products = RBF_MANY_REGISTERS && deep && job->points.expanded;
-    const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
-    const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
-    REAL *dgamma = job->dgamma, *damplitude = job->damplitude;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    int64_t blocks, widest, block_bytes, column_bytes;
-    int pass, c;
+    int c;
     if (job->symmetric && job->g.row_stride == (int64_t)sizeof(REAL)) {
         /* G + G^T is that of G^T too, which has whole rows. */
         job->g.row_stride = job->g.column_stride;
         job->g.column_stride = (int64_t)sizeof(REAL);
     }
-    widest = rbf_maximum(rbf_maximum(depth, p), 1);
-    block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
-    job->by_products = by_products;
-    column_bytes = by_products ? RBF_NAME(EXPANDED_BYTES)
-                   : deep      ? RBF_NAME(GRADIENT_DEEP_BYTES)
-                               : RBF_NAME(GRADIENT_COLUMN_BYTES);
-    job->panels_per_block = rbf_minimum(column_bytes / (int64_t)(COLUMNS * sizeof(REAL)),
-                                        RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
-    if (job->symmetric) /* whose row panels come by so many at least */
-        job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
-    blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
-    /* Of equal sizes, as far as that goes: a short one costs as many sums over lanes as a long one.
-     */
-    job->panels_per_block =
-        rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, blocks)));
-    job->row_panels_at_once = by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
-                              : deep      ? RBF_NAME(GRADIENT_ROW_PANELS)
-                                          : 1;
-    job->groups =
-        rbf_minimum(n / RBF_NAME(GRADIENT_FEW_ROWS),
-                    rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, blocks)));
-    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
-                              rbf_maximum(n / RBF_NAME(GRADIENT_ENOUGH_ROWS), job->groups));
-    job->groups = rbf_maximum(1, job->groups);
-    job->row_panels_per_group =
-        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
-    if (job->symmetric) /* in step with what fetch_gradient asks for */
-        job->row_panels_per_group =
-            rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
-    job->groups =
-        rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
-    job->blocks_per_wave =
-        rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(GRADIENT_TASKS) / job->groups));
-    if (job->symmetric)
-        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
-    job->thread_stride = rbf_apart(
-        job->row_panels_at_once * (((job->panels_per_block + 1) * COLUMNS + p) * RBF_TILE_ROWS +
-                                   RBF_NAME(WHOLE_ROWS)) +
-            job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
-        sizeof(REAL), threads);
-    job->close_most = by_products * job->row_panels_at_once * job->panels_per_block *
-                      RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
-    for (pass = 0; pass < 2; ++pass) {
-        const size_t panel_row = COLUMNS * sizeof(REAL),
-                     row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
-        RBF_NAME(take_points)(&job->points, &space);
-        job->packed_x = (REAL *)rbf_take(
-            &space, job->points.expanded ? job->points.row_panels * depth : 0, row_panel_row);
-        if (job->dx || want_dy)
-            job->paired_y = (REAL *)rbf_take(
-                &space, blocks * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
-        if (by_products) {
-            job->product_x = (REAL *)rbf_take(
-                &space, job->points.row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
-                RBF_TILE_ROWS * row_panel_row);
-            if (job->dx || want_dy)
-                job->product_y = (REAL *)rbf_take(
-                    &space, blocks * job->panels_per_block * rbf_ceiling_division(depth, COLUMNS),
-                    COLUMNS * panel_row);
-        }
-        job->close_entries = (RBF_NAME(close_entry) *)rbf_take(&space, job->close_most * threads,
-                                                               sizeof(RBF_NAME(close_entry)));
-        job->packed_weights = (REAL *)rbf_take(&space, job->points.panels * p, panel_row);
-        job->offsets = (REAL *)rbf_take(&space, job->points.panels, panel_row);
-        job->coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job->points.panels + 1,
-                                                               sizeof(RBF_NAME(coefficients)));
-        job->thread_space =
-            (REAL *)rbf_take(&space, job->thread_stride, (size_t)threads * sizeof(REAL));
-        RBF_NAME(take_partial_sums)(job, &space, &job->column_partial, 1, 2 * COLUMNS, threads);
-        if (want_dy)
-            RBF_NAME(take_partial_sums)
-        (job, &space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS, threads);
-        if (job->dweights)
-            RBF_NAME(take_partial_sums)
-        (job, &space, &job->dweights_partial, 1, p * COLUMNS, threads);
-        job->dx_sums = (REAL *)rbf_take(
-            &space, job->dx ? job->blocks_per_wave * job->points.row_panels * depth : 0,
-            row_panel_row);
-        job->dgamma = (REAL *)rbf_take(&space, dgamma ? m : 0, sizeof(REAL));
-        job->damplitude = (REAL *)rbf_take(&space, damplitude ? m : 0, sizeof(REAL));
-        if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
-            return RBF_NO_MEMORY;
-    }
+    RBF_NAME(cut_gradient)(job);
+    RBF_NAME(take_gradient)(job, &space, threads);
+    if (rbf_acquire(&space, &storage) != RBF_OK)
+        return RBF_NO_MEMORY;
+    RBF_NAME(take_gradient)(job, &space, threads);
     for (c = 0; c < COLUMNS; ++c)
         RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
-    /* A piece of no bytes is not NULL: what is not wanted must be. */
-    if (!job->dx)
-        job->dx_sums = NULL;
-    else
-        memset(job->dx_sums, 0,
-               (size_t)(job->blocks_per_wave * job->points.row_panels * depth) * RBF_TILE_ROWS *
-                   sizeof(REAL));
-    if (!dgamma)
-        job->dgamma = NULL;
-    else
-        memset(job->dgamma, 0, (size_t)m * sizeof(REAL));
-    if (!damplitude)
-        job->damplitude = NULL;
-    else
-        memset(job->damplitude, 0, (size_t)m * sizeof(REAL));
-    if (job->dx)
-        memset(job->dx, 0, (size_t)(n * depth) * sizeof(REAL));
-    if (job->dy)
-        memset(job->dy, 0, (size_t)(m * depth) * sizeof(REAL));
-    if (job->dweights)
-        memset(job->dweights, 0, (size_t)(m * p) * sizeof(REAL));
+    RBF_NAME(clear)
+    (job->dx_sums, job->blocks_per_wave * job->points.row_panels * depth * RBF_TILE_ROWS);
+    RBF_NAME(clear)(job->dgamma, m);
+    RBF_NAME(clear)(job->damplitude, m);
+    RBF_NAME(clear)(job->dx, n * depth);
+    RBF_NAME(clear)(job->dy, m * depth);
+    RBF_NAME(clear)(job->dweights, m * p);
     RBF_NAME(find_centre)(&job->points);
-    if (!job->points.expanded)
-        job->packed_x = job->points.packed_x;
     if (n > 0 && m > 0)
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric)
         RBF_NAME(add_diagonal)(job);
-    if (dgamma) {
-        if (job->gamma.scalar)
-            RBF_NAME(store_total)(job->dgamma, m, dgamma);
-        else
-            memcpy(dgamma, job->dgamma, (size_t)m * sizeof(REAL));
-    }
-    if (damplitude) {
-        if (job->amplitude.scalar)
-            RBF_NAME(store_total)(job->damplitude, m, damplitude);
-        else
-            memcpy(damplitude, job->damplitude, (size_t)m * sizeof(REAL));
-    }
+    RBF_NAME(store_columns)(job->dgamma, m, job->gamma.scalar, job->total_dgamma);
+    RBF_NAME(store_columns)(job->damplitude, m, job->amplitude.scalar, job->total_damplitude);
     rbf_release(&storage);
     return RBF_OK;
 }
@@ -410,8 +422,8 @@ RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector g
     job.amplitude = amplitude;
     job.dx = (REAL *)dx;
     job.dy = (REAL *)dy;
-    job.dgamma = (REAL *)dgamma;
-    job.damplitude = (REAL *)damplitude;
+    job.total_dgamma = (REAL *)dgamma;
+    job.total_damplitude = (REAL *)damplitude;
     job.symmetric = symmetric;
     return RBF_NAME(run_gradient)(&job);
 }
@@ -429,7 +441,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     job.amplitude.scalar = 1; /* no data: 1 */
     job.dx = (REAL *)dx;
     job.dy = (REAL *)dy;
-    job.dgamma = (REAL *)dgamma;
+    job.total_dgamma = (REAL *)dgamma;
     job.dweights = (REAL *)dweights;
     return RBF_NAME(run_gradient)(&job);
 }
@@ -450,7 +462,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
     job.dx = (REAL *)dx;
     job.dy = (REAL *)dy;
-    job.dgamma = (REAL *)dgamma;
-    job.damplitude = (REAL *)doffset;
+    job.total_dgamma = (REAL *)dgamma;
+    job.total_damplitude = (REAL *)doffset;
     return RBF_NAME(run_gradient)(&job);
 }

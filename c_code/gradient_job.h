@@ -45,13 +45,15 @@ typedef struct {
     rbf_matrix g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
-    rbf_vector log_sums, offset;         /* (n,) of doubles, (m,): of a log-sum-exp, if log_sums
-                                            has data */
-    REAL *dx, *dy, *dgamma, *damplitude; /* (n,d), (m,d), (m,), (m,) in C order; NULL: not wanted */
-    REAL *dweights;                      /* (m, p) */
+    rbf_vector log_sums, offset; /* (n,) of doubles, (m,): of a log-sum-exp, if log_sums
+                                    has data */
+    /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
+     * sum where gamma or amplitude is a scalar. */
+    REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;
+    REAL *dgamma, *damplitude; /* one entry a column: what those two are made from */
     int symmetric;
     int by_products; /* product_sums instead of difference_range, where it can be */
-    int64_t panels_per_block, blocks_per_wave;
+    int64_t panels_per_block, blocks, blocks_per_wave;
     int64_t row_panels_per_group, groups, row_panels_at_once;
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */

@@ -169,7 +169,6 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     const int64_t n = x.rows, depth = x.columns;
     const double operations = (double)n * (double)y.rows * (2.0 * (double)depth + 20) / LANES;
     const int threads = rbf_thread_count(operations);
-    int64_t blocks;
     int pass, c;
     if (n == 0)
         return RBF_OK;
@@ -177,15 +176,8 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.offset = offset;
     job.output = output;
-    job.panels_per_block = rbf_minimum(
-        RBF_NAME(PRODUCT_PANELS),
-        RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
-    job.panels_per_block = rbf_maximum(1, job.panels_per_block);
-    blocks = rbf_ceiling_division(job.points.panels, job.panels_per_block);
-    job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) /
-                                         rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS)));
-    job.splits = rbf_maximum(1, job.splits);
-    job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
+    RBF_NAME(cut_columns)
+    (&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.thread_tiles_stride =
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {

@@ -193,11 +193,12 @@ RBF_INLINE void RBF_NAME(clear_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS
     }
 }
 
-/* Squared distances of a row panel and a column panel over a range of columns of x and y; or
- * (`products`, a constant) inner products. */
+/* Squared distances of a row panel and the first `vectors` vectors of a column panel over a range
+ * of columns of x and y, zeros for its other vectors; or (`products`, a constant as that is) inner
+ * products, of all. */
 RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
-                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,
                                    const int products) {
     const REAL *row[RBF_TILE_VECTORS];
     int64_t k;
@@ -208,19 +209,19 @@ RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
         return;
     }
     RBF_UNROLL
-    for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+    for (v = 0; v < vectors; ++v) {
         row[v] = rows;
         RBF_OWN_BROADCAST(row[v]);
     }
     for (k = 0; k < depth; ++k) {
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v)
+        for (v = 0; v < vectors; ++v)
             column[v] = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            for (v = 0; v < vectors; ++v) {
                 const VECTOR difference = column[v] - row[v][k * RBF_TILE_ROWS + r];
                 tile[r][v] += difference * difference;
             }
@@ -263,14 +264,15 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
 /* term_sum in chunks. Where registers are few, the sum waits in memory: a chunk needs them. */
 RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
-                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                   VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,
                                    const int products) {
     VECTOR sum[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v, joined = 0;
     if (RBF_MANY_REGISTERS)
         RBF_NAME(clear_tile)(sum);
     do {
-        RBF_NAME(term_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, products);
+        RBF_NAME(term_sum)
+        (rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors, products);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -291,12 +293,13 @@ RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
 /* The same in chunks and runs. */
 RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                     const REAL *RBF_RESTRICT columns,
-                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,
                                     const int products) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     int joined = 0;
     for (;;) {
-        RBF_NAME(term_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, products);
+        RBF_NAME(term_run)
+        (rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, vectors, products);
         if (joined)
             RBF_NAME(add_kept)(tile, sum);
         depth -= RBF_SUM_RUN;
@@ -315,7 +318,7 @@ RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
                         const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT sum) {
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    RBF_NAME(term_runs)(depth, rows, columns, tile, 0);
+    RBF_NAME(term_runs)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0);
     RBF_NAME(keep_tile)(tile, sum);
 }
 
@@ -330,9 +333,9 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
                                         const int inlined) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     if (depth <= RBF_SUM_CHUNK) {
-        RBF_NAME(term_sum)(depth, rows, columns, tile, 0);
+        RBF_NAME(term_sum)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0);
     } else if (depth <= inlined) {
-        RBF_NAME(term_run)(depth, rows, columns, tile, 0);
+        RBF_NAME(term_run)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0);
     } else {
         RBF_NAME(distance_runs)(depth, rows, columns, sum);
         RBF_NAME(load_kept)(tile, sum);

@@ -37,44 +37,13 @@ typedef struct {
     int direct;      /* all columns of K are one block, whose sums are the output */
 } RBF_NAME(product_job);
 
-/* Squared distances of the first LANES columns of a panel, summed as in distance_tile. */
+/* Squared distances of the first LANES columns of a panel, zeros for the others. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(distance_half)(int64_t depth, const REAL *RBF_RESTRICT rows,
-                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT result) {
-    VECTOR total[RBF_TILE_ROWS], run[RBF_TILE_ROWS], part[RBF_TILE_ROWS];
-    int64_t first, k;
-    int r;
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r)
-        total[r] = run[r] = (VECTOR){0};
-    for (first = 0; first < depth; first += RBF_SUM_CHUNK) {
-        const int64_t end = rbf_minimum(depth, first + RBF_SUM_CHUNK);
-        const int last = end == depth || end % RBF_SUM_RUN == 0;
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r)
-            part[r] = (VECTOR){0};
-        for (k = first; k < end; ++k) {
-            const VECTOR column = RBF_NAME(load)(columns + k * COLUMNS);
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                const VECTOR difference = column - rows[k * RBF_TILE_ROWS + r];
-                part[r] += difference * difference;
-            }
-        }
-        RBF_UNROLL
-        for (r = 0; r < RBF_TILE_ROWS; ++r) {
-            run[r] += part[r];
-            if (last) {
-                total[r] += run[r];
-                run[r] = (VECTOR){0};
-            }
-        }
-    }
-    RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r) {
-        RBF_NAME(store)(result + r * COLUMNS, total[r]);
-        RBF_NAME(store)(result + r * COLUMNS + LANES, (VECTOR){0});
-    }
+                        const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT distances) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    RBF_NAME(term_runs)(depth, rows, columns, tile, 1, 0);
+    RBF_NAME(keep_tile)(tile, distances);
 }
 
 /* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; of `columns` of them that are left,
@@ -363,6 +332,20 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     }
 }
 
+/* How columns of K are cut: into blocks whose panels stay in the cache, and those into splits where
+ * blocks of rows alone would be too few tasks. */
+RBF_FUNCTION void RBF_NAME(cut_columns)(const RBF_NAME(points) * points, int64_t *panels_per_block,
+                                        int64_t *splits, int64_t *panels_per_split) {
+    const int64_t panel_bytes = rbf_maximum(points->x.columns, 1) * COLUMNS * (int64_t)sizeof(REAL);
+    const int64_t row_blocks = rbf_ceiling_division(points->x.rows, RBF_NAME(PRODUCT_ROWS));
+    int64_t blocks;
+    *panels_per_block = rbf_maximum(
+        1, rbf_minimum(RBF_NAME(PRODUCT_PANELS), RBF_NAME(PANEL_CACHE_BYTES) / panel_bytes));
+    blocks = rbf_ceiling_division(points->panels, *panels_per_block);
+    *splits = rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks));
+    *panels_per_split = rbf_ceiling_division(blocks, *splits) * *panels_per_block;
+}
+
 /* The memory of a job: sizes while space measures, pieces when it hands out. */
 RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_workspace *space,
                                          int threads) {
@@ -396,8 +379,6 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     const double operations =
         (double)n * (double)y.rows * (2.0 * (double)depth + (double)p + 16) / LANES;
     const int threads = rbf_thread_count(operations);
-    const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
-    int64_t blocks;
     int pass;
     if (n == 0 || p == 0)
         return RBF_OK;
@@ -412,18 +393,12 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         3 * job.points.panels * COLUMNS / 4)
         job.narrow = 0;
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
-    job.panels_per_block = rbf_minimum(
-        RBF_NAME(PRODUCT_PANELS),
-        RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 1) * COLUMNS * (int64_t)sizeof(REAL)));
-    job.panels_per_block = rbf_maximum(1, job.panels_per_block);
+    RBF_NAME(cut_columns)
+    (&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.direct = 0;
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
-    blocks = rbf_ceiling_division(job.points.panels, job.panels_per_block);
-    job.direct = blocks == 1;
-    job.splits = rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks);
-    job.splits = rbf_maximum(1, job.splits);
-    job.panels_per_split = rbf_ceiling_division(blocks, job.splits) * job.panels_per_block;
+    job.direct = rbf_ceiling_division(job.points.panels, job.panels_per_block) == 1;
     for (pass = 0; pass < 2; ++pass) {
         RBF_NAME(take_product)(&job, &space, threads);
         job.partial = (double *)rbf_take(&space, job.splits > 1 ? job.splits * n : 0,

@@ -73,12 +73,15 @@
 #define RBF_KEEP_IN_MEMORY(array) __asm__("" : "+m"(array))
 #endif
 
-/* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can.
- */
-#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
+/* Whether a * b + c is rounded once: compilers fuse it by default (-ffp-contract) where they can,
+ * if they optimise at all. */
+#ifndef RBF_FUSED
+#if defined(__OPTIMIZE__) &&                                                                       \
+    (defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
 #define RBF_FUSED 1
 #else
 #define RBF_FUSED 0
+#endif
 #endif
 
 /* Whether lanes can be looked up in a register, by an instruction: exponential.h. */

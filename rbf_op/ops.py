@@ -127,9 +127,11 @@ class _RBFOp(OpenMPOp):
         return own + OpenMPOp.c_compile_args(self, *args, **kwargs)
 
     def c_no_compile_args(self, *args, **kwargs):
-        # NaN, inf and signed zero must survive these among a user's gcc.cxxflags. Flags of an Op's
-        # own come before those, so that -fno-fast-math would be overruled.
+        # NaN, inf, signed zero and the digits of the exponential must survive these among a user's
+        # gcc.cxxflags. Flags of an Op's own come before those: -fno-fast-math would be overruled.
         return [
+            "-ffp-contract=off",
+            "-ffp-contract=on",
             "-Ofast",
             "-ffast-math",
             "-funsafe-math-optimizations",

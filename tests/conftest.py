@@ -1,4 +1,5 @@
-"""What all tests share: a compile directory of their own, if the user has not chosen one.
+"""What all tests share: a compile directory of their own, if the user has not chosen one; the order
+in which several processes take the files.
 
 Imported by pytest before any test, so before theano. May import the standard library,
 NumPy and rbf_op.
@@ -32,3 +33,15 @@ if not any("compiledir" in flag for flag in flags):
     os.environ["THEANO_FLAGS"] = ",".join(flags + [own])
 
 import rbf_op  # noqa: E402, F401 (mends theano where it must, before a test imports it)
+
+# Of few tests, but minutes each: begun last, they would keep one process busy when others are done.
+LONGEST = ("test_c_kernels", "test_demo", "test_cuda_compile", "test_c_machines")
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would begin with the most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.module.__name__.split(".")[-1] not in LONGEST)

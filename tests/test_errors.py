@@ -349,8 +349,9 @@ def test_without_openmp(tmp_path):
 
 
 @needs_compiler
-def test_fast_math_among_the_users_flags(tmp_path):
-    """gcc.cxxflags=-ffast-math, often recommended for Theano: NaN and infinity stay the same."""
+@pytest.mark.parametrize("cxxflags", ["-ffast-math -Ofast -ffp-contract=off", "-O0"])
+def test_the_users_compiler_flags_change_no_value(tmp_path, cxxflags):
+    """-ffast-math, often recommended for Theano, and what would round K twice."""
     code = """
 import graphs, numpy as np, oracle
 from rbf_op import reference
@@ -360,10 +361,15 @@ values[0][1, 1], values[0][3, 2], values[2][4], values[3][5] = np.nan, np.inf, 0
 result, expected = f(*values), reference.rbf_kernel(*values)
 same = np.array_equal(np.isnan(result), np.isnan(expected))
 same = same and np.array_equal(np.signbit(result[0]), np.signbit(expected[0]))
-report(bool(same and np.allclose(result, expected, rtol=1e-13, atol=0, equal_nan=True)))
+same = same and np.allclose(result, expected, rtol=1e-13, atol=0, equal_nan=True)
+roots = np.arange(1, 53)[:, np.newaxis] / 2  # with exact squares
+result = f(np.zeros((1, 1)), roots, np.ones(52), np.ones(52))[0]
+error = abs(result / np.exp(-(roots[:, 0].astype("longdouble") ** 2)) - 1) / 2.0**-52
+report([bool(same), float(error.max())])
 """
-    flags = {"base_compiledir": tmp_path / "compiledir", "gcc.cxxflags": "-ffast-math -Ofast"}
-    assert run_python(code, flags=flags) is True
+    flags = {"base_compiledir": tmp_path / "compiledir", "gcc.cxxflags": cxxflags}
+    same, error = run_python(code, flags=flags)
+    assert same and error < 2
 
 
 def test_source_files_missing(monkeypatch, tmp_path):

@@ -19,7 +19,8 @@ _NOT_MEASURED = "Not measured in this run.\n"
 def publish(results, page):
     """Rewrite what stands between `<!-- measured: NAME -->` and `<!-- end -->` in one of PAGES.
 
-    Returns the path of the page.
+    The figures of growth come from runs of their own: without growth in this one they stay, and
+    with nothing else all else does. Returns the path of the page.
     """
     os.makedirs(FIGURES, exist_ok=True)
     drawn = figures.draw(results, FIGURES, page)
@@ -38,11 +39,14 @@ def publish(results, page):
             if group in results.groups
         )
         or _NOT_MEASURED,
-        "figures": "".join(
-            "![%s](figures/%s)\n" % (os.path.basename(path)[:-4], os.path.basename(path))
-            for path in drawn
-        ),
+        "figures": _images(drawn, ("speedup", "threads")),
+        "growth": _images(drawn, ("n", "d")),
     }
+    growing = [group for group in results.groups if group.startswith("growth")]
+    if len(growing) == len(results.groups):
+        blocks = {"growth": blocks["growth"]}
+    elif not growing:
+        del blocks["growth"]
     for name, block in blocks.items():
         pattern = r"(<!-- measured: %s -->\n).*?(<!-- end -->)" % name
         text, found = re.subn(
@@ -53,6 +57,13 @@ def publish(results, page):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     return path
+
+
+def _images(drawn, kinds):
+    names = [os.path.basename(path)[:-4] for path in drawn]
+    return "".join(
+        "![%s](figures/%s.png)\n" % (name, name) for name in names if name.split("-")[-1] in kinds
+    )
 
 
 def _markdown(names, rows):

@@ -374,6 +374,48 @@ def test_command_line_writes_what_it_measured(tmp_path, monkeypatch):
     assert (tmp_path / "performance-speedup.png").exists()
 
 
+def test_publishing_rewrites_what_was_measured(tmp_path, monkeypatch):
+    from benchmarks import publish
+
+    def block(name):
+        text = (tmp_path / "performance.md").read_text()
+        return text.split("<!-- measured: %s -->\n" % name)[1].split("<!-- end -->")[0]
+
+    def run(group, seconds):
+        size = cells.cell("kernel", 2000, 2000, 10)._asdict()
+        keys = [("rbf_op", "ours", seconds), ("numpy", "peer", 7 * seconds)]
+        records = [
+            dict(key=key, label=key, role=role, threads=2, cell=size, seconds=[least], cpu=[least],
+                 status="ok", reason="", version="1", error=0, calls=1)
+            for key, role, least in keys
+        ]  # fmt: skip
+        machine = {"processor": "Z80"}
+        run = dict(machine=machine, threads=2, ceilings=None, groups={group: records})
+        assert publish.publish(report.Results(run), "performance") == str(
+            tmp_path / "performance.md"
+        )
+
+    monkeypatch.setattr(publish, "DOCS", str(tmp_path))
+    monkeypatch.setattr(publish, "FIGURES", str(tmp_path / "figures"))
+    names = ["machine", "ceilings", "comparison", "contenders", "targets", "product"]
+    marks = [
+        "<!-- measured: %s -->\nold\n<!-- end -->\n" % n for n in names + ["figures", "growth"]
+    ]
+    (tmp_path / "performance.md").write_text("words\n".join(marks))
+    run("grid", 0.5)
+    assert "| 2000x2000x10 | 500 | 3500 | numpy | 7.0 |" in block("comparison")
+    assert "Z80" in block("machine") and block("growth") == "old\n"
+    assert block("figures") == "![performance-speedup](figures/performance-speedup.png)\n"
+    before = block("comparison")
+    run("growth-n", 0.25)
+    assert block("growth") == "![performance-n](figures/performance-n.png)\n"
+    assert block("comparison") == before
+    assert sorted(os.listdir(str(tmp_path / "figures"))) == [
+        "performance-n.png",
+        "performance-speedup.png",
+    ]
+
+
 def test_cells_are_selected_by_their_words():
     from benchmarks.__main__ import _selected
 

@@ -45,8 +45,7 @@ typedef struct {
     rbf_matrix g;
     rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
     rbf_vector gamma, amplitude;
-    rbf_vector log_sums, offset; /* (n,) of doubles, (m,): of a log-sum-exp, if log_sums
-                                    has data */
+    rbf_vector log_sums, offset; /* (n,) of doubles, (m,): of a log-sum-exp, if there is data */
     /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
      * sum where gamma or amplitude is a scalar. */
     REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;

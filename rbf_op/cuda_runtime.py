@@ -121,6 +121,7 @@ class Device:
         import pycuda.tools
 
         self.context = driver.Device(number).retain_primary_context()
+        self._current_context = driver.Context.get_current
         self.name = driver.Device(number).name()
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
@@ -162,12 +163,6 @@ class Device:
             self._on_main_thread = False
             return True
         return False
-
-    @staticmethod
-    def _current_context():
-        import pycuda.driver as driver
-
-        return driver.Context.get_current()
 
     def synchronize(self):
         """Wait for all that was started in the context, in any stream."""

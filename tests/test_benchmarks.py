@@ -390,10 +390,9 @@ def test_publishing_rewrites_what_was_measured(tmp_path, monkeypatch):
             for key, role, least in keys
         ]  # fmt: skip
         machine = {"processor": "Z80"}
-        run = dict(machine=machine, threads=2, ceilings=None, groups={group: records})
-        assert publish.publish(report.Results(run), "performance") == str(
-            tmp_path / "performance.md"
-        )
+        measured = dict(machine=machine, threads=2, ceilings=None, groups={group: records})
+        path = publish.publish(report.Results(measured), "performance")
+        assert path == str(tmp_path / "performance.md")
 
     monkeypatch.setattr(publish, "DOCS", str(tmp_path))
     monkeypatch.setattr(publish, "FIGURES", str(tmp_path / "figures"))

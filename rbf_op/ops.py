@@ -129,7 +129,12 @@ class _RBFOp(OpenMPOp):
     def c_no_compile_args(self, *args, **kwargs):
         # NaN, inf, signed zero and the digits of the exponential must survive these among a user's
         # gcc.cxxflags. Flags of an Op's own come before those: -fno-fast-math would be overruled.
+        # Below -O2 GCC fuses no multiply-adds; without these it is Theano's own -O3 that counts.
         return [
+            "-O",
+            "-O0",
+            "-O1",
+            "-Og",
             "-ffp-contract=off",
             "-ffp-contract=on",
             "-Ofast",

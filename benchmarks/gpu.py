@@ -4,11 +4,13 @@
     python benchmarks/gpu.py --points 4096 --dims 3   # one corner of it
 
 Each result, of the other libraries too, is checked against float64 before it is timed; times are
-medians of CUDA events. A library that cannot be imported is left out. Needs PyCUDA, nvcc, click and
-rich, but not Theano. Imports the kernels' launches; torch, cupy and pykeops if they are there.
+medians of CUDA events. A library that is not installed is left out; why one failed is said below
+the table. Needs PyCUDA, nvcc, click and rich, but not Theano. Imports the kernels' launches; torch,
+cupy and pykeops if they are there.
 """
 
-import collections
+import functools
+import gc
 import importlib
 import itertools
 import json
@@ -95,8 +97,11 @@ def limits(device, clock, dtype, rounds, size):
     import pycuda.driver as driver
     from pycuda.compiler import SourceModule
 
+    from rbf_op.cuda_runtime import find_nvcc  # here: load_launches lets it be imported
+
     real = {"float32": "float", "float64": "double"}[dtype]
-    module = SourceModule(LIMITS_SOURCE.replace("REAL", real), no_extern_c=True)
+    source = LIMITS_SOURCE.replace("REAL", real)
+    module = SourceModule(source, nvcc=find_nvcc(), no_extern_c=True)
     blocks = 8 * driver.Context.get_device().multiprocessor_count
     out = device.empty((blocks * 256,), dtype)
 
@@ -136,21 +141,31 @@ def slowest(limit, pairs, operations, exponentials, nbytes, host_bytes=0):
 
 
 class Problem:
-    """Arrays of one size on the device, and the host's copies to check with."""
+    """Arrays of one size on the device, and the host's copies to check with.
+
+    They are made where they are first used, by a contender whose cell says if there is no memory.
+    """
 
     def __init__(self, device, dtype, n, d, p):
+        self.device, self.dtype, self.n, self.d, self.p = device, dtype, n, d, p
+        self.checked = max(1, min(16, CHECKED_BYTES // (8 * n * d)))
+
+    @functools.cached_property
+    def host(self):
         random = np.random.RandomState(0)
 
         def uniform(*shape):
-            return random.uniform(-1, 1, shape).astype(dtype)
+            return random.uniform(-1, 1, shape).astype(self.dtype)
 
-        self.device, self.dtype, self.n, self.d, self.p = device, dtype, n, d, p
-        self.host = dict(
+        n, d, p = self.n, self.d, self.p
+        return dict(
             x=uniform(n, d), y=uniform(n, d), w=uniform(n, p), q=uniform(n, p),
-            gamma=np.asarray(1.5 / d, dtype),
+            gamma=np.asarray(1.5 / d, self.dtype),
         )  # fmt: skip
-        self.checked = max(1, min(16, CHECKED_BYTES // (8 * n * d)))
-        self.on_device = {name: device.to_device(v) for name, v in self.host.items()}
+
+    @functools.cached_property
+    def on_device(self):
+        return {name: self.device.to_device(v) for name, v in self.host.items()}
 
     def rows_of_k(self):
         """The first rows of K in float64, and their distances' differences."""
@@ -163,6 +178,7 @@ class Problem:
         rows = np.asarray(rows, np.float64).reshape(expected.shape)
         return np.abs(rows - expected).max() / np.abs(expected).max()
 
+    @functools.cached_property
     def expected(self):
         """The first rows of K, of dx of sum(K * K) / 2 in the form that is timed, of the product
         and of dx of the product, in float64.
@@ -189,14 +205,16 @@ OURS = "rbf_op"
 
 
 def our_calls(launch, problem, with_k):
-    a, device = problem.on_device, problem.device
-    wanted = ("x", "y", "gamma", "weights")
+    device = problem.device
+    wanted, all_of_k = ("x", "y", "gamma", "weights"), ("x", "y", "gamma", "amplitude")
 
     def product():
+        a = problem.on_device
         return launch.product(device, a["x"], a["y"], a["gamma"], a["w"])
 
     def product_gradient():
         product()  # others' gradients work out the value as well
+        a = problem.on_device
         return launch.product_gradient(
             device, a["x"], a["y"], a["gamma"], a["w"], a["q"], wanted
         )["x"]  # fmt: skip
@@ -208,15 +226,20 @@ def our_calls(launch, problem, with_k):
     yield "gradient of product", OURS, product_gradient, on_host
     if not with_k:
         return
-    out = device.empty((problem.n, problem.n), problem.dtype)
-    arguments = [device, a["x"], a["y"], a["gamma"], device.one(problem.dtype)]
-    all_of_k = ("x", "y", "gamma", "amplitude")
+
+    def arguments():
+        a = problem.on_device
+        return device, a["x"], a["y"], a["gamma"], device.one(problem.dtype)
+
+    @functools.lru_cache(maxsize=None)
+    def out():
+        return device.empty((problem.n, problem.n), problem.dtype)
 
     def forward():
-        return launch.forward(*arguments, out=out)
+        return launch.forward(*arguments(), out=out())
 
     def gradient():  # K stands for its own gradient: any matrix of its size would do
-        return launch.gradient(*arguments, grad_output=forward(), wanted=all_of_k)["x"]
+        return launch.gradient(*arguments(), grad_output=forward(), wanted=all_of_k)["x"]
 
     yield "K kept", OURS, forward, on_host
     yield "gradient of K", OURS, gradient, on_host
@@ -239,7 +262,7 @@ def floors(limit, problem):
 def torch_calls(problem, with_k):
     try:
         import torch
-    except ImportError:
+    except ModuleNotFoundError:
         return
     if not torch.cuda.is_available():
         return
@@ -284,9 +307,11 @@ def torch_calls(problem, with_k):
 
 
 def cupy_calls(problem, with_k):
+    if not with_k:
+        return
     try:
         import cupy
-    except ImportError:
+    except ModuleNotFoundError:
         return
     x, y, w = (cupy.asarray(problem.host[k]) for k in "xyw")
     gamma = problem.host["gamma"].item()
@@ -298,16 +323,15 @@ def cupy_calls(problem, with_k):
     def on_host(result):
         return cupy.asnumpy(result[: problem.checked])
 
-    if with_k:
-        yield "K kept", "cupy expansion", expansion, on_host
-        yield "product", "cupy expansion", lambda: expansion() @ w, on_host
+    yield "K kept", "cupy expansion", expansion, on_host
+    yield "product", "cupy expansion", lambda: expansion() @ w, on_host
 
 
 def keops_calls(problem):
     try:
         import torch
         from pykeops.torch import LazyTensor
-    except ImportError:
+    except ModuleNotFoundError:
         return
     if not torch.cuda.is_available():
         return
@@ -329,26 +353,46 @@ def keops_calls(problem):
     yield "gradient of product", "keops", gradient, on_host
 
 
+# What gives the driver back the memory that a library keeps for later arrays.
+EMPTY_CACHE = {
+    "torch": lambda torch: torch.cuda.empty_cache(),
+    "cupy": lambda cupy: cupy.get_default_memory_pool().free_all_blocks(),
+}
+
+
+def out_of_memory(trouble):
+    return isinstance(trouble, MemoryError) or "out of memory" in str(trouble).lower()
+
+
 class Stopwatch:
-    """Times calls whose results are right, and that are not expected to take too long."""
+    """Times calls whose results are right, and that are not expected to take too long.
+
+    notes: {contender and what it was to compute: why it failed}
+    """
 
     def __init__(self, clock, limit):
-        self.clock, self.limit, self.seen = clock, limit, {}
+        self.clock, self.limit, self.seen, self.notes = clock, limit, {}, {}
 
     def rows(self, problem, launch, with_k):
-        """(what, contender, seconds or a word that says why there are none)."""
-        expected = problem.expected()
-        for calls in (
-            our_calls(launch, problem, with_k),
-            torch_calls(problem, with_k),
-            cupy_calls(problem, with_k),
-            keops_calls(problem),
+        """(what, contender, seconds or a word that says why there are none), ours first."""
+        for library, calls in (
+            (OURS, our_calls(launch, problem, with_k)),
+            ("torch", torch_calls(problem, with_k)),
+            ("cupy", cupy_calls(problem, with_k)),
+            ("keops", keops_calls(problem)),
         ):
-            for what, name, call, on_host in calls:
-                yield what, name, self._time(problem, what, name, call, on_host, expected[what])
-            problem.device.release_held_memory()  # for the next library
+            # In a function of its own, whose end drops the calls and with them their results.
+            yield from self._rows_of(library, calls, problem)
+            self._release_memory(problem.device)
 
-    def _time(self, problem, what, name, call, on_host, expected):
+    def _rows_of(self, library, calls, problem):
+        try:
+            for what, name, call, on_host in calls:
+                yield what, name, self._time(problem, what, name, call, on_host)
+        except Exception as trouble:  # in its import or its arrays; it would have had a product
+            yield "product", library, self._word("product", library, trouble)
+
+    def _time(self, problem, what, name, call, on_host):
         """Seconds, or a word. "over the limit": by the time for fewer points, which grows as their
         square.
         """
@@ -357,22 +401,42 @@ class Stopwatch:
         if before * (problem.n / points) ** 2 > self.limit:
             return "over the limit"
         try:
-            error = problem.error(on_host(call()), expected)
+            error = problem.error(on_host(call()), problem.expected[what])
             if error <= TOLERANCE[problem.dtype]:
                 # Libraries use the default stream, in which the clock's events wait for them.
                 seconds = self.clock(call)
                 self.seen[key] = problem.n, seconds
                 return seconds
-        except (MemoryError, RuntimeError) as trouble:
-            if "memory" not in str(trouble).lower():
-                raise
-            return "no memory"
+        except Exception as trouble:
+            return self._word(what, name, trouble)
         if name == OURS:
             raise SystemExit(
-                "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. Nothing was timed."
+                "%s is wrong (n=%d, d=%d, p=%d, %s): %.1e of its largest entry. It was not timed."
                 % (what, problem.n, problem.d, problem.p, problem.dtype, error)
             )
         return "wrong"
+
+    def _word(self, what, name, trouble):
+        """What stands in the table for a time; raises what went wrong with our own."""
+        if out_of_memory(trouble):
+            return "no memory"
+        if name == OURS:
+            raise trouble
+        line = (str(trouble).strip().splitlines() or [""])[0]
+        note = "%s: %s" % (type(trouble).__name__, line)
+        self.notes.setdefault("%s, %s" % (name, what), note)
+        return "failed"
+
+    def _release_memory(self, device):
+        """Have the next library find all memory free that the problem's arrays leave."""
+        gc.collect()  # what a failed call's traceback and others' cycles still hold
+        device.release_held_memory()
+        for name, empty in EMPTY_CACHE.items():
+            try:
+                if name in sys.modules:
+                    empty(sys.modules[name])
+            except Exception as trouble:
+                self._word("release of memory", name, trouble)
 
 
 # -- The table -------------------------------------------------------------------------------------
@@ -386,6 +450,57 @@ def seconds(value):
             return "%.3g %s" % (value * factor, unit)
 
 
+def limits_or_word(*arguments):
+    """What limits() finds, or the word that stands in the table for what it would have given."""
+    try:
+        return limits(*arguments)
+    except Exception as trouble:
+        if not out_of_memory(trouble):
+            raise
+    return "no memory"
+
+
+def measure(stopwatch, problem, launch, with_k, rates, results):
+    """Append what is timed of a problem to `results`, as the times come.
+
+    rates: of limits_or_word.
+    """
+    floor = {} if isinstance(rates, str) else floors(rates, problem)
+    found = {}
+    for what, name, time in stopwatch.rows(problem, launch, with_k):
+        if name == OURS:
+            found[what] = dict(
+                dtype=problem.dtype, n=problem.n, d=problem.d, p=problem.p, what=what,
+                seconds=time, floor=floor.get(what, rates), others={},
+            )  # fmt: skip
+            results.append(found[what])
+        else:
+            found[what]["others"][name] = time
+
+
+def show(title, results, notes):
+    """Print the table, and below it why other libraries failed."""
+    table = Table(title=title)
+    for heading in ("problem", "what", "ours", "% of floor", "others"):
+        table.add_column(heading)
+    for row in results:
+        if "what" not in row:
+            continue
+        ours, floor = row["seconds"], row["floor"]
+        share = floor if isinstance(floor, str) else ""
+        if not (share or isinstance(ours, str)):
+            share = "%.0f" % (100 * floor / ours)
+        table.add_row(
+            "{dtype} n={n} d={d} p={p}".format(**row), row["what"], seconds(ours), share,
+            ", ".join("%s %s" % (k, seconds(t)) for k, t in row["others"].items()),
+        )  # fmt: skip
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    for failed, why in notes.items():
+        console.print("%s: %s" % (failed, why), markup=False, highlight=False)
+
+
 @click.command()
 @click.option("--points", multiple=True, type=int, help="n = m; 4096, 16384, 65536, 1048576.")
 @click.option("--dims", multiple=True, type=int, help="d; 3, 32 and 256 by default.")
@@ -397,8 +512,13 @@ def seconds(value):
 @click.option("--json", "json_file", type=click.Path(), help="Write all numbers here as well.")
 def main(points, dims, columns, dtypes, repeats, limit, quick, json_file):
     """Times the kernels on this machine's GPU; checks every result first."""
+    number = os.environ.get("CUDA_DEVICE", "0")
+    if number != "0":
+        raise click.ClickException(
+            "CUDA_DEVICE is %r, but the other libraries would be timed on device 0. Unset it, and "
+            "choose the GPU with CUDA_VISIBLE_DEVICES, which all libraries heed." % number
+        )
     runtime, launch = load_launches()
-    console = Console()
     results = []
     with runtime.device() as device:
         import pycuda.driver as driver
@@ -406,40 +526,26 @@ def main(points, dims, columns, dtypes, repeats, limit, quick, json_file):
         clock = Clock(repeats)
         stopwatch = Stopwatch(clock, limit)
         memory = driver.mem_get_info()[1]
-        table = Table(title=device.name)
-        for heading in ("problem", "what", "ours", "% of floor", "others"):
-            table.add_column(heading)
-        for dtype in dtypes or sorted(TOLERANCE):
-            rates = limits(device, clock, dtype, 4 if quick else 4096, 1 << (10 if quick else 28))
-            results.append(dict(device=device.name, dtype=dtype, limits=rates))
-            sizes = itertools.product(
-                points or (4096, 16384, 65536, 1048576), dims or (3, 32, 256), columns or (1, 16)
-            )
-            for n, d, p in sizes:
-                problem = Problem(device, dtype, n, d, p)
-                fits = n * n * np.dtype(dtype).itemsize < PULL * memory
-                times = collections.defaultdict(dict)
-                for what, name, time in stopwatch.rows(
-                    problem, launch, with_k=fits and p == (columns or (1,))[0]
-                ):
-                    times[what][name] = time
-                for what, floor in floors(rates, problem).items():
-                    if not times[what]:
-                        continue
-                    ours = times[what].pop(OURS)
-                    results.append(
-                        dict(dtype=dtype, n=n, d=d, p=p, what=what, seconds=ours, floor=floor,
-                             others=times[what])
-                    )  # fmt: skip
-                    table.add_row(
-                        "%s n=%d d=%d p=%d" % (dtype, n, d, p), what, seconds(ours),
-                        "" if isinstance(ours, str) else "%.0f" % (100 * floor / ours),
-                        ", ".join("%s %s" % (k, seconds(t)) for k, t in times[what].items()),
-                    )  # fmt: skip
-                if json_file:  # what there is, should the rest not come
-                    with open(json_file, "w") as file:
-                        json.dump(results, file, indent=1)
-    console.print(table)
+        try:
+            for dtype in dtypes or sorted(TOLERANCE):
+                rates = limits_or_word(
+                    device, clock, dtype, 4 if quick else 4096, 1 << (10 if quick else 28)
+                )
+                results.append(dict(device=device.name, dtype=dtype, limits=rates))
+                sizes = itertools.product(
+                    points or (4096, 16384, 65536, 1048576), dims or (3, 32, 256),
+                    columns or (1, 16),
+                )  # fmt: skip
+                for n, d, p in sizes:
+                    fits = n * n * np.dtype(dtype).itemsize < PULL * memory
+                    with_k = fits and p == (columns or (1,))[0]
+                    problem = Problem(device, dtype, n, d, p)
+                    measure(stopwatch, problem, launch, with_k, rates, results)
+                    if json_file:  # what there is, should the rest not come
+                        with open(json_file, "w") as file:
+                            json.dump(results, file, indent=1)
+        finally:  # what was measured, should it have been interrupted
+            show(device.name, results, stopwatch.notes)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def main(points, dims, columns, dtypes, seconds, json_file):
                     np.testing.assert_allclose(gpu, cpu, rtol=1e-4, atol=1e-4 * np.abs(cpu).max())
                 calls = [functools.partial(f, *arrays) for f in both.values()]
                 cpu, gpu = least_times(calls, seconds)
-                chosen = "cuda" if cuda_placement.product_pays(n, n, d, p, dtype) else "cpu"
+                pays = cuda_placement.product_pays(n, n, d, p, dtype)
+                chosen = "cuda" if pays and cuda_placement.made_for(dtype) else "cpu"
                 loses = (gpu if chosen == "cuda" else cpu) / min(cpu, gpu) - 1
                 results.append(
                     dict(dtype=dtype, n=n, d=d, p=p, what=what, cpu=cpu, cuda=gpu, auto=chosen)

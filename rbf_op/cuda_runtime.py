@@ -7,9 +7,11 @@ NumPy and sources; PyCUDA inside functions only.
 
 import atexit
 import ctypes
+import functools
 import os
 import re
 import shutil
+import subprocess
 import threading
 
 import numpy as np
@@ -71,13 +73,36 @@ def why_unavailable():
             "rbf_op: the NVIDIA driver finds no usable CUDA device: %s. (In a forked process: the "
             "parent must not have used CUDA.)" % error
         )
-    if find_nvcc() is None:
+    nvcc = find_nvcc()
+    if nvcc is None:
         return (
             "rbf_op: nvcc is missing, which compiles the kernels once for each kind of device. "
             "Install the CUDA toolkit and put its bin folder on PATH, or name its folder in "
             "CUDA_ROOT."
         )
+    found = driver.Device(int(number))
+    architecture, known = "sm_%d%d" % found.compute_capability(), _architectures(nvcc)
+    if known and architecture not in known:
+        return (
+            "rbf_op: %s cannot compile for the CUDA device, %s of architecture %s; it knows %s. "
+            "Put first on PATH the bin folder of a CUDA toolkit that does: a newer one for a newer "
+            "device, CUDA 12 for one older than sm_75."
+            % (nvcc, found.name(), architecture, " ".join(known))
+        )
     return None
+
+
+@functools.lru_cache(maxsize=None)
+def _architectures(nvcc):
+    """Names of the architectures that nvcc compiles for; none where it is too old to say."""
+    try:
+        said = subprocess.run(
+            [nvcc, "--list-gpu-code"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
+        )  # fmt: skip
+    except OSError:
+        return []
+    return said.stdout.split() if said.returncode == 0 else []
 
 
 def find_nvcc():

@@ -1,72 +1,227 @@
 """benchmarks/gpu.py runs on whatever device there is, and refuses to time a wrong result.
 
-No times are looked at. May import the standard library and pytest.
+What it does without memory or when interrupted is seen in scripts that change it before they run
+it; so is the choice that benchmarks/gpu_auto.py reports. No times are looked at.
+May import the standard library, pytest and cuda_runtime, of which no device is asked here.
 """
 
 import json
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
+
+from rbf_op import cuda_runtime
 
 pytestmark = pytest.mark.gpu
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SCRIPT = os.path.join(ROOT, "benchmarks", "gpu.py")
 
+CHANGED = """
+import sys
+sys.path.insert(0, %r)
+import gpu
+cuda_runtime, cuda_launch = gpu.load_launches()
+""" % os.path.dirname(SCRIPT)
 
-def run(script, *arguments, **environment):
-    tiny = ["--quick", "--points", "70", "--dims", "3", "--columns", "2", "--repeats", "1"]
+
+def started(*command, **environment):
+    folders = ROOT, environment.pop("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")
     return subprocess.run(
-        [sys.executable, str(script)] + tiny + list(arguments),
-        env=dict(os.environ, COLUMNS="80", **environment),
+        [sys.executable] + list(command),
+        env=dict(os.environ, COLUMNS="80", PYTHONPATH=os.pathsep.join(folders), **environment),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
     )  # fmt: skip
 
 
+def run(*arguments, script=(SCRIPT,), **environment):
+    tiny = ("--quick", "--points", "70", "--dims", "3", "--columns", "2", "--repeats", "1")
+    return started(*script, *tiny, *arguments, **environment)
+
+
+def run_changed(change, *arguments, **environment):
+    """With some Python before it runs, of the names in CHANGED."""
+    script = CHANGED + textwrap.dedent(change) + "\ngpu.main()"
+    return run("--dtypes", "float32", *arguments, script=("-c", script), **environment)
+
+
+def timed(numbers):
+    """{what was timed: its numbers}"""
+    return {r["what"]: r for r in json.loads(numbers.read_text()) if "what" in r}
+
+
 def test_the_table_and_the_numbers(tmp_path):
     numbers = tmp_path / "numbers.json"
-    done = run(SCRIPT, "--json", str(numbers))
+    done = run("--json", str(numbers))
     assert done.returncode == 0, done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    results = json.loads(numbers.read_text())
-    timed = [r for r in results if "what" in r]
-    assert sorted({r["what"] for r in timed}) == [
+    results = [r for r in json.loads(numbers.read_text()) if "what" in r]
+    assert sorted({r["what"] for r in results}) == [
         "K brought back", "K kept", "gradient of K", "gradient of product", "product",
     ]  # fmt: skip
-    assert all(r["seconds"] > 0 and r["floor"] > 0 for r in timed)
-    assert {r["dtype"] for r in timed} == {"float32", "float64"}
+    assert all(r["seconds"] > 0 and r["floor"] > 0 for r in results)
+    assert {r["dtype"] for r in results} == {"float32", "float64"}
+
+
+# NumPy under another name.
+CUPY = """
+import types
+from numpy import *
+asnumpy = asarray
+pool = types.SimpleNamespace(free_all_blocks=lambda: print("cupy's cache is emptied"))
+get_default_memory_pool = lambda: pool
+"""
 
 
 def test_other_libraries_are_checked_and_timed(tmp_path):
-    # NumPy under another name; once with an exponential that is wrong.
+    # Once with an exponential that is wrong.
     for wrong, time in ((False, float), (True, str)):
-        (tmp_path / "cupy.py").write_text(
-            "from numpy import *\nasnumpy = asarray\n" + "exp = expm1\n" * wrong
-        )
+        (tmp_path / "cupy.py").write_text(CUPY + "exp = expm1\n" * wrong)
         numbers = tmp_path / "numbers.json"
-        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-        done = run(SCRIPT, "--dtypes", "float64", "--json", str(numbers), PYTHONPATH=path)
+        done = run("--dtypes", "float64", "--json", str(numbers), PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stdout
-        timed = [r for r in json.loads(numbers.read_text()) if "what" in r]
-        others = {r["what"]: r["others"]["cupy expansion"] for r in timed if r["others"]}
+        others = {
+            what: r["others"]["cupy expansion"]
+            for what, r in timed(numbers).items()
+            if "cupy expansion" in r["others"]
+        }
         assert sorted(others) == ["K kept", "product"]
         assert all(type(seconds) is time for seconds in others.values())
         assert ("wrong" in done.stdout) == wrong
+        assert "cupy's cache is emptied" in done.stdout
 
 
-def test_a_wrong_result_is_not_timed(tmp_path):
-    # The same script with a tolerance that nothing meets.
-    with open(SCRIPT) as script:
-        text = script.read()
-    changed = text.replace('"float32": 3e-5', '"float32": -1').replace(
-        "ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))", "ROOT = %r" % ROOT
-    )
-    assert text.count('"float32": 3e-5') == 1 and "ROOT = %r" % ROOT in changed
-    path = tmp_path / "gpu.py"
-    path.write_text(changed)
-    done = run(path)
+@pytest.mark.parametrize(
+    "broken, words, why",
+    [
+        ("raise OSError('no such library\\nat all')", {"product": "failed"}, "OSError: no such"),
+        ("def asarray(a): raise MemoryError", {"product": "no memory"}, ""),
+        (
+            "def exp(a): raise RuntimeError('[GPU] no kernel image')",
+            {"product": "failed", "K kept": "failed"},
+            "RuntimeError: [GPU] no kernel image",
+        ),
+    ],
+    ids=["import", "arrays", "call"],
+)
+def test_a_broken_library_does_not_end_the_run(tmp_path, broken, words, why):
+    (tmp_path / "cupy.py").write_text(CUPY + broken)
+    numbers = tmp_path / "numbers.json"
+    done = run("--dtypes", "float32", "--json", str(numbers), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    results = timed(numbers)
+    found = {
+        what: word
+        for what, r in results.items()
+        for name, word in r["others"].items()
+        if "cupy" in name
+    }
+    assert found == words and len(results) == 5
+    assert all(r["seconds"] > 0 for r in results.values())
+    below = done.stdout[done.stdout.rindex("┘") :]
+    assert why in below and "at all" not in below and ("cupy" in below) == bool(why)
+
+
+def test_a_wrong_result_is_not_timed():
+    done = run_changed("gpu.TOLERANCE['float32'] = -1  # that nothing meets")
     assert done.returncode != 0
     assert "product is wrong (n=70, d=3, p=2, float32)" in done.stdout
-    assert "Nothing was timed" in done.stdout
+    assert "It was not timed" in done.stdout and "┘" not in done.stdout
+
+
+LITTLE_MEMORY = """
+def allocate(self, size, allocate=cuda_runtime.Device.allocate):
+    if size == %d:
+        raise %s
+    return allocate(self, size)
+cuda_runtime.Device.allocate = allocate
+"""
+OF_K = ["K brought back", "K kept", "gradient of K"]
+OF_PRODUCT = ["gradient of product", "product"]
+
+
+@pytest.mark.parametrize("trouble", ["MemoryError", "RuntimeError('cuMemAlloc: out of memory')"])
+@pytest.mark.parametrize(
+    "size, seconds, floor",
+    [
+        (4 * 70 * 70, OF_K, []),
+        (4 * 70 * 3, OF_K + OF_PRODUCT, []),  # x
+        (4 << 10, [], OF_K + OF_PRODUCT),  # of the limits
+    ],
+    ids=["K", "x", "limits"],
+)
+def test_what_has_no_memory_says_so(tmp_path, trouble, size, seconds, floor):
+    numbers = tmp_path / "numbers.json"
+    done = run_changed(LITTLE_MEMORY % (size, trouble), "--json", str(numbers))
+    assert done.returncode == 0 and "┘" in done.stdout, done.stdout
+    results = timed(numbers)
+    assert sorted(results) == OF_K + OF_PRODUCT
+    for name, without in (("seconds", seconds), ("floor", floor)):
+        assert sorted(w for w, r in results.items() if r[name] == "no memory") == without
+
+
+def test_memory_is_free_for_the_next_library():
+    change = """
+    def release(self, release=cuda_runtime.Device.release_held_memory):
+        release(self)
+        assert self._pool.active_bytes < 4 * 70 * 70, "K is still held"
+    cuda_runtime.Device.release_held_memory = release
+    """
+    done = run_changed(change)
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_interrupted_run_shows_what_it_has():
+    change = """
+    def clock(self, call, clock=gpu.Clock.__call__):
+        if call.__name__ == "forward":
+            raise KeyboardInterrupt
+        return clock(self, call)
+    gpu.Clock.__call__ = clock
+    """
+    done = run_changed(change)
+    assert done.returncode != 0
+    assert "product" in done.stdout and "┘" in done.stdout and "brought back" not in done.stdout
+
+
+def test_another_device_is_chosen_otherwise():
+    done = run(CUDA_DEVICE="1")
+    assert done.returncode != 0
+    assert "CUDA_DEVICE is '1'" in done.stdout and "CUDA_VISIBLE_DEVICES" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_nvcc_need_not_be_on_path(tmp_path):
+    # One that does not work comes first on PATH: whoever does not look elsewhere takes it.
+    (tmp_path / "nvcc").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "nvcc").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    change = "cuda_runtime.find_nvcc = lambda: %r" % cuda_runtime.find_nvcc()
+    done = run_changed(change, PATH=path)
+    assert done.returncode == 0, done.stdout
+
+
+AUTO = """
+import sys
+import rbf_op
+import theano
+theano.config.mode = "FAST_COMPILE"  # without C, which is not what is looked at
+from benchmarks import gpu_auto
+gpu_auto.cuda_placement.CALL_SECONDS, gpu_auto.cuda_placement.COPIED_BYTES_A_SECOND = 0, 1e30
+gpu_auto.cuda_placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
+gpu_auto.main()
+"""
+
+
+@pytest.mark.parametrize("ratio, chosen", [("1e3", "cuda"), ("0", "cpu")])
+def test_auto_is_reported_as_it_chooses(tmp_path, ratio, chosen):
+    numbers = tmp_path / "numbers.json"
+    done = started(
+        "-c", AUTO, ratio, "--points", "8", "--dims", "2", "--columns", "1",
+        "--dtypes", "float64", "--seconds", "0.001", "--json", str(numbers),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert {r["auto"] for r in timed(numbers).values()} == {chosen}

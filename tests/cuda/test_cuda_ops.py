@@ -235,7 +235,7 @@ def test_constants_are_copied_once(problem, transfers):
 
 def test_a_constant_that_the_caller_gets_is_the_callers(device):
     f = function([], cuda_type.as_device(T.constant(np.ones((2, 3)))))
-    f().fill(7)
+    f().set(np.full((2, 3), 7.0))
     assert (device.to_host(f()) == 1).all()
 
 
@@ -256,7 +256,7 @@ def test_theanos_own_copies_are_made_on_any_thread():
     thread.join()
     assert not failed
     assert (B.get_value() == 1).all()
-    B.get_value(return_internal_type=True).fill(5)
+    B.get_value(return_internal_type=True).set(np.full((3, 2), 5.0))
     assert (X.get_value() == 1).all()
 
 
@@ -613,12 +613,18 @@ def device_calls(monkeypatch):
     return calls
 
 
+def force_auto(monkeypatch, large):
+    """Have "auto" take every product for large, or for small, in float64 on any card."""
+    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
+    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
+    monkeypatch.setattr(cuda_placement, "DOUBLE_PRECISION_RATIO", 1e3)
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_auto_decides_at_each_call(problem, monkeypatch, large):
     (x, y, gamma, _, weights), values, dtype = problem
     arguments = [values[i] for i in (0, 1, 2, 4)]
-    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
-    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
+    force_auto(monkeypatch, large)
     calls = device_calls(monkeypatch)
     host_calls = []
     for op in (RBFDot, RBFDotGrad):
@@ -647,8 +653,7 @@ def test_auto_decides_on_products_of_kernel_matrices(problem, monkeypatch, large
     """T.dot(K, W) of device "auto" and its gradients; K that is a result, or of device "cpu"."""
     symbols, values, dtype = problem
     x, y, gamma, amplitude, weights = symbols
-    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
-    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
+    force_auto(monkeypatch, large)
     calls = device_calls(monkeypatch)
     outputs = {}
     for device in ("auto", "cpu"):

@@ -1,16 +1,17 @@
 """The device in processes and threads: nothing on import, forks, exits, and what may be missing.
 
 Each case is a script in a process of its own, since it is about starts and ends of processes.
-May import the standard library and pytest.
+May import the standard library, pytest and cuda_runtime, of which no device is asked here.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from rbf_op import cuda_runtime
 
 pytestmark = pytest.mark.gpu
 emulated = pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
@@ -148,11 +149,12 @@ def test_child_of_a_process_that_only_looked_for_a_device():
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
-    # nvcc is asked for its version only; a wrapper refuses everything else.
+    # nvcc is asked for its version, which it must give, and for the architectures that it knows,
+    # which it need not; a wrapper refuses everything but the first.
     nvcc = tmp_path / "nvcc"
     nvcc.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && exec %s --version\n'
-        'echo "compiled again: $@" >&2; exit 1\n' % shutil.which("nvcc")
+        'echo "compiled again: $@" >&2; exit 1\n' % cuda_runtime.find_nvcc()
     )
     nvcc.chmod(0o755)
     cache = tmp_path / "cache"
@@ -168,7 +170,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
     # Another option, architecture or version of nvcc.
     for change in (
         "cuda_runtime.OPTIONS.append('-DANOTHER')",
-        "import pycuda.driver as d; d.Device.compute_capability = lambda self: (8, 0)",
+        "import pycuda.driver as d; d.Device.compute_capability = lambda self: (9, 9)",
     ):
         with pytest.raises(AssertionError, match="compiled again"):
             run(USE + change + "\nuse()", PYCUDA_CACHE_DIR=str(cache), PATH=path)
@@ -268,6 +270,24 @@ def test_no_such_device(number):
 def test_no_nvcc():
     message = missing("import shutil; shutil.which = lambda *a, **k: None\n")
     assert "nvcc is missing" in message and "CUDA_ROOT" in message
+
+
+def test_an_nvcc_that_does_not_know_the_device():
+    before = "import pycuda.driver as d; d.Device.compute_capability = lambda self: (9, 9)\n"
+    message = missing(before)
+    assert "%s cannot compile" % cuda_runtime.find_nvcc() in message and "PATH" in message
+    assert "of architecture sm_99; it knows sm_" in message
+
+
+def test_nvcc_is_asked_once_what_it_knows():
+    script = """
+    import subprocess
+    from rbf_op import cuda_runtime
+    asked, run = [], subprocess.run
+    subprocess.run = lambda command, **k: asked.append(command[1:]) or run(command, **k)
+    print(cuda_runtime.why_unavailable(), cuda_runtime.why_unavailable(), asked)
+    """
+    assert run(script) == "None None [['--list-gpu-code']]\n"
 
 
 def test_another_theano():

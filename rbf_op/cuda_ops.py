@@ -22,7 +22,7 @@ from rbf_op.cuda_type import (
     local_cut_copies,
 )
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.rewrites import POSITION, RBFProducts, replace
+from rbf_op.rewrites import POSITION, RBFProducts
 from rbf_op.theano_api import (
     Apply,
     GlobalOptimizer,
@@ -31,6 +31,8 @@ from rbf_op.theano_api import (
     local_optimizer,
     register_canonicalize,
     register_rewrite,
+    replace,
+    trace_to,
 )
 
 
@@ -150,6 +152,7 @@ def local_cuda_gradient_only_what_is_used(node, fgraph):
         return False
     replacements = CudaOp(node.op.host_op.narrowed(used))(*node.inputs, return_list=True)
     old = [output for n, output in zip(wrt, node.outputs) if n in used]
+    trace_to(old[0], replacements[0], fgraph.apply_nodes)
     return dict(zip(old, replacements))
 
 

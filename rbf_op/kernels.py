@@ -37,6 +37,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         Standard deviation: gamma = 1 / (2 sigma**2).
     lengthscale : () or (d,), optional
         exp(-1/2 sum_k ((x[i, k] - y[j, k]) / lengthscale[k])**2): one width per column (ARD).
+        x and y are divided by it, then subtracted: what all points have in common, if it is large
+        against their differences, should be subtracted before.
     amplitude : () or (m,), optional
         Factor of each column of K; 1 by default.
     device : "cpu", "cuda" or "auto", optional
@@ -142,9 +144,10 @@ def rbf_logsumexp(
     exponents of a row are shifted by their largest, so that points far from all centres give a
     finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel, but for
     `device`: it is computed on the CPU. amplitude must not be negative, which gives NaN; 0 leaves a
-    term out; log_amplitude, () or (m,), gives its logarithm instead, such as the log weights of a
-    mixture. Returns a vector (n,) of the dtype that rbf_kernel would give. Value and gradient take
-    O((n + m) d) memory; second derivatives form (n, m) matrices.
+    term out (with a derivative of NaN, since 0 has no logarithm); log_amplitude, () or (m,), gives
+    its logarithm instead, such as the log weights of a mixture. Returns a vector (n,) of the dtype
+    that rbf_kernel would give. Value and gradient take O((n + m) d) memory; second derivatives form
+    (n, m) matrices.
     """
     if amplitude is not None and log_amplitude is not None:
         raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")
@@ -191,8 +194,8 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
         if value is not None and value.ndim != 2:
             raise TypeError(
                 "%s: %s must be a matrix with one point a row, but has %d dimension(s). Use "
-                "%s.dimshuffle('x', 0) for a single point, %s.dimshuffle(0, 'x') for points on a "
-                "line." % (name, argument, value.ndim, argument, argument)
+                "dimshuffle('x', 0) of a vector for a single point, dimshuffle(0, 'x') for points "
+                "on a line, flatten(2) of what has more dimensions." % (name, argument, value.ndim)
             )
     numbers_of = {k: v for k, v in given.items() if v is not None}
     arrays = [x] + ([] if y is None else [y])

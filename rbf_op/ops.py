@@ -24,6 +24,7 @@ from rbf_op.theano_api import (
     grad,
     local_optimizer,
     register_canonicalize,
+    trace_to,
     upcast,
 )
 
@@ -197,7 +198,9 @@ class _ForwardOp(_RBFOp):
         return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
-        return [self.directional_derivative(inputs, eval_points)]
+        change = self.directional_derivative(inputs, eval_points)
+        output = self.make_node(*inputs).outputs[0]
+        return [None if change is None else _of_pattern_of(output, change)]
 
 
 class _GradientOp(_RBFOp):
@@ -247,6 +250,7 @@ class _GradientOp(_RBFOp):
         # computed from another.
         copies = [T.tensor_copy(v) for v in inputs[: len(names)]]
         derivative = forward.directional_derivative(copies, directions)
+        derivative = _of_pattern_of(inputs[-1], derivative)
         gradients = grad((inputs[-1] * derivative).sum(), copies, disconnected_inputs="ignore")
         known = inputs[len(names) : -1]
         return list(gradients) + [T.zeros_like(v) for v in known] + [derivative]
@@ -662,6 +666,11 @@ def _row_products(a, b):
     return (a * b).sum(axis=1, keepdims=True)
 
 
+def _of_pattern_of(variable, value):
+    """A value that has the axes of length one of a variable, known to Theano as such."""
+    return T.patternbroadcast(value, variable.broadcastable)
+
+
 def _as_column(value):
     """A per-centre vector as a column, a scalar as it is."""
     return value.dimshuffle(0, "x") if value.ndim else value
@@ -680,4 +689,5 @@ def local_rbf_gradient_only_what_is_used(node, fgraph):
         return False
     replacements = node.op.narrowed(used)(*node.inputs, return_list=True)
     old = [output for n, output in zip(node.op.wrt, node.outputs) if n in used]
+    trace_to(old[0], replacements[0], fgraph.apply_nodes)
     return dict(zip(old, replacements))

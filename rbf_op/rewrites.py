@@ -11,7 +11,7 @@ import theano.tensor as T
 from theano.compile import SharedVariable
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite
+from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite, replace
 
 NAME = "rbf_dot"
 
@@ -52,10 +52,10 @@ class RBFProducts(GlobalOptimizer):
         made = _Made()
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernelGrad):
-                replace(fgraph, _gradient_of_product(fgraph, node, made))
+                replace(fgraph, _gradient_of_product(fgraph, node, made), NAME)
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernel):
-                replace(fgraph, _products(fgraph, node, made))
+                replace(fgraph, _products(fgraph, node, made), NAME)
         _merge_gradients(fgraph)
 
 
@@ -104,12 +104,6 @@ def _dimshuffled(variable):
     if node is not None and isinstance(node.op, T.DimShuffle):
         return tuple(node.op.new_order), node.inputs[0]
     return None, None
-
-
-def replace(fgraph, pairs, reason=NAME):
-    """Replace all of the (old, new) pairs, or none if a type would change."""
-    if all(old.type == new.type for old, new in pairs):
-        fgraph.replace_all_validate(pairs, reason=reason)
 
 
 def _used_only_by(fgraph, variable):
@@ -275,8 +269,10 @@ def _weights_of_gradient(fgraph, kernel_inputs, h, product):
     for node, _ in clients(fgraph, h) if h in fgraph.variables else ():
         if isinstance(getattr(node, "op", None), RBFDotGrad):
             same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
-            if all(same) and node.inputs[4] is h and not _depends(node.inputs[3], product):
-                return node.inputs[3]
+            weights = node.inputs[3]
+            same.append(weights.broadcastable[1] == h.broadcastable[1])
+            if all(same) and node.inputs[4] is h and not _depends(weights, product):
+                return weights
     return None
 
 
@@ -305,7 +301,8 @@ def _merge_gradients(fgraph):
             wrt = tuple(name for name in RBFDot.input_names if name in wanted)
             outputs = nodes[0].op.narrowed(wrt)(*nodes[0].inputs, return_list=True)
             whole = dict(zip(wrt, outputs))
-            replace(fgraph, [(o, whole[n]) for a in nodes for n, o in zip(a.op.wrt, a.outputs)])
+            pairs = [(o, whole[n]) for a in nodes for n, o in zip(a.op.wrt, a.outputs)]
+            replace(fgraph, pairs, NAME)
 
 
 def register():

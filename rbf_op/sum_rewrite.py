@@ -8,7 +8,7 @@ rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_e
 import theano.tensor as T
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad
-from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite
+from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite, replace
 
 
 class RBFSums(GlobalOptimizer):
@@ -44,8 +44,7 @@ class RBFSums(GlobalOptimizer):
         total = (gradient.inputs[names.index(linear_input)] * found[linear_input]).sum()
         pairs = [(old, found[name]) for name, old in zip(gradient.op.wrt, gradient.outputs)]
         pairs += [(old, total) for old in sums]
-        if all(old.type == new.type for old, new in pairs):
-            fgraph.replace_all_validate(pairs, reason=self._name)
+        replace(fgraph, pairs, self._name)
 
 
 def _sums_with(fgraph, gradient):

@@ -67,6 +67,8 @@ __all__ = [
     "optdb",
     "register_canonicalize",
     "register_rewrite",
+    "replace",
+    "trace_to",
     "upcast",
 ]
 
@@ -94,6 +96,27 @@ def clients(fgraph, variable):
     if isinstance(fgraph.clients, dict):  # Theano-PyMC; a method in Theano
         return fgraph.clients[variable]
     return fgraph.clients(variable)
+
+
+def replace(fgraph, pairs, reason):
+    """Replace all of the (old, new) pairs, or none if a type would change."""
+    if all(old.type == new.type for old, new in pairs):
+        for old, new in pairs:
+            trace_to(old, new, fgraph.apply_nodes)
+        fgraph.replace_all_validate(pairs, reason=reason)
+
+
+def trace_to(old, new, known):
+    """Errors of what a new variable is computed by, but for the known nodes, name the line of a
+    user's that the old one is from."""
+    trace, stack, seen = getattr(old.tag, "trace", []), [new], set()
+    while stack:
+        node = stack.pop().owner
+        if node is not None and node not in known and node not in seen:
+            seen.add(node)
+            for output in node.outputs:
+                output.tag.trace = trace
+            stack.extend(node.inputs)
 
 
 def register_rewrite(name, rewrite, position, *tags):

@@ -513,6 +513,39 @@ def test_second_order(second_order, offset, mode):
                 assert np.max(np.abs(result - expected)) <= 1e-9 * scale, (i, j)
 
 
+PATTERNS = {
+    "kernel, one centre": (ops.RBFKernel, [(3, 2), (1, 2), (1,), (1,)], 1),
+    "kernel, one point": (ops.RBFKernel, [(1, 2), (4, 2), (4,), ()], 0),
+    "product, one column": (ops.RBFDot, [(3, 2), (4, 2), (4,), (4, 1)], 1),
+    "product, one point": (ops.RBFDot, [(1, 2), (4, 2), (), (4, 3)], 0),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_second_order_of_an_output_whose_axis_of_length_one_is_dropped(name):
+    """The same with types that tell Theano of axes of length one, and without."""
+    op, shapes, axis = PATTERNS[name]
+    values = [np.random.RandomState(4).uniform(0.3, 1, shape) for shape in shapes]
+    results = []
+    for known in (False, True):
+        inputs = [
+            T.TensorType("float64", [known and n == 1 and len(v.shape) == 2 for n in v.shape])()
+            for v in values
+        ]
+        output = op()(*inputs)
+        output = output.dimshuffle(1 - axis) if known else output.sum(axis=axis)
+        gradients = theano.grad(T.sqr(output).sum(), inputs)
+        change = sum((g * (v + 1)).sum() for g, v in zip(gradients, inputs))
+        second = theano.grad(change, inputs)
+        directions = [v + 1 for v in inputs]
+        forward = [T.Rop(output, inputs, directions)] + T.Rop(gradients, inputs, directions)
+        assert [g.broadcastable for g in second] == [v.broadcastable for v in inputs]
+        function = theano.function(inputs, second + forward, mode=graphs.theano_mode("py"))
+        results.append(function(*values))
+    for plain, with_types in zip(*results):
+        np.testing.assert_allclose(with_types, plain, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_second_order_symmetric(mode):
     x, _, gamma, amplitude, grad_output = graphs.variables("float64", (False, False))

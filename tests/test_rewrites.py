@@ -277,6 +277,27 @@ def test_broadcastable_dimensions(shape):
         np.testing.assert_allclose(new, old, rtol=1e-12, atol=1e-14)
 
 
+def test_a_product_of_one_column_beside_a_gradient_of_unknown_ones(g, monkeypatch):
+    """Whose node could give it too, were its type another."""
+    monkeypatch.setattr(theano.config, "on_opt_error", "raise")
+    kernel = rbf_kernel(g.x, g.y, g.gamma)
+    row = T.patternbroadcast(g.v.dimshuffle("x", 0), (False, False))
+    grad_output = T.dot(g.u.dimshuffle(0, "x"), row)
+    cost = (kernel * grad_output).sum()
+    g.check([theano.grad(cost, g.x, consider_constant=[grad_output]), T.dot(kernel.T, g.u)])
+
+
+def test_errors_name_the_users_line():
+    def line_of_a_user(kernel, w):
+        return T.dot(kernel, w)
+
+    x, y, w = T.dmatrices("xyw")
+    product = line_of_a_user(rbf_kernel(x, y, 1.0), w)
+    function = theano.function([x, y, w], product, mode=graphs.theano_mode("py"))
+    with pytest.raises(ValueError, match="(?s)rbf_dot: x and y.*in line_of_a_user"):
+        function(np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 1)))
+
+
 def test_turned_off(g):
     """By the flag's tag, and under FAST_COMPILE."""
     product = T.dot(rbf_kernel(g.x, g.y, g.gamma), g.w)

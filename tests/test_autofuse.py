@@ -13,10 +13,13 @@ from rbf_op import autofuse  # isort: skip  (mends Theano before its import)
 import spellings
 import theano
 import theano.tensor as T
+from graphs import only_our_c_code  # noqa: F401
 from processes import run_python
 
 from rbf_op.fusion.search import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad
+
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 MODE = theano.Mode(linker="py", optimizer=None)
 # In a list, since enable replaces the functions wherever a module has them under a name.
@@ -257,6 +260,22 @@ def test_the_forward_rule():
     ahead, behind = (theano.clone(kernel, replace={x: x + h}) for h in (step, -step))
     differences = (ahead - behind) / (2 * step)
     np.testing.assert_allclose(*[values([x, c, s], g) for g in (differences, fused)], atol=1e-8)
+
+
+def test_equal_intermediates_stay_apart():
+    """Gradients with respect to two variables that are computed alike, each in a kernel."""
+    x, c, s, _, _ = graph()
+    first, second = T.tanh(x), T.tanh(x)
+    both = T.exp(-s * spellings.squared(first, second)).sum()
+    for a, b in ((first, second), (second, first)):
+        cost = T.exp(-s * spellings.squared(a, c)).sum() + 2 * a.sum()
+        cost += 3 * T.exp(-s * spellings.squared(b, 2 * c)).sum() + b.sum() + both
+        plain = theano.grad(cost, [a, b])
+        with autofuse.enabled():
+            fused = theano.grad(cost, [a, b])
+        assert count(fused) == 3
+        for expected, got in zip(values([x, c, s], plain), values([x, c, s], fused)):
+            np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 def test_hessians():

@@ -465,6 +465,123 @@ def test_loops_over_the_first_rows_only():
     np.testing.assert_allclose(*results, atol=1e-12)
 
 
+def test_rows_of_another_length_than_the_matrix_they_are_set_in():
+    x, c, _, _, _, _ = variables("float64")
+    count = T.lscalar("count")
+    output = T.zeros((2, count))
+    for i in range(2):
+        output = T.set_subtensor(output[i], T.exp(-T.sqr(x[i] - c).sum(axis=1)))
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    plain, fused = [theano.function([x, c, count], o, mode=MODE) for o in (output, fused)]
+    points, centres = values("float64")[:2]
+    for given in ((points, centres, M), (points, centres[:1], 3)):  # one row is repeated
+        np.testing.assert_allclose(fused(*given), plain(*given), atol=1e-12)
+    for function in (plain, fused):
+        with pytest.raises(ValueError):
+            function(points, centres, M + 1)
+
+
+def test_a_loop_of_more_steps_than_a_sequence_has_still_fails():
+    x, c, _, _, _, _ = variables("float64")
+    steps = T.lscalar("steps")
+    for count, given in ((N + 1, ()), (steps, (N + 1,))):
+        output, _ = theano.scan(
+            lambda row, c: T.exp(-T.sqr(row - c).sum(axis=1)), [x], non_sequences=[c], n_steps=count
+        )
+        inputs = [x, c] + [steps] * len(given)
+        function = theano.function(inputs, fuse(output), mode=MODE)
+        with pytest.raises(ValueError, match="(?i)sequence"):
+            function(*values("float64")[:2] + list(given))
+
+
+NARROWED = {
+    "sum": lambda d: T.exp(-T.sum(T.sqr(d), axis=2, dtype="float32")),
+    "mean": lambda d: T.exp(-T.mean(T.sqr(d), axis=2, dtype="float32")),
+    "product": lambda d: T.prod(T.exp(-T.sqr(d)), axis=2, dtype="float32"),
+    "rows": lambda d: T.stack([T.exp(-T.sqr(d[i]).sum(axis=1)) for i in range(N)]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NARROWED))
+def test_what_is_narrowed_after_the_difference_is_not_narrowed_before(name):
+    x, c, _, _, _, _ = variables("float64")
+    output = NARROWED[name](x.dimshuffle(0, "x", 1) - c.dimshuffle("x", 0, 1))
+    if name == "rows":
+        base = T.zeros((N, M), dtype="float32")
+        for i in range(N):
+            base = T.set_subtensor(base[i], output[i])
+        output = base
+    given = [v + 1e7 for v in values("float64")[:2]]
+    results = [theano.function([x, c], o, mode=MODE)(*given) for o in (output, fuse(output))]
+    assert results[1].dtype == "float32"
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+def test_a_width_of_zero_beside_another():
+    x, c, s, v, _, _ = variables("float64")
+    output = T.exp(-T.sqr(s) * spellings.squared(x, c) - T.sqr(v[0]) * spellings.squared(2 * x, c))
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    given = values("float64")[:4]
+    for nothing in ([s], [v], [s, v]):
+        numbers = [0 * n if k in nothing else n for k, n in zip((x, c, s, v), given)]
+        assert_equal([x, c, s, v], output, fused, numbers, "float64")
+
+
+@pytest.mark.parametrize("of_points", [False, True])
+def test_the_root_of_a_negative_width_is_nan(of_points):
+    x, c, s, _, _, _ = variables("float64")
+    root = T.sqrt(s)
+    output = T.exp(
+        -spellings.squared(root * x, root * c)
+        if of_points
+        else -T.sqr(root) * spellings.squared(x, c)
+    )
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 1
+    points, centres, width = values("float64")[:3]
+    function = theano.function([x, c, s], fused, mode=MODE)
+    assert np.isnan(function(points, centres, -width)).all()
+    assert_equal([x, c, s], output, fused, [points, centres, width], "float64")
+
+
+def test_a_logarithm_of_what_is_negative_over_what_is():
+    x, c, s, _, _, _ = variables("float64")
+    output = T.log((s * T.exp(-spellings.squared(x, c))).sum(axis=1) / s)
+    points, centres, width = values("float64")[:3]
+    results = [
+        theano.function([x, c, s], o, mode=MODE)(points, centres, -width)
+        for o in (output, fuse(output))
+    ]
+    assert np.isfinite(results[0]).all()
+    np.testing.assert_allclose(*results, atol=1e-12)
+
+
+def test_equal_intermediates_keep_their_own_gradients():
+    x, c, s, _, _, _ = variables("float64")
+    first, second = T.tanh(x), T.tanh(x)
+    output = T.exp(-s * spellings.squared(first, c)).sum() + first.sum()
+    output += 2 * T.exp(-s * spellings.squared(second, 2 * c)).sum() + second.sum()
+    gradients = [theano.grad(o, [first, second]) for o in (output, fuse(output))]
+    results = [theano.function([x, c, s], g, mode=MODE)(*values("float64")[:3]) for g in gradients]
+    np.testing.assert_allclose(results[1], results[0], atol=1e-12)
+
+
+def line_of_a_user(x, c):
+    return T.exp(-spellings.squared(x, c))
+
+
+@pytest.mark.parametrize("optimizer", [None, "fast_run"])
+def test_errors_name_the_users_line(optimizer):
+    x, c, _, _, _, _ = variables("float64")
+    output = line_of_a_user(x, c)
+    mode = theano.Mode(linker="py", optimizer=optimizer)
+    function = theano.function([x, c], output if optimizer else fuse(output), mode=mode)
+    with pytest.raises(ValueError, match="rbf_kernel: x and y.*(?s:.*)in line_of_a_user"):
+        function(np.ones((2, 3)), np.ones((2, 4)))
+
+
 def test_empty_inputs():
     x, c, s, _, _, _ = variables("float64")
     fused = theano.function([x, c, s], fuse(T.exp(-s * spellings.squared(x, c))), mode=MODE)

@@ -13,6 +13,7 @@ import theano.tensor as T
 from theano.tensor.subtensor import IncSubtensor
 
 from rbf_op.fusion.algebra import (
+    UNIT,
     Extent,
     Leaf,
     Sum,
@@ -146,7 +147,8 @@ def _within(inner, variable):
 
 
 def _block(graph, root):
-    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all."""
+    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all, or
+    parts whose length may be another than the base's."""
     filled = isinstance(root.owner.op, IncSubtensor) and filled_positions(root)
     if not filled:
         return None, {}
@@ -154,9 +156,19 @@ def _block(graph, root):
     lengths = {axis: len(parts)}
     if parts[0].cells:
         lengths[axis + 1] = len(parts[0].cells)
-    if all(graph.sizes.dimension(root, a) == length for a, length in lengths.items()):
+    whole = all(graph.sizes.dimension(root, a) == length for a, length in lengths.items())
+    if whole and (parts[0].cells or all(_as_long(graph, root, axis, part) for part in parts)):
         return None, {}
     return base, lengths
+
+
+def _as_long(graph, root, axis, part):
+    """Whether a part, of one position on an axis, is known to have the lengths of the others."""
+    dimension = graph.sizes.dimension
+    value, others = part.variable, [a for a in range(root.ndim) if a != axis]
+    return value.ndim == len(others) and all(
+        graph.sizes.equal(dimension(value, a), dimension(root, b)) for a, b in enumerate(others)
+    )
 
 
 # What read_sum found: root = log(sum over the columns of the kernel / divisor) + terms of the row.
@@ -192,9 +204,14 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     if row_sum is not None:
         if limits is not None or row in width | product_symbols(amplitude):
             raise NoMatch("the width or factor of each row has no place in a logarithm of sums")
+        # What is negative, and divided by what is, has a logarithm that its parts have not.
+        divided = not all(
+            c > 0 and product_nonnegative(p, reader.is_nonnegative)
+            for p, c in row_sum.divisor.items()
+        )
         for factor, _ in amplitude:
             positive = isinstance(factor, Leaf) and reader.is_positive(factor.key)
-            if column in symbols_of(factor) and not positive:
+            if (divided or column in symbols_of(factor)) and not positive:
                 raise NoMatch("terms of the sum have factors that may not be positive")
         transposed = False
     symmetric = not (parameters | width) & {row, column} and all(
@@ -214,7 +231,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         row, column = column, row
         sides = [(b, a) for a, b in sides]
 
-    writer = Writer(graph.values, graph.sizes, root.dtype, reader.is_positive)
+    writer = Writer(reader, root.dtype)
     x = _points(writer, [a for a, _ in sides], row, distances)
     y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
     gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
@@ -355,26 +372,35 @@ def _is_logarithm(graph, factor):
 
 
 def _common_width(distances, reader):
-    """(coefficient, weight, [(rows, columns)]): the distances as one, of joined features."""
-    coefficient, weight = distances[0].coefficient, distances[0].weight
-    sides = []
-    for distance in distances:
-        ratio = distance.coefficient / coefficient
-        product = product_of(distance.weight, power_of(weight, Fraction(-1)))
-        known = all(
-            is_even(power) or isinstance(factor, Leaf) and reader.is_positive(factor.key)
-            for factor, power in product
-        )
-        if ratio <= 0 or not known or product_symbols(product):
-            raise NoMatch("it adds distances whose widths may differ in sign")
-        scale = root_of(ratio), power_of(product, Fraction(1, 2))
-        sides.append(
-            tuple(
-                (c * scale[0], product_of(p, scale[1]))
-                for c, p in (distance.rows, distance.columns)
-            )
-        )
-    return -coefficient, weight, sides
+    """(coefficient, weight, [(rows, columns)]): the distances as one, of joined features.
+
+    The weight is the first one's, or else 1.
+    """
+    coefficient = distances[0].coefficient
+    for weight in (distances[0].weight, UNIT):
+        sides = [_weighted_sides(d, coefficient, weight, reader) for d in distances]
+        if None not in sides:
+            return -coefficient, weight, sides
+    raise NoMatch("it adds distances whose widths may differ in sign")
+
+
+def _weighted_sides(distance, coefficient, weight, reader):
+    """The rows and columns of a distance times the root of its weight over another; None where that
+    may be negative or divides by what the distance does not divide by."""
+    ratio = distance.coefficient / coefficient
+    product = product_of(distance.weight, power_of(weight, Fraction(-1)))
+    divisors = {factor for factor, power in distance.weight if power < 0}
+    known = all(
+        is_even(power)
+        and (power > 0 or factor in divisors)
+        or isinstance(factor, Leaf)
+        and reader.is_positive(factor.key)
+        for factor, power in product
+    )
+    if ratio <= 0 or not known or product_symbols(product):
+        return None
+    factor, root = root_of(ratio), power_of(product, Fraction(1, 2))
+    return tuple((c * factor, product_of(p, root)) for c, p in (distance.rows, distance.columns))
 
 
 def _points(writer, sides, symbol, distances):

@@ -11,7 +11,7 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor, get_idx_list
 
 from rbf_op.fusion import reading
 from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, add, replace_positions, scale
-from rbf_op.fusion.reading import LINEAR, LOGARITHM, Frame, Logarithm, Raised, count_of
+from rbf_op.fusion.reading import LINEAR, LOGARITHM, Frame, Logarithm, Raised, count_of, widens
 from rbf_op.fusion.values import (
     index_constant,
     is_elemwise,
@@ -19,7 +19,7 @@ from rbf_op.fusion.values import (
     scalar_constant,
     subtensor_indices,
 )
-from rbf_op.theano_api import Scan, clone_graph
+from rbf_op.theano_api import Minimum, Scan, clone_graph
 
 
 def loop_outputs(node):
@@ -58,7 +58,8 @@ def _runs_all_steps(reader, node, variable):
 
 
 def _cut_to(reader, sequence, steps):
-    """Whether a sequence is s[:steps], or so long for another reason."""
+    """Whether a sequence is s[:steps], steps being no more than it has, or so long for another
+    reason."""
     sizes = reader.sizes
     wanted = sizes.of_scalar(steps)
     if sizes.equal(sizes.dimension(sequence, 0), wanted):
@@ -73,6 +74,20 @@ def _cut_to(reader, sequence, steps):
         and entry.start in (None, 0)
         and entry.step in (None, 1)
         and sizes.equal(sizes.of_scalar(entry.stop), wanted)
+        and _at_most(sizes, entry.stop, sizes.dimension(node.inputs[0], 0))
+    )
+
+
+def _at_most(sizes, count, length):
+    """Whether a number of steps is a length, or the least of it and others."""
+    while isinstance(getattr(count.owner, "op", None), (T.ScalarFromTensor, T.TensorFromScalar)):
+        (count,) = count.owner.inputs
+    if sizes.equal(sizes.of_scalar(count), length):
+        return True
+    return (
+        count.owner is not None
+        and is_elemwise(count.owner, Minimum)
+        and any(_at_most(sizes, other, length) for other in count.owner.inputs)
     )
 
 
@@ -136,6 +151,8 @@ def set_by_a_step(state, new):
     entry, *others = get_idx_list(node.inputs[:1] + node.inputs[2:], node.op.idx_list)
     whole = all(isinstance(e, slice) and e == slice(None) for e in others)
     if not node.op.set_instead_of_inc or isinstance(entry, slice) or not whole:
+        return None
+    if not widens(node.inputs[1].dtype, state.dtype):
         return None
     return node.inputs[1], entry
 
@@ -273,6 +290,8 @@ def filled_positions(variable):
         node = base.owner
         place = _place(node)
         if place is None or axes not in (None, tuple(place)):
+            return None
+        if not widens(node.inputs[1].dtype, variable.dtype):
             return None
         axes, position = tuple(place), tuple(place.values())
         if position in added:

@@ -145,6 +145,7 @@ class Reader:
         self.block = False  # rows and columns are the first ones of a larger matrix
         self.frames = {}
         self.rooted = set()  # keys of variables of which the graph takes the square root
+        self.leaves = {}  # key: the variable that was read, of those that are equal
         self.integers = Integers()
         self._places = {}
         self._memory = {}
@@ -321,7 +322,7 @@ class Reader:
             exponent = self.read(*exponent, mode=SCALE, frame=frame)
             return Logarithm(multiply(base.exponent, exponent), number(1))
         if isinstance(op, (scalar_ops.Identity, scalar_ops.Neg)) or (
-            isinstance(op, scalar_ops.Cast) and _widens(node.inputs[0].dtype, variable.dtype)
+            isinstance(op, scalar_ops.Cast) and widens(node.inputs[0].dtype, variable.dtype)
         ):
             inner = self.read(*operands[0], mode=mode, frame=frame)
             if isinstance(op, scalar_ops.Neg):
@@ -346,6 +347,8 @@ class Reader:
     def _logarithm_product(self, variable, index, mode, frame):
         """A product over features of exponentials, which is the exponential of the sum."""
         source = variable.owner.inputs[0]
+        if not widens(source.dtype, variable.dtype):
+            return None
         inner, bounds = self._with_bounds(variable.owner, index)
         terms = self.read(source, inner, mode, frame)
         if terms.amplitude != number(1):
@@ -387,7 +390,9 @@ class Reader:
         """variable[index]**power as one factor."""
         if self.members:
             variable, index = self._with_rows_as_one(variable, index)
-        return of_factor(Leaf(self.values.key(variable), index), power)
+        key = self.values.key(variable)
+        self.leaves.setdefault(key, variable)
+        return of_factor(Leaf(key, index), power)
 
     def _with_rows_as_one(self, variable, index):
         """(variable, index) with the axes of rows flattened, repeated where it has not all."""
@@ -459,6 +464,14 @@ class Reader:
             self.tolerance,
         )
 
+    def variable(self, key):
+        """The variable that a key is of: of several equal ones that which was read."""
+        return self.leaves.get(key, self.values.variables[key])
+
+    def has_root(self, key):
+        """Whether the graph takes the root of what may be negative."""
+        return key in self.rooted and not self.signs.nonnegative(self.values.variables[key])
+
     def is_positive(self, key):
         return key in self.rooted or self.signs.positive(self.values.variables[key])
 
@@ -498,7 +511,7 @@ class Reader:
         if isinstance(op, scalar_ops.Identity):
             return operand(0)
         if isinstance(op, scalar_ops.Cast):
-            return operand(0) if _widens(node.inputs[0].dtype, variable.dtype) else None
+            return operand(0) if widens(node.inputs[0].dtype, variable.dtype) else None
         if isinstance(op, scalar_ops.Second):
             return operand(1)
         if isinstance(op, scalar_ops.Abs):
@@ -720,16 +733,19 @@ class Reader:
                 exponent = _exponent(op, node)
                 if exponent is not None:
                     total = exponent * power
-                    # (b^e)^p = b^(e p): for whole p always; else where b^e is |b|^e or b >= 0.
-                    if whole or self._never_negative(*operands[0], frame=frame):
+                    # (b^e)^p = b^(e p): for whole e and p always; else where b >= 0.
+                    if (
+                        whole
+                        and exponent.denominator == 1
+                        or self._never_negative(*operands[0], frame=frame)
+                    ):
                         self.note_opened(variable, index, frame)
                         return self.power(*operands[0], total, mode, frame)
                 elif isinstance(op, scalar_ops.Abs) and even:
                     self.note_opened(variable, index, frame)
                     return self.power(*operands[0], power, mode, frame)
                 elif isinstance(op, scalar_ops.Identity) or (
-                    isinstance(op, scalar_ops.Cast)
-                    and _widens(node.inputs[0].dtype, variable.dtype)
+                    isinstance(op, scalar_ops.Cast) and widens(node.inputs[0].dtype, variable.dtype)
                 ):
                     return self.power(*operands[0], power, mode, frame)
                 elif isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and (
@@ -762,7 +778,6 @@ class Reader:
             if whole and coefficient:
                 return {power_of(product, power): coefficient**power.numerator}
             if power.denominator == 2 and len(product) == 1:
-                # Where it is negative the root is NaN, here as in the original.
                 ((factor, its_power),) = product
                 whole_leaf = isinstance(factor, Leaf) and _is_whole(factor)
                 if whole_leaf and its_power == 1 and coefficient > 0:
@@ -822,7 +837,7 @@ class Reader:
         polynomial = scale(polynomial, sign)
         symbols = frozenset().union(*(product_symbols(product) for product in polynomial))
         layout = tuple(sorted(symbols, key=lambda symbol: (symbol.name, repr(symbol.size))))
-        writer = Writer(self.values, self.sizes, dtype)
+        writer = Writer(self, dtype)
         terms = sorted(polynomial.items(), key=lambda item: repr(item[1]))
         total = sum(writer.product(coefficient, product, layout) for product, coefficient in terms)
         if self.members:
@@ -982,7 +997,7 @@ class Reader:
 
     def _sum(self, variable, index, mode, frame):
         source = variable.owner.inputs[0]
-        if not self.readable(source):
+        if not self.readable(source) or not widens(source.dtype, variable.dtype):
             return None
 
         def read_terms(index):
@@ -1118,7 +1133,7 @@ def _exponent(op, node):
     return None
 
 
-def _widens(source, target):
+def widens(source, target):
     """Whether a cast keeps every value."""
     return np.can_cast(source, target, "safe") and target != "float16" and source != "float16"
 

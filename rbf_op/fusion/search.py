@@ -20,6 +20,7 @@ from rbf_op.fusion.values import (
     Signs,
     Sizes,
     Values,
+    is_elemwise,
     nodes_of,
     scalar_constant,
 )
@@ -97,7 +98,7 @@ class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
     def __init__(self, outputs, kept=(), cautious=False):
-        self.values = Values()
+        self.values = Values(kept)
         self.sizes = Sizes(self.values)
         self.signs = Signs()
         self.outputs = outputs
@@ -225,14 +226,14 @@ def sums_of_rows(nodes, carrying):
         for v in node.inputs:
             users.setdefault(v, []).append(node)
     for node in nodes:
-        if not _is_elemwise(node, scalar_ops.Log) or not _sums_rows(node.inputs[0], carrying):
+        if not is_elemwise(node, scalar_ops.Log) or not _sums_rows(node.inputs[0], carrying):
             continue
         root = logarithm = node.outputs[0]
         found[root] = logarithm
         while len(users.get(root, ())) == 1 and isinstance(users[root][0].op, T.DimShuffle):
             root = users[root][0].outputs[0]
         above = users.get(root, ())
-        if len(above) == 1 and _is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
+        if len(above) == 1 and is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
             (root,) = above[0].outputs
             if sum(not b for b in root.broadcastable) == 1:
                 found[root] = logarithm
@@ -244,7 +245,7 @@ def _sums_rows(variable, carrying):
     node = variable.owner
     while node is not None and (
         isinstance(node.op, T.DimShuffle)
-        or _is_elemwise(node, scalar_ops.TrueDiv)
+        or is_elemwise(node, scalar_ops.TrueDiv)
         and all(node.inputs[1].broadcastable)
     ):
         node = node.inputs[0].owner
@@ -259,10 +260,6 @@ def _sums_rows(variable, carrying):
         and sum(not b for b in source.broadcastable) == 2
         and variable.dtype in ("float32", "float64")
     )
-
-
-def _is_elemwise(node, classes):
-    return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
 
 
 def _is_root(variable):

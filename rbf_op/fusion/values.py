@@ -32,9 +32,13 @@ def nodes_of(outputs):
 
 
 class Values:
-    """Numbers variables: the same number for the same Op applied to the same inputs."""
+    """Numbers variables: the same number for the same Op applied to the same inputs.
 
-    def __init__(self):
+    `kept` variables are equal to themselves only, so that they stay apart.
+    """
+
+    def __init__(self, kept=()):
+        self._kept = frozenset(kept)
         self._number_of = {}
         self._number_of_content = {}
         self.variables = {}
@@ -63,7 +67,7 @@ class Values:
 
     def _content_number(self, variable):
         owner = variable.owner
-        if owner is not None:
+        if owner is not None and variable not in self._kept:
             content = (
                 "computed",
                 owner.op,

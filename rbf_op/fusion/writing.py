@@ -6,6 +6,7 @@ May import Theano, algebra.py and matching.py.
 import math
 from fractions import Fraction
 
+import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 
@@ -25,12 +26,14 @@ from rbf_op.theano_api import Constant, disconnected_grad
 
 
 class Writer:
-    """Builds Theano expressions in one dtype, over a layout: the symbol of each of their axes."""
+    """Builds Theano expressions in one dtype, over a layout: the symbol of each of their axes.
 
-    def __init__(self, values, sizes, dtype, is_positive=None):
-        self.values = values
-        self.is_positive = is_positive
-        self.sizes = sizes
+    Of what a reader has read.
+    """
+
+    def __init__(self, reader, dtype):
+        self.reader = reader
+        self.sizes = reader.sizes
         self.dtype = dtype
 
     def number(self, value):
@@ -74,6 +77,9 @@ class Writer:
             if exponent is not None:
                 return exponent
         base = self._factor(factor, layout)
+        if power.denominator == 1 and isinstance(factor, Leaf) and self.reader.has_root(factor.key):
+            # Where it is negative the root is NaN, here as in the original.
+            base = T.switch(T.lt(base, 0), self.number(np.nan), base)
         if power == 1:
             return base
         if power == 2:
@@ -86,15 +92,14 @@ class Writer:
 
     def _has_root(self, factor):
         """Whether a factor is never zero, so that its root has a derivative."""
-        return self.is_positive is None or isinstance(factor, Leaf) and self.is_positive(factor.key)
+        return isinstance(factor, Leaf) and self.reader.is_positive(factor.key)
 
     def _exponential(self, factor, power, layout):
         """exp(u)**p as exp(p * u), whose gradient is right even where exp(u) underflows."""
-        variable = self.values.variables[factor.key]
-        node = variable.owner
+        node = self.reader.variable(factor.key).owner
         if node is None or not isinstance(getattr(node.op, "scalar_op", None), scalar_ops.Exp):
             return None
-        inside = Leaf(self.values.key(node.inputs[0]), factor.index)
+        inside = Leaf(self.reader.values.key(node.inputs[0]), factor.index)
         return T.exp(self.number(power) * self._factor(inside, layout))
 
     def _factor(self, factor, layout):
@@ -133,7 +138,7 @@ class Writer:
         return variable if order == list(range(variable.ndim)) else variable.dimshuffle(*order)
 
     def _leaf(self, factor, layout):
-        variable = self.values.variables[factor.key]
+        variable = self.reader.variable(factor.key)
         symbols = []
         for axis, entries in reversed(list(enumerate(factor.index))):
             if not entries:
@@ -146,7 +151,7 @@ class Writer:
             if isinstance(entry, Fixed):
                 variable = variable[(slice(None),) * axis + (entry.position,)]
             elif isinstance(entry, Gathered):
-                positions = self.values.variables[entry.positions]
+                positions = self.reader.variable(entry.positions)
                 variable = T.take(variable, positions, axis=axis) if axis else variable[positions]
         for entries in factor.index:
             if not entries:

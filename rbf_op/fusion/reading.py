@@ -390,9 +390,7 @@ class Reader:
         """variable[index]**power as one factor."""
         if self.members:
             variable, index = self._with_rows_as_one(variable, index)
-        key = self.values.key(variable)
-        self.leaves.setdefault(key, variable)
-        return of_factor(Leaf(key, index), power)
+        return of_factor(Leaf(self.key_of(variable), index), power)
 
     def _with_rows_as_one(self, variable, index):
         """(variable, index) with the axes of rows flattened, repeated where it has not all."""
@@ -463,6 +461,12 @@ class Reader:
             self,
             self.tolerance,
         )
+
+    def key_of(self, variable):
+        """The key of a leaf, which from then on stands for this variable of all that are equal."""
+        key = self.values.key(variable)
+        self.leaves.setdefault(key, variable)
+        return key
 
     def variable(self, key):
         """The variable that a key is of: of several equal ones that which was read."""

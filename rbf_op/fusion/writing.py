@@ -99,7 +99,7 @@ class Writer:
         node = self.reader.variable(factor.key).owner
         if node is None or not isinstance(getattr(node.op, "scalar_op", None), scalar_ops.Exp):
             return None
-        inside = Leaf(self.reader.values.key(node.inputs[0]), factor.index)
+        inside = Leaf(self.reader.key_of(node.inputs[0]), factor.index)
         return T.exp(self.number(power) * self._factor(inside, layout))
 
     def _factor(self, factor, layout):

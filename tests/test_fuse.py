@@ -482,6 +482,18 @@ def test_rows_of_another_length_than_the_matrix_they_are_set_in():
             function(points, centres, M + 1)
 
 
+def test_rows_of_another_length_than_the_distances_they_are_set_in():
+    x, c, _, _, _, _ = variables("float64")
+    for width, count in ((c.shape[0], 1), (M + 1, 0)):
+        distances = T.zeros((2, width))
+        for i in range(2):
+            distances = T.set_subtensor(distances[i], T.sqr(x[i] - c).sum(axis=1))
+        fused = fuse(T.exp(-distances))
+        assert len(fused_nodes(fused)) == count
+    with pytest.raises(ValueError):
+        theano.function([x, c], fused, mode=MODE)(*values("float64")[:2])
+
+
 def test_a_loop_of_more_steps_than_a_sequence_has_still_fails():
     x, c, _, _, _, _ = variables("float64")
     steps = T.lscalar("steps")
@@ -495,11 +507,18 @@ def test_a_loop_of_more_steps_than_a_sequence_has_still_fails():
             function(*values("float64")[:2] + list(given))
 
 
+def set_in_single_precision(d):
+    base = T.zeros((N, M), dtype="float32")
+    for i in range(N):
+        base = T.set_subtensor(base[i], T.exp(-T.sqr(d[i]).sum(axis=1)))
+    return base
+
+
 NARROWED = {
     "sum": lambda d: T.exp(-T.sum(T.sqr(d), axis=2, dtype="float32")),
     "mean": lambda d: T.exp(-T.mean(T.sqr(d), axis=2, dtype="float32")),
     "product": lambda d: T.prod(T.exp(-T.sqr(d)), axis=2, dtype="float32"),
-    "rows": lambda d: T.stack([T.exp(-T.sqr(d[i]).sum(axis=1)) for i in range(N)]),
+    "rows": set_in_single_precision,
 }
 
 
@@ -507,11 +526,6 @@ NARROWED = {
 def test_what_is_narrowed_after_the_difference_is_not_narrowed_before(name):
     x, c, _, _, _, _ = variables("float64")
     output = NARROWED[name](x.dimshuffle(0, "x", 1) - c.dimshuffle("x", 0, 1))
-    if name == "rows":
-        base = T.zeros((N, M), dtype="float32")
-        for i in range(N):
-            base = T.set_subtensor(base[i], output[i])
-        output = base
     given = [v + 1e7 for v in values("float64")[:2]]
     results = [theano.function([x, c], o, mode=MODE)(*given) for o in (output, fuse(output))]
     assert results[1].dtype == "float32"

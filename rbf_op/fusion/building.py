@@ -27,7 +27,7 @@ from rbf_op.fusion.algebra import (
     scale,
     symbols_of,
 )
-from rbf_op.fusion.loops import filled_positions
+from rbf_op.fusion.loops import filled_positions, fills, lengths_of
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
@@ -153,22 +153,9 @@ def _block(graph, root):
     if not filled:
         return None, {}
     base, axis, parts = filled
-    lengths = {axis: len(parts)}
-    if parts[0].cells:
-        lengths[axis + 1] = len(parts[0].cells)
-    whole = all(graph.sizes.dimension(root, a) == length for a, length in lengths.items())
-    if whole and (parts[0].cells or all(_as_long(graph, root, axis, part) for part in parts)):
+    if fills(graph.sizes, root, axis, parts):
         return None, {}
-    return base, lengths
-
-
-def _as_long(graph, root, axis, part):
-    """Whether a part, of one position on an axis, is known to have the lengths of the others."""
-    dimension = graph.sizes.dimension
-    value, others = part.variable, [a for a in range(root.ndim) if a != axis]
-    return value.ndim == len(others) and all(
-        graph.sizes.equal(dimension(value, a), dimension(root, b)) for a, b in enumerate(others)
-    )
+    return base, lengths_of(axis, parts)
 
 
 # What read_sum found: root = log(sum over the columns of the kernel / divisor) + terms of the row.

@@ -315,6 +315,31 @@ def filled_positions(variable):
     return base, axes[0], [Part(None, (), rows[row]) for row in range(len(rows))]
 
 
+def lengths_of(axis, parts):
+    """{axis: length} of what parts are set in, as far as their number says."""
+    lengths = {axis: len(parts)}
+    if parts[0].cells:
+        lengths[axis + 1] = len(parts[0].cells)
+    return lengths
+
+
+def fills(sizes, variable, axis, parts):
+    """Whether parts are known to be all of what they are set in, and as long as that."""
+    lengths = lengths_of(axis, parts)
+    if any(sizes.dimension(variable, a) != length for a, length in lengths.items()):
+        return False
+    others = [a for a in range(variable.ndim) if a not in lengths]
+    return all(
+        part.cells
+        or part.variable.ndim == len(others)
+        and all(
+            sizes.equal(sizes.dimension(part.variable, a), sizes.dimension(variable, b))
+            for a, b in enumerate(others)
+        )
+        for part in parts
+    )
+
+
 def _place(node):
     """{axis: constant position} that a set_subtensor node sets; None if it sets something else."""
     entries = get_idx_list(node.inputs[:1] + node.inputs[2:], node.op.idx_list)
@@ -339,9 +364,7 @@ def _read_assembled(reader, variable, index, mode, frame):
         return None
     axis, parts = found
     if isinstance(variable.owner.op, IncSubtensor) and not reader.block:
-        lengths = [len(parts)] + ([len(parts[0].cells)] if parts[0].cells else [])
-        axes = range(axis, axis + len(lengths))
-        if any(reader.sizes.dimension(variable, a) != n for a, n in zip(axes, lengths)):
+        if not fills(reader.sizes, variable, axis, parts):
             return None
     outer, reader.in_parts = reader.in_parts, True
     try:

@@ -21,7 +21,7 @@ from rbf_op.cuda_type import (
     host_from_device,
     local_cut_copies,
 )
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, only_what_is_used
 from rbf_op.rewrites import POSITION, RBFProducts
 from rbf_op.theano_api import (
     Apply,
@@ -32,7 +32,6 @@ from rbf_op.theano_api import (
     register_canonicalize,
     register_rewrite,
     replace,
-    trace_to,
 )
 
 
@@ -146,14 +145,10 @@ _COMPUTE = {
 @local_optimizer([CudaOp])
 def local_cuda_gradient_only_what_is_used(node, fgraph):
     """Replace a gradient some of whose outputs have no clients by one without them."""
-    wrt = getattr(node.op.host_op, "wrt", ())
-    used = [n for n, output in zip(wrt, node.outputs) if clients(fgraph, output)]
-    if not used or len(used) == len(node.outputs):
-        return False
-    replacements = CudaOp(node.op.host_op.narrowed(used))(*node.inputs, return_list=True)
-    old = [output for n, output in zip(wrt, node.outputs) if n in used]
-    trace_to(old[0], replacements[0], fgraph.apply_nodes)
-    return dict(zip(old, replacements))
+    op = node.op.host_op
+    return only_what_is_used(
+        node, fgraph, getattr(op, "wrt", ()), lambda names: CudaOp(op.narrowed(names))
+    )
 
 
 @register_canonicalize("fast_compile")

@@ -199,8 +199,9 @@ class _ForwardOp(_RBFOp):
 
     def R_op(self, inputs, eval_points):
         change = self.directional_derivative(inputs, eval_points)
-        output = self.make_node(*inputs).outputs[0]
-        return [None if change is None else _of_pattern_of(output, change)]
+        if change is None:
+            return [None]
+        return [T.patternbroadcast(change, self.make_node(*inputs).outputs[0].broadcastable)]
 
 
 class _GradientOp(_RBFOp):
@@ -250,7 +251,7 @@ class _GradientOp(_RBFOp):
         # computed from another.
         copies = [T.tensor_copy(v) for v in inputs[: len(names)]]
         derivative = forward.directional_derivative(copies, directions)
-        derivative = _of_pattern_of(inputs[-1], derivative)
+        derivative = T.patternbroadcast(derivative, inputs[-1].broadcastable)
         gradients = grad((inputs[-1] * derivative).sum(), copies, disconnected_inputs="ignore")
         known = inputs[len(names) : -1]
         return list(gradients) + [T.zeros_like(v) for v in known] + [derivative]
@@ -666,11 +667,6 @@ def _row_products(a, b):
     return (a * b).sum(axis=1, keepdims=True)
 
 
-def _of_pattern_of(variable, value):
-    """A value that has the axes of length one of a variable, known to Theano as such."""
-    return T.patternbroadcast(value, variable.broadcastable)
-
-
 def _as_column(value):
     """A per-centre vector as a column, a scalar as it is."""
     return value.dimshuffle(0, "x") if value.ndim else value
@@ -684,10 +680,15 @@ def local_rbf_gradient_only_what_is_used(node, fgraph):
     Theano removes whole nodes that nobody needs, not single outputs; T.grad always asks an Op for
     the gradients of all its inputs.
     """
-    used = [n for n, output in zip(node.op.wrt, node.outputs) if clients(fgraph, output)]
-    if not used or len(used) == len(node.outputs):
+    return only_what_is_used(node, fgraph, node.op.wrt, node.op.narrowed)
+
+
+def only_what_is_used(node, fgraph, wrt, narrowed):
+    """{output: what to replace it by}, of a node whose outputs have the names `wrt`; False where
+    all of them are used, or none. narrowed(names) is the Op without the others."""
+    old = {n: output for n, output in zip(wrt, node.outputs) if clients(fgraph, output)}
+    if not old or len(old) == len(node.outputs):
         return False
-    replacements = node.op.narrowed(used)(*node.inputs, return_list=True)
-    old = [output for n, output in zip(node.op.wrt, node.outputs) if n in used]
-    trace_to(old[0], replacements[0], fgraph.apply_nodes)
-    return dict(zip(old, replacements))
+    replacements = narrowed(tuple(old))(*node.inputs, return_list=True)
+    trace_to(node.outputs[0], replacements[0], fgraph.apply_nodes)
+    return dict(zip(old.values(), replacements))

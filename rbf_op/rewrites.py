@@ -270,8 +270,8 @@ def _weights_of_gradient(fgraph, kernel_inputs, h, product):
         if isinstance(getattr(node, "op", None), RBFDotGrad):
             same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
             weights = node.inputs[3]
-            same.append(weights.broadcastable[1] == h.broadcastable[1])
-            if all(same) and node.inputs[4] is h and not _depends(weights, product):
+            one_type = weights.broadcastable[1] == h.broadcastable[1]
+            if all(same) and node.inputs[4] is h and one_type and not _depends(weights, product):
                 return weights
     return None
 

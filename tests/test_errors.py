@@ -349,7 +349,7 @@ def test_without_openmp(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("cxxflags", ["-ffast-math -Ofast -ffp-contract=off", "-O1"])
+@pytest.mark.parametrize("cxxflags", ["-ffast-math -Ofast -ffp-contract=off", "-O0", "-O1"])
 def test_the_users_compiler_flags_change_no_value(tmp_path, cxxflags):
     """-ffast-math, often recommended for Theano, and what would round K twice."""
     code = """

@@ -6,8 +6,7 @@ May import Theano by way of theano_api.
 
 from rbf_op.fusion.report import Report
 from rbf_op.fusion.search import find_kernels
-from rbf_op.fusion.values import nodes_of
-from rbf_op.theano_api import Variable, trace_to
+from rbf_op.theano_api import Variable
 
 
 def fuse(outputs, report=False):
@@ -78,9 +77,6 @@ def fuse_graph(outputs, kept=()):
     replacements, report = find_kernels(outputs, kept)
     if not replacements:
         return list(outputs), report, {}
-    known = set(nodes_of(outputs))
-    for root, result in replacements:
-        trace_to(root, result, known)
     rebuilt = rebuild(outputs, dict(replacements))
     return [rebuilt.get(v, v) for v in outputs], report, rebuilt
 

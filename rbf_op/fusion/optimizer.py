@@ -8,7 +8,7 @@ optimizer_excluding=rbf_fusion, turns it off. May import Theano.
 from theano import config
 
 from rbf_op.fusion.search import find_kernels
-from rbf_op.theano_api import GlobalOptimizer, register_rewrite, replace
+from rbf_op.theano_api import GlobalOptimizer, register_rewrite
 
 TAG = "rbf_fusion"
 
@@ -30,7 +30,7 @@ class RBFFusion(GlobalOptimizer):
         replacements, _ = find_kernels(fgraph.outputs, cautious=True)
         # Results first: what is replaced later may be an input of what was put in before.
         for variable, fused in replacements:
-            replace(fgraph, [(variable, fused)], TAG)
+            fgraph.replace_validate(variable, fused, reason=TAG)
 
 
 def register():

@@ -472,8 +472,8 @@ class Reader:
         """The variable that a key is of: of several equal ones that which was read."""
         return self.leaves.get(key, self.values.variables[key])
 
-    def has_root(self, key):
-        """Whether the graph takes the root of what may be negative."""
+    def under_root(self, key):
+        """Whether the graph takes the root of it, and it may be negative."""
         return key in self.rooted and not self.signs.nonnegative(self.values.variables[key])
 
     def is_positive(self, key):

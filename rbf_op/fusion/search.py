@@ -24,6 +24,7 @@ from rbf_op.fusion.values import (
     nodes_of,
     scalar_constant,
 )
+from rbf_op.theano_api import trace_to
 
 _FACTOR_OPS = (
     scalar_ops.Mul,
@@ -98,11 +99,11 @@ class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
     def __init__(self, outputs, kept=(), cautious=False):
-        self.values = Values(kept)
+        self.kept = set(kept)
+        self.values = Values(self.kept)
         self.sizes = Sizes(self.values)
         self.signs = Signs()
         self.outputs = outputs
-        self.kept = set(kept)
         self.cautious = cautious
 
     def needed(self, variables, kernels):
@@ -207,6 +208,9 @@ def find_kernels(outputs, kept=(), cautious=False):
             break
         reasons.update(unfit)
     replacements = [(kernel.root, kernel.result) for kernel in chosen]
+    known = set(nodes)
+    for root, result in replacements:
+        trace_to(root, result, known)
     fused = {kernel.root: kernel.candidate for kernel in chosen}
     report = Report(
         fused.get(root) or Candidate(root, False, reasons[root], *[None] * 4, False, False)

@@ -38,7 +38,7 @@ class Values:
     """
 
     def __init__(self, kept=()):
-        self._kept = frozenset(kept)
+        self._kept = kept
         self._number_of = {}
         self._number_of_content = {}
         self.variables = {}

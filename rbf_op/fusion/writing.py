@@ -77,7 +77,8 @@ class Writer:
             if exponent is not None:
                 return exponent
         base = self._factor(factor, layout)
-        if power.denominator == 1 and isinstance(factor, Leaf) and self.reader.has_root(factor.key):
+        is_leaf = isinstance(factor, Leaf)
+        if is_leaf and power.denominator == 1 and self.reader.under_root(factor.key):
             # Where it is negative the root is NaN, here as in the original.
             base = T.switch(T.lt(base, 0), self.number(np.nan), base)
         if power == 1:

@@ -44,14 +44,15 @@ def only_our_c_code(monkeypatch):
 
     test_contract.py has graphs that are compiled whole.
     """
-    make_c_thunk = theano.gof.Op.make_c_thunk
+    op_class = next(c for c in RBFKernel.__mro__ if "make_c_thunk" in vars(c))  # of any Theano
+    make_c_thunk = op_class.make_c_thunk
 
     def ours_only(self, *args, **kwargs):
         if not type(self).__module__.startswith("rbf_op."):
             raise NotImplementedError
         return make_c_thunk(self, *args, **kwargs)
 
-    monkeypatch.setattr(theano.gof.Op, "make_c_thunk", ours_only)
+    monkeypatch.setattr(op_class, "make_c_thunk", ours_only)
 
 
 def variables(dtype, vector=(True, True)):

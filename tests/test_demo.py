@@ -34,7 +34,7 @@ def test_exact_values():
 
 
 @pytest.mark.parametrize("way", question.WAYS)
-def test_every_way_gives_what_the_question_printed(way):
+def test_every_way_gives_what_the_question_printed(way, only_our_c_code):  # noqa: F811
     single, double = [question.evaluate(way, dtype) for dtype in ("float32", "float64")]
     assert single.dtype == "float32" and double.dtype == "float64"
     np.testing.assert_allclose(single, question.PRINTED, rtol=3e-5)
@@ -56,15 +56,7 @@ def test_relative_error_does_not_hide_nan():
 # -- part 2: the layer ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def rows():
-    announced = []
-    rows = layer_timing.measure(ALL_BUT_LOOPS, 40, 7, 9, rounds=1, step=announced.append)
-    assert len(announced) == layer_timing.steps(ALL_BUT_LOOPS, 1)
-    return rows
-
-
-def test_every_way_is_checked_and_timed(rows):
+def assert_checked_and_timed(rows):
     assert list(rows) == ALL_BUT_LOOPS
     for row in rows.values():
         assert "failed" not in row
@@ -188,7 +180,18 @@ def run_cli(*arguments):
     return click_testing.CliRunner().invoke(cli.commands(), arguments)
 
 
-def test_demo_prints_all_parts_in_80_columns_and_draws(small, monkeypatch, tmp_path):
+def test_demo_measures_and_prints_all_parts_in_80_columns_and_draws(small, monkeypatch, tmp_path):
+    measure, announced, measured = layer_timing.measure, [], []
+
+    def watched(*arguments, step, **options):
+        def announce(text):
+            announced.append(text)
+            step(text)
+
+        measured.append(measure(*arguments, step=announce, **options))
+        return measured[-1]
+
+    monkeypatch.setattr(layer_timing, "measure", watched)
     monkeypatch.setattr(show, "ACCURACY", 0.1)
     monkeypatch.chdir(tmp_path)
     figure = tmp_path / "layer.png"
@@ -200,6 +203,9 @@ def test_demo_prints_all_parts_in_80_columns_and_draws(small, monkeypatch, tmp_p
         assert text in result.output
     assert "FAILED" not in result.output
     assert figure.read_bytes().startswith(b"\x89PNG")
+    (rows,) = measured
+    assert_checked_and_timed(rows)
+    assert len(announced) == layer_timing.steps(ALL_BUT_LOOPS, 1)
 
 
 def test_demo_fails_when_a_part_fails(small, monkeypatch):

@@ -14,12 +14,21 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, MODES, needs_compiler
+from graphs import (
+    ALL_MODES,
+    DTYPES,
+    LARGE_GRAPH_MODES,
+    MODES,
+    needs_compiler,
+    only_our_c_code,  # noqa: F401
+)
 from processes import run_python
 from theano.gradient import verify_grad
 
 from rbf_op import ops, rbf_dot, rbf_kernel, reference
 from rbf_op.ops import RBFDot, RBFDotGrad
+
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 INPUT_NAMES = ("x", "y", "gamma", "weights")
 
@@ -28,19 +37,6 @@ TOLERANCE = {dtype: 20 * np.finfo(dtype).eps for dtype in DTYPES}
 
 # Lanes run over the centres for p below a vector's length (4 to 16), over the weights from there.
 WIDTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 40, 300]
-
-
-@pytest.fixture
-def only_our_c_code(monkeypatch):
-    """Theano's own operations run in NumPy: compiling each of them would take a second."""
-    make_c_thunk = theano.gof.Op.make_c_thunk
-
-    def ours_only(self, *args, **kwargs):
-        if type(self).__module__ != ops.__name__:
-            raise NotImplementedError
-        return make_c_thunk(self, *args, **kwargs)
-
-    monkeypatch.setattr(theano.gof.Op, "make_c_thunk", ours_only)
 
 
 # -- what is compared --------------------------------------------------------------------------
@@ -406,7 +402,7 @@ VERIFIED = {
     [(name, "py") for name in VERIFIED]
     + [pytest.param("gamma vector", "cvm", marks=needs_compiler)],
 )
-def test_verify_grad(name, mode, dtype, only_our_c_code):
+def test_verify_grad(name, mode, dtype):
     """All inputs at once, against finite differences."""
     function, width, amplitude = VERIFIED[name]
     x, y, _, v, _ = problem(4, 3, 2, 5, dtype)
@@ -490,7 +486,7 @@ def higher_orders():
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("offset", [0, 1e5])
-def test_forward_rule_and_second_order(higher_orders, only_our_c_code, offset, mode):
+def test_forward_rule_and_second_order(higher_orders, offset, mode):
     """Against finite differences in long double; <H, Rop(v)> = <Lop(H), v>; no node forms K."""
     values = problem(5, 4, 3, 2)
     grad_output = values.pop()

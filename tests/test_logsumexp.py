@@ -10,6 +10,8 @@ from theano.gradient import verify_grad
 
 from rbf_op import RBFLogSumExp, rbf_logsumexp
 
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
+
 N, M, D = 9, 6, 4
 
 
@@ -90,7 +92,7 @@ def test_special_values(function):
 
 
 @pytest.mark.parametrize("scalar", [False, True])
-def test_first_and_second_derivatives(mode, scalar, only_our_c_code):  # noqa: F811
+def test_first_and_second_derivatives(mode, scalar):
     values = draw(4, scalar=scalar)
     rng = np.random.RandomState(5)
     verify_grad(expression, values, rng=rng, mode=mode)
@@ -103,7 +105,7 @@ def test_first_and_second_derivatives(mode, scalar, only_our_c_code):  # noqa: F
             verify_grad(first, values, rng=rng, mode=mode)
 
 
-def test_forward_rule(mode, only_our_c_code):  # noqa: F811
+def test_forward_rule(mode):
     values = draw(6)
     rng = np.random.RandomState(7)
     directions = [rng.randn(*v.shape) for v in values]

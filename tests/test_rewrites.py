@@ -9,10 +9,13 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES
+from graphs import DTYPES, only_our_c_code  # noqa: F401
 
 from rbf_op import rbf_dot, rbf_kernel, rewrites
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+
+# What a scan computes in a step is compiled with the default mode.
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 N, M, D, P = 6, 5, 3, 2
 SHAPES = {

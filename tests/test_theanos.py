@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
+from graphs import only_our_c_code  # noqa: F401
 
 import rbf_op
 import rbf_op.autofuse
@@ -79,7 +80,7 @@ def test_the_shape_is_known_without_the_node(points):
     assert tuple(function(*points)) == (5, 4)
 
 
-def test_second_order(points):
+def test_second_order(points, only_our_c_code):  # noqa: F811
     x, y = T.dmatrices("x", "y")
     v = T.dmatrix("v")
     dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)
@@ -92,7 +93,7 @@ def test_second_order(points):
         np.testing.assert_allclose(product, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_inside_scan(points):
+def test_inside_scan(points, only_our_c_code):  # noqa: F811
     x, y = T.dmatrices("x", "y")
     start = T.dmatrix("start")
 
@@ -115,7 +116,7 @@ def test_inside_scan(points):
     np.testing.assert_allclose((slope * direction).sum(), numeric, rtol=1e-6)
 
 
-def test_debug_mode(points):
+def test_debug_mode(points, only_our_c_code):  # noqa: F811
     x, y = T.dmatrices("x", "y")
     K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
     function = theano.function([x, y], [K] + T.grad(K.sum(), [x, y]), mode="DebugMode")

@@ -226,7 +226,7 @@ WIDTHS = {
     "density": lambda d2, s, v, w, r: T.exp(-d2 / (2 * s**2)) / T.sqrt(2 * np.pi * s**2),
     "constant inside": lambda d2, s, v, w, r: T.exp(-0.5 * (d2 + np.log(2 * np.pi))),
     "minus": lambda d2, s, v, w, r: -T.exp(-d2),
-    "clipped exponent": lambda d2, s, v, w, r: T.exp(-s * T.clip(d2, 1e-3, 1.5)),
+    "clipped exponent": lambda d2, s, v, w, r: T.exp(-T.nnet.relu(s) * T.clip(d2, 1e-3, 1.5)),
     "epsilon": lambda d2, s, v, w, r: T.exp(-T.maximum(d2, 1e-7) / (2 * s**2)),
     "non-positive": lambda d2, s, v, w, r: T.exp(T.minimum(-d2 / s**2, 0)),
     "distance plus epsilon": lambda d2, s, v, w, r: T.exp(-s * T.sqrt(d2 + 1e-8) ** 2),
@@ -1026,7 +1026,7 @@ FIELD.update(
         ),
         "largest": lambda x, c, s, v, w, r: T.exp(-s * T.largest(0, expanded(x, c))),
         "switch at an epsilon": lambda x, c, s, v, w, r: (
-            lambda d2: T.exp(-s * T.switch(d2 > 1e-8, d2, 1e-8))
+            lambda d2: T.exp(-(s**2) * T.switch(d2 > 1e-8, d2, 1e-8))
         )(expanded(x, c)),
         "gate among factors": lambda x, c, s, v, w, r: (lambda d2: T.exp(-s * d2 * T.gt(d2, 0)))(
             expanded(x, c)
@@ -1281,6 +1281,7 @@ OF_ANY_SIGN = {
 
 # What a rewrite must leave alone.
 NEAR_MISSES = {
+    "limited, times anything": lambda x, c, s, v, w, r: T.exp(-s * T.maximum(squared(x, c), 1e-7)),
     "paired rows": lambda x, c, s, v, w, r: T.exp(-s * ((x - x[::-1]) ** 2).sum(axis=1)),
     "no square": lambda x, c, s, v, w, r: T.exp(-s * difference(x, c).norm(2, axis=2)),
     "L1": lambda x, c, s, v, w, r: T.exp(-s * abs(difference(x, c)).sum(axis=2)),

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
+from theano.tensor.opt import Assert
 from theano.tensor.subtensor import IncSubtensor
 
 from rbf_op.fusion.algebra import (
@@ -31,6 +32,7 @@ from rbf_op.fusion.loops import filled_positions, fills, lengths_of
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
+from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp
 
@@ -42,8 +44,11 @@ _LARGEST_CONSTANT = 60
 Kernel = namedtuple("Kernel", "root result opened passed candidate")
 
 
-def read_kernel(graph, root):
-    """The Kernel that a variable is. Raises NoMatch or Unreadable, saying why it is none."""
+def read_kernel(graph, root, closed=()):
+    """The Kernel that a variable is, computed from the `closed` variables where it was.
+
+    Raises NoMatch or Unreadable, saying why it is none.
+    """
     first_error = None
     base, lengths = _block(graph, root)
     axes = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
@@ -64,9 +69,7 @@ def read_kernel(graph, root):
                 members = tuple(s for axis, s in symbols.items() if axis != column)
                 size = graph.sizes.product([s.size for s in members])
                 roots = Symbol("i", size), symbols[column]
-            reader = Reader(
-                graph.values, graph.sizes, graph.signs, roots, _tolerance(root), separate, members
-            )
+            reader = _reader(graph, root, roots, closed, separate, members)
             reader.block = bool(lengths)
             try:
                 read = reader.read(root, index, LOGARITHM)
@@ -76,12 +79,12 @@ def read_kernel(graph, root):
     raise first_error
 
 
-def read_sum(graph, root, logarithm):
+def read_sum(graph, root, logarithm, closed=()):
     """The Kernel for log(sum(kernel, axis=1)), or for a sum of which that is a term.
 
     Such as max + log(mean(exp(e - max), axis=1)): the shift cancels, and so is not needed.
     """
-    reader = Reader(graph.values, graph.sizes, graph.signs, (), _tolerance(root))
+    reader = _reader(graph, root, (), closed)
     (axis,) = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
     row = Symbol("i", graph.sizes.dimension(root, axis))
     index = tuple((row,) if a == axis else () for a in range(root.ndim))
@@ -121,15 +124,18 @@ def read_sum(graph, root, logarithm):
     (source,), (axis,) = sums.owner.inputs, sums.owner.op.axis
     column = Symbol("j", graph.sizes.dimension(source, axis))
     inner = its_index[:axis] + ((column,),) + its_index[axis:]
-    reader = Reader(graph.values, graph.sizes, graph.signs, (row, column), _tolerance(root), True)
+    reader = _reader(graph, root, (row, column), closed, True)
     read = reader.read(source, inner, LOGARITHM)
     kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
     kernel.opened.update(looked_through)
     return kernel
 
 
-def _tolerance(root):
-    return 8 * Fraction(float(np.finfo(root.dtype).eps))
+def _reader(graph, root, roots, closed, separate=False, members=()):
+    tolerance = 8 * Fraction(float(np.finfo(root.dtype).eps))
+    return Reader(
+        graph.values, graph.sizes, graph.signs, roots, tolerance, separate, members, closed
+    )
 
 
 def _within(inner, variable):
@@ -221,6 +227,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     writer = Writer(reader, root.dtype)
     x = _points(writer, [a for a, _ in sides], row, distances)
     y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
+    x = _checked(x, reader)
     gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
     if limits is None:
         inner_rest, rest = add(inner_rest, rest), {}
@@ -259,7 +266,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     else:
         result = _times(result, _exponential(writer, exponents[1], (row, column)))
         if limits is not None:
-            result = _limit(writer, result, limits, row, column, reader)
+            result = _limit(writer, result, limits, row, column, reader, graph.cautious)
             after.append(_exponential(writer, rest, (row, column)))
         result = _times(result, *after)
     candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
@@ -381,7 +388,7 @@ def _weighted_sides(distance, coefficient, weight, reader):
         is_even(power)
         and (power > 0 or factor in divisors)
         or isinstance(factor, Leaf)
-        and reader.is_positive(factor.key)
+        and (reader.is_positive if power < 0 else reader.is_nonnegative)(factor.key)
         for factor, power in product
     )
     if ratio <= 0 or not known or product_symbols(product):
@@ -401,6 +408,17 @@ def _points(writer, sides, symbol, distances):
             part = T.flatten(part, 2)
         parts.append(part)
     return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
+
+
+def _checked(points, reader):
+    """Points, if all lengths are equal that must be: what would compare them is not computed."""
+    opened = {reader.values.key(v) for v in reader.opened}
+    for lengths in reader.required:
+        computed = {reader.values.key(v) for node in nodes_of(lengths) for v in node.outputs}
+        if not computed & opened:
+            message = "fused: two lengths differ that a reshape or a sum needs to be equal"
+            points = Assert(message)(points, T.eq(*lengths))
+    return points
 
 
 def _order(term):
@@ -427,7 +445,7 @@ def _exponent(writer, polynomial, layout):
     return total
 
 
-def _limit(writer, result, limits, row, column, reader):
+def _limit(writer, result, limits, row, column, reader, cautious):
     """The kernel limited as its exponent was: exp(m u) grows with u where m > 0, else falls."""
     coefficient, product, low, high = limits
     for bound in (low, high):
@@ -435,10 +453,17 @@ def _limit(writer, result, limits, row, column, reader):
             raise NoMatch("its squared distance is limited (clip) at a very large number")
     layout = (row, column)
     known = product_nonnegative(product, reader.is_nonnegative)
+    divided = all(
+        power < 0 or product_nonnegative([(factor, power)], reader.is_nonnegative)
+        for factor, power in product
+    )
+    if not (known or divided or cautious):
+        # Where it is 0, all distances have the same exponential, but not the same derivative.
+        raise NoMatch(
+            "its squared distance is limited, and its width may be zero or negative; written as a "
+            "square, an exp or a softplus it could be fused"
+        )
     falls = coefficient < 0 if known else writer.product(coefficient, product, layout) < 0
-
-    def exponential(bound):
-        return T.exp(writer.product(coefficient * Fraction(bound), product, layout))
 
     for bound, if_falling, if_growing in (
         (low, T.minimum, T.maximum),
@@ -446,12 +471,17 @@ def _limit(writer, result, limits, row, column, reader):
     ):
         if bound is None:
             continue
-        value = exponential(bound)
+        exponent = writer.product(coefficient * Fraction(bound), product, layout)
         if known:
-            result = (if_falling if falls else if_growing)(result, value)
+            result = (if_falling if falls else if_growing)(result, T.exp(exponent))
         else:
             no_limit = {T.minimum: np.inf, T.maximum: 0}
             for function, applies in ((if_falling, falls), (if_growing, T.invert(falls))):
-                limit = T.switch(applies, value, writer.number(no_limit[function]))
+                # What overflows is no limit: its gradient would be NaN.
+                if function is T.minimum:
+                    largest = writer.number(np.log(np.finfo(writer.dtype).max))
+                    applies = T.and_(applies, exponent <= largest)
+                limit = T.exp(T.switch(applies, exponent, 0))
+                limit = T.switch(applies, limit, writer.number(no_limit[function]))
                 result = function(result, limit)
     return result

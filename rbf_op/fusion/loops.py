@@ -183,6 +183,12 @@ def _read_last_state(reader, variable, index, mode, frame):
     # As long as its sequence of indices, or else as its number of steps says.
     if not sizes.equal(sizes.of_scalar(steps), rows):
         return None
+    # Rows as long as those of the matrix: another length would be an error, or be repeated.
+    if value.ndim + 2 != outer.ndim or not all(
+        sizes.equal(sizes.dimension(value, axis), sizes.dimension(outer.owner.inputs[1], axis + 2))
+        for axis in range(value.ndim)
+    ):
+        return None
     reader.note_opened(states, index, None)
     reader.note_opened(variable.owner.inputs[0], index, None)
     inner_index = tuple(() if b else axis for b, axis in zip(value.broadcastable, index[1:]))
@@ -213,6 +219,11 @@ def _read_accumulated(reader, variable, index, mode, frame):
     if added is None:
         return None
     start = ((Fixed(0),),) + index
+    for _, term in added:
+        for axis in range(term.ndim):
+            if not term.broadcastable[axis]:
+                begins = reader.sizes.dimension(begun.inputs[1], axis + 1)
+                reader.require(reader.sizes.dimension(term, axis), begins)
 
     def read_terms(index):
         terms = {}

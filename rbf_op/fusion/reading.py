@@ -127,10 +127,12 @@ class Reader:
     rows or columns alone count as parts of the exponent; otherwise as factors before it.
 
     Rows may be numbered by several indices, the `members`, as in a batch of matrices: leaves are
-    flattened over them.
+    flattened over them. `closed` variables are not looked through.
     """
 
-    def __init__(self, values, sizes, signs, roots, tolerance, separate=False, members=()):
+    def __init__(
+        self, values, sizes, signs, roots, tolerance, separate=False, members=(), closed=()
+    ):
         self.values = values
         self.sizes = sizes
         self.signs = signs
@@ -138,6 +140,7 @@ class Reader:
         self.tolerance = tolerance
         self.separate = separate
         self.members = members
+        self.closed = closed
         self.natural = {}  # of a leaf whose rows were flattened: the members that it had
         self.opened = set()
         self.passed = set()
@@ -145,6 +148,7 @@ class Reader:
         self.block = False  # rows and columns are the first ones of a larger matrix
         self.frames = {}
         self.rooted = set()  # keys of variables of which the graph takes the square root
+        self.required = []  # [length, length]: what is looked through needs them to be equal
         self.leaves = {}  # key: the variable that was read, of those that are equal
         self.integers = Integers()
         self._places = {}
@@ -190,6 +194,8 @@ class Reader:
 
         Where integers overflow, the sum of products that they are read as does not.
         """
+        if variable in self.closed:
+            return False
         return variable.dtype.startswith("float") or self.integers.exact(variable)
 
     # -- reading ---------------------------------------------------------------------------------
@@ -250,7 +256,8 @@ class Reader:
 
     def _read_raised(self, variable, index, mode, frame):
         result = None
-        if moves_entries(variable) and self._depth <= _DEEPEST:
+        opens = variable not in self.closed and self._depth <= _DEEPEST
+        if opens and moves_entries(variable):
             result = self._read_by(_MOVING, variable, index, mode, frame)
             if result is None:
                 return self._power_of_read(variable, index, mode.power, mode.mode, frame)
@@ -270,6 +277,7 @@ class Reader:
         node = variable.owner
         # A part may be a kernel of one point with itself, which depends on that one only.
         simple = not (self.separate or self.in_parts or self.mixes(variable, index, frame))
+        simple = simple or variable in self.closed
         if node is not None and not simple and variable.dtype.startswith("float"):
             for classes, reader in _LOGARITHM_READERS:
                 if isinstance(node.op, classes):
@@ -570,7 +578,8 @@ class Reader:
         factors = []
         for v, i in operands:
             node = v.owner
-            if node is None or not is_elemwise(node, scalar_ops.Mul) or len(factors) > 20:
+            is_product = node is not None and is_elemwise(node, scalar_ops.Mul)
+            if not is_product or v in self.closed or len(factors) > 20:
                 factors.append((v, i))
                 continue
             self.note_opened(v, i, frame)
@@ -886,13 +895,27 @@ class Reader:
         index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
         return self.read(source, index, mode, frame)
 
+    def require(self, first, second):
+        """Note that two lengths must be equal, or else the graph fails, as it does now."""
+        if not self.sizes.equal(first, second):
+            lengths = [self.sizes.expression(size) for size in (first, second)]
+            if None not in lengths:  # as lengths in a loop are
+                self.required.append(lengths)
+            self.sizes.unite(first, second)
+
     def _reshape(self, variable, index, mode, frame):
-        source = variable.owner.inputs[0]
+        source, lengths = variable.owner.inputs
         symbols = [entry for axis in index for entry in axis]
         axes = [a for a in range(source.ndim) if not source.broadcastable[a]]
         parts = self._partition(symbols, source, axes)
         if parts is None:
             return None
+        lengths = self.sizes.of_vector(lengths) or ()
+        fitted = [index[a] for a, length in enumerate(lengths) if length == -1]
+        for axis, part in zip(axes, parts):
+            if all(isinstance(s, Symbol) for s in part) and tuple(part) not in fitted:
+                wanted = self.sizes.dimension(source, axis)
+                self.require(wanted, self.sizes.product([s.size for s in part]))
         inner = [()] * source.ndim
         for axis, part in zip(axes, parts):
             inner[axis] = tuple(part)
@@ -1001,7 +1024,8 @@ class Reader:
 
     def _sum(self, variable, index, mode, frame):
         source = variable.owner.inputs[0]
-        if not self.readable(source) or not widens(source.dtype, variable.dtype):
+        readable = source in self.closed or self.readable(source)
+        if not readable or not widens(source.dtype, variable.dtype):
             return None
 
         def read_terms(index):

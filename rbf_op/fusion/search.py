@@ -42,6 +42,9 @@ _FACTOR_OPS = (
 # A batch of batches of matrices.
 _MOST_AXES = 4
 
+# Each is one more reading of a kernel.
+_MOST_SHARED = 20
+
 
 def carriers(nodes):
     """(matrices, scalars): what is an exponential times factors, or such things moved about.
@@ -106,8 +109,9 @@ class Graph:
         self.outputs = outputs
         self.cautious = cautious
 
-    def needed(self, variables, kernels):
-        """Keys of all that variables are computed from, kernels' results computed as fused."""
+    def needed(self, variables, kernels, without=False):
+        """Keys of all that variables are computed from, kernels' results computed as fused; or
+        `without` what those are computed from."""
         key = self.values.key
         fused = {key(kernel.root): kernel.result for kernel in kernels}
         found, stack = set(), list(variables)
@@ -116,10 +120,50 @@ class Graph:
             if key(variable) in found:
                 continue
             found.add(key(variable))
+            if without and key(variable) in fused:
+                continue
             node = fused.get(key(variable), variable).owner
             if node is not None and not isinstance(node.op, (Shape, Shape_i)):
                 stack.extend(node.inputs)
         return found
+
+    def read(self, root, logarithm=None, closed=()):
+        """The Kernel of a root; see building.py."""
+        # Lengths that one candidate requires to be equal may differ where another is used.
+        self.sizes = Sizes(self.values)
+        if logarithm is not None:
+            return read_sum(self, root, logarithm, closed)
+        return read_kernel(self, root, closed)
+
+    def read_at_first(self, root, logarithm):
+        """The Kernel of a root, of what is kept if that can be."""
+        if self.kept:
+            try:
+                return self.read(root, logarithm, self.kept)
+            except (NoMatch, Unreadable):
+                pass
+        return self.read(root, logarithm)
+
+    def sharing(self, kernel, logarithm, elsewhere, order):
+        """The kernel, computed from those variables by which the outputs depend on something else.
+
+        So that derivatives with respect to those, and what replaces them, reach both. `elsewhere`
+        are their keys; `order` numbers variables, inputs before what is computed from them.
+        """
+        closed = set(self.kept)
+        shared = [
+            v
+            for v in kernel.passed - kernel.opened
+            if v in order and v.dtype.startswith("float") and self.values.key(v) in elsewhere
+        ]
+        for variable in sorted(shared, key=order.get, reverse=True)[:_MOST_SHARED]:
+            if variable in kernel.passed and scalar_constant(variable) is None:
+                try:
+                    kernel = self.read(kernel.root, logarithm, closed | {variable})
+                    closed.add(variable)
+                except (NoMatch, Unreadable, TooManyTerms, TooLong, RecursionError):
+                    continue  # it is looked through, as by everything that is needed for a match
+        return kernel
 
     def unfit(self, kernels):
         """{root: why it must be left alone} for those that would not save anything.
@@ -188,10 +232,7 @@ def find_kernels(outputs, kept=(), cautious=False):
                 continue
             if root not in kernels:
                 try:
-                    if root in logarithms:
-                        kernels[root] = read_sum(graph, root, logarithms[root])
-                    else:
-                        kernels[root] = read_kernel(graph, root)
+                    kernels[root] = graph.read_at_first(root, logarithms.get(root))
                 except (NoMatch, Unreadable) as error:
                     reasons[root] = str(error)
                     continue
@@ -207,6 +248,10 @@ def find_kernels(outputs, kept=(), cautious=False):
         if not unfit:
             break
         reasons.update(unfit)
+    if not cautious:
+        elsewhere = graph.needed(outputs, chosen, without=True)
+        order = {v: place for place, node in enumerate(nodes) for v in node.outputs}
+        chosen = [graph.sharing(k, logarithms.get(k.root), elsewhere, order) for k in chosen]
     replacements = [(kernel.root, kernel.result) for kernel in chosen]
     known = set(nodes)
     for root, result in replacements:

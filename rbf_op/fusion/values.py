@@ -479,7 +479,7 @@ class Signs:
             nonnegative, positive = self._sign(inputs[0], depth)
             return nonnegative, positive and name in ("maximum", "minimum")
         if isinstance(op, T.nnet.Softmax):
-            return True, True
+            return True, False
         if not isinstance(op, T.Elemwise):
             return False, False
         return self._judge_elemwise(op.scalar_op, inputs, depth)
@@ -490,7 +490,7 @@ class Signs:
             "ScalarSoftplus",
             "ScalarSigmoid",
         ):
-            return True, True
+            return True, False  # they underflow
         if isinstance(op, (scalar_ops.Sqr, scalar_ops.Abs)):
             return True, self._sign(inputs[0], depth)[1]
         signs = [self._sign(v, depth) for v in inputs]

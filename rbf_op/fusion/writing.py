@@ -97,7 +97,8 @@ class Writer:
 
     def _exponential(self, factor, power, layout):
         """exp(u)**p as exp(p * u), whose gradient is right even where exp(u) underflows."""
-        node = self.reader.variable(factor.key).owner
+        variable = self.reader.variable(factor.key)
+        node = None if variable in self.reader.closed else variable.owner
         if node is None or not isinstance(getattr(node.op, "scalar_op", None), scalar_ops.Exp):
             return None
         inside = Leaf(self.reader.key_of(node.inputs[0]), factor.index)
@@ -182,9 +183,11 @@ class Writer:
 def at_least_tiny(weights):
     """Weights that may be zero, but are not negative; their root's derivative is finite.
 
-    So the derivative of what is computed from the square of that root again is right, too.
+    So the derivative of what is computed from the square of that root again is right, too: small
+    enough for that square to be nothing beside other features, and large enough for the root's
+    derivatives, in double the second one as well, to be numbers.
     """
-    tiny = T.constant(1e-30, dtype=weights.dtype)
+    tiny = T.constant({"float32": 1e-36, "float64": 1e-100}[weights.dtype], dtype=weights.dtype)
     return weights + disconnected_grad(T.maximum(tiny - weights, 0))
 
 

@@ -67,6 +67,13 @@ RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, in
     return RBF_NAME(load_unaligned)((const REAL *)source);
 }
 
+/* Row s of the sample of so many rows: one of each part, not always at the same place of it, since
+ * data may be periodic. */
+RBF_INLINE int64_t RBF_NAME(sample_row)(int64_t rows, int s) {
+    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
+    return s * rows / SAMPLE + (s * 37 + 11) % SAMPLE * (rows / SAMPLE) / SAMPLE;
+}
+
 /* Entries [k, k + LANES) of the centre: the mean of a sample of rows of y. */
 RBF_INLINE VECTOR RBF_NAME(centre_entries)(const RBF_NAME(points) * points, int64_t k) {
     enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
@@ -74,7 +81,7 @@ RBF_INLINE VECTOR RBF_NAME(centre_entries)(const RBF_NAME(points) * points, int6
     VECTOR sum = {0};
     int s;
     for (s = 0; s < SAMPLE; ++s)
-        sum += RBF_NAME(load_entries)(y, s * y->rows / SAMPLE, k) / (REAL)SAMPLE;
+        sum += RBF_NAME(load_entries)(y, RBF_NAME(sample_row)(y->rows, s), k) / (REAL)SAMPLE;
     return sum;
 }
 
@@ -136,8 +143,8 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(decide_expansion)(RBF_NAME(
         VECTOR x_rows[SAMPLE], y_rows[SAMPLE];
         const VECTOR centre = RBF_NAME(centre_entries)(points, k);
         for (s = 0; s < SAMPLE; ++s) {
-            x_rows[s] = RBF_NAME(load_entries)(x, s * x->rows / SAMPLE, k);
-            y_rows[s] = RBF_NAME(load_entries)(y, s * y->rows / SAMPLE, k);
+            x_rows[s] = RBF_NAME(load_entries)(x, RBF_NAME(sample_row)(x->rows, s), k);
+            y_rows[s] = RBF_NAME(load_entries)(y, RBF_NAME(sample_row)(y->rows, s), k);
             x_norms[s] += (x_rows[s] - centre) * (x_rows[s] - centre);
             y_norms[s] += (y_rows[s] - centre) * (y_rows[s] - centre);
         }

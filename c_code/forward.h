@@ -65,6 +65,8 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
     int r, v;
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN, NULL);
     if (__builtin_expect(c->special, 0)) {
+        if (!job->gamma.data)
+            return;
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
         RBF_NAME(keep_tile)(tile, &entries[0][0]);
@@ -247,7 +249,9 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < points->panels; ++panel) {
         RBF_NAME(pack_y)(points, panel);
-        RBF_NAME(pack_coefficients)
+        job->coefficients[panel].special = 1;
+        if (job->gamma.data)
+            RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }
     if (!job->symmetric) {
@@ -290,8 +294,8 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         rbf_stream_end();
 }
 
-/* output (n, m) in C order. With `symmetric`, y is x, and gamma and amplitude are scalars. Returns
- * RBF_OK or RBF_NO_MEMORY. */
+/* output (n, m) in C order. With `symmetric`, y is x, and gamma and amplitude are scalars. No gamma
+ * (data NULL): the squared distances. Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, void *output, int symmetric) {
     RBF_NAME(forward_job) job;
@@ -316,7 +320,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
                                     (uintptr_t)output % RBF_ALIGNMENT == 0 &&
                                     (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0);
     job.panels_per_block = rbf_maximum(
-        1, RBF_NAME(PANEL_CACHE_BYTES) / (rbf_maximum(depth, 4) * COLUMNS * (int64_t)sizeof(REAL)));
+        1, RBF_NAME(PANEL_CACHE_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
     if (job.symmetric)

@@ -210,6 +210,19 @@ RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
 }
 
+RBF_FUNCTION int rbf_distances_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject **output,
+                                     rbf_forward_kernel kernel) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
+    const rbf_vector none = {NULL, 0, 1};
+    int code;
+    if (rbf_check_shapes("rbf_kernel", x, y, NULL, NULL, NULL, NULL) != 0 ||
+        rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
+}
+
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                     PyArrayObject *amplitude, PyArrayObject *g, PyArrayObject **dx,
                                     PyArrayObject **dy, PyArrayObject **dgamma,

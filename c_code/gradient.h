@@ -239,7 +239,7 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
                  RBF_NAME(library_exponential)(-RBF_NAME(entry)(job->gamma, 0) * distance);
         if (job->damplitude)
             job->damplitude[i] += weight;
-        weight *= 0;
+        weight *= RBF_NAME(entry)(job->amplitude, 0) * 0;
         if (weight == 0)
             continue;
         if (job->dgamma)
@@ -254,7 +254,7 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
 RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, depth = job->points.x.columns;
     const int64_t widest = rbf_maximum(rbf_maximum(depth, job->weights.columns), 1);
-    const int64_t block_bytes = widest * COLUMNS * (int64_t)sizeof(REAL);
+    const int64_t panel_row = COLUMNS * sizeof(REAL);
     const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
     const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
     int64_t column_bytes;
@@ -262,8 +262,8 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     column_bytes = job->by_products ? RBF_NAME(EXPANDED_BYTES)
                    : deep           ? RBF_NAME(GRADIENT_DEEP_BYTES)
                                     : RBF_NAME(GRADIENT_COLUMN_BYTES);
-    job->panels_per_block = rbf_minimum(column_bytes / (int64_t)(COLUMNS * sizeof(REAL)),
-                                        RBF_NAME(GRADIENT_BLOCK_BYTES) / block_bytes);
+    job->panels_per_block =
+        rbf_minimum(column_bytes / panel_row, RBF_NAME(GRADIENT_BLOCK_BYTES) / panel_row / widest);
     if (job->symmetric) /* whose row panels come by so many at least */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));

@@ -65,6 +65,25 @@ typedef struct {
     int threads;
 } rbf_region;
 
+/* body(job) as IEEE has it, whatever the thread's own mode of rounding and of denormals: loading a
+ * library linked with -ffast-math changes that of one thread, and results would depend on which. */
+RBF_FUNCTION void rbf_run_body(const rbf_region *region) {
+#if defined(__SSE2__)
+    const unsigned mode = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(0x1f80);
+    region->body(region->job);
+    __builtin_ia32_ldmxcsr(mode);
+#elif defined(__aarch64__)
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(UINT64_C(0)));
+    region->body(region->job);
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    region->body(region->job);
+#endif
+}
+
 RBF_FUNCTION void *rbf_enter_region(void *argument) {
     rbf_region *region = (rbf_region *)argument;
 #ifdef _OPENMP
@@ -74,10 +93,10 @@ RBF_FUNCTION void *rbf_enter_region(void *argument) {
 #endif
     /* Within a region of the caller's, the loops in body would be shared out among its threads. */
     if (alone) {
-        region->body(region->job);
+        rbf_run_body(region);
     } else {
         RBF_OMP(parallel num_threads(region->threads))
-        region->body(region->job);
+        rbf_run_body(region);
     }
     return NULL;
 }

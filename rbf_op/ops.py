@@ -16,6 +16,7 @@ from theano import config
 from rbf_op import forking, reference, sources  # noqa: F401 (forking watches from the start)
 from rbf_op.theano_api import (
     Apply,
+    Constant,
     DisconnectedType,
     Op,
     OpenMPOp,
@@ -46,7 +47,20 @@ def _common_float(op_name, named):
     dtype = upcast(*[variable.dtype for _, variable in named])
     if dtype not in ("float32", "float64"):
         dtype = "float64"
-    return [v if v.dtype == dtype else T.cast(v, dtype) for _, v in named]
+    return [widened(v, dtype) for _, v in named]
+
+
+def widened(variable, dtype):
+    """A variable cast to a dtype; its gradient is cast back, so that it fits the variable.
+
+    Theano gives the input of a cast a gradient of the wider dtype, but that of a copy one of its
+    own.
+    """
+    if variable.dtype == dtype:
+        return variable
+    if variable.dtype.startswith("float") and not isinstance(variable, Constant):
+        variable = T.tensor_copy(variable)
+    return T.cast(variable, dtype)
 
 
 class _RBFOp(OpenMPOp):
@@ -335,7 +349,7 @@ class RBFKernel(_ForwardOp):
         unit = self(*(list(inputs[:-1]) + [T.ones((), dtype=inputs[0].dtype)]))
         x, y, gamma, amplitude = self.with_y(inputs)
         dx, dy, dgamma, damplitude = self.with_y(directions)
-        change = _change_of_exponent(x, y, gamma, dx, dy, dgamma)
+        change = _change_of_exponent(x, y, gamma, dx, dy, dgamma, self.openmp)
         if change is None:
             return damplitude * unit
         change = -amplitude * change
@@ -544,12 +558,13 @@ class RBFLogSumExp(_ForwardOp):
         if all(d is None for d in directions):
             return None
         x, y, gamma, log_amplitude = inputs
-        change = _change_of_exponent(x, y, gamma, *directions[:3])
+        change = _change_of_exponent(x, y, gamma, *directions[:3], self.openmp)
         if directions[3] is not None:
             change = directions[3] if change is None else directions[3] - change
         else:
             change = -change
-        responsibilities = T.nnet.softmax(log_amplitude - gamma * _distance(*_centred(x, y)))
+        distance = RBFDistance(openmp=self.openmp)(x, y)
+        responsibilities = T.nnet.softmax(log_amplitude - gamma * distance)
         return (responsibilities * change).sum(axis=1)
 
 
@@ -634,21 +649,60 @@ class CheckedEntries(Op):
         return [eval_points[0]]
 
 
-def _distance(x, y):
-    """Squared distances by matrix products, for rules of second order; centre x and y first."""
-    return _row_products(x, x) + _row_products(y, y).T - 2 * T.dot(x, y.T)
+class RBFDistance(_ForwardOp):
+    """D[i, j] = sum_k (x[i, k] - y[j, k])**2, by differences: for the rules of second order.
+
+    Inputs x (n, d), y (m, d); output D (n, m). Expanded norms would leave nothing of the distances
+    between neighbours where others are far away.
+    """
+
+    __props__ = ("input_names",)
+    input_names = ("x", "y")
+
+    def __init__(self, openmp=True):
+        _RBFOp.__init__(self, openmp)
+
+    def make_node(self, *inputs):
+        x, y = self._as_inputs(inputs, self.input_names)
+        output = T.TensorType(x.dtype, (x.broadcastable[0], y.broadcastable[0]))()
+        return Apply(self, [x, y], [output])
+
+    def infer_shape(self, *args):
+        x_shape, y_shape = args[-1]
+        return [(x_shape[0], y_shape[0])]
+
+    def perform(self, node, inputs, output_storage):
+        reference.check_shapes(*inputs, None)
+        distances = reference.squared_distance(*inputs)
+        output_storage[0][0] = np.ascontiguousarray(distances, dtype=node.outputs[0].dtype)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = tuple(inputs) + ("&" + outputs[0],)
+        return self._c_call(node, "rbf_distances_apply", "rbf_forward", arguments, sub)
+
+    def L_op(self, inputs, outputs, output_gradients):
+        x, y = _centred(*inputs)
+        g = output_gradients[0]
+        dx = 2 * (x * g.sum(axis=1, keepdims=True) - T.dot(g, y))
+        dy = 2 * (y * g.sum(axis=0, keepdims=True).T - T.dot(g.T, x))
+        return [T.patternbroadcast(d, v.broadcastable) for d, v in zip((dx, dy), inputs)]
+
+    def directional_derivative(self, inputs, directions):
+        """The change of D in the given directions (None: zero): 2 (x - y) . (dx - dy)."""
+        one = T.ones((), dtype=inputs[0].dtype)
+        return _change_of_exponent(*inputs, one, *directions, None, self.openmp)
 
 
-def _change_of_exponent(x, y, gamma, dx, dy, dgamma):
+def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):
     """d(gamma[j] D[i, j]) in the given directions; None when all are.
 
     dgamma[j] * D[i, j] + 2 gamma[j] * (x[i] - y[j]) . (dx[i] - dy[j]), the inner products expanded
-    into matrix products about the mean of y, so that data far from the origin lose no digits.
+    into matrix products about the median of y, so that data far from the origin lose no digits.
     """
-    x, y = _centred(x, y)
     terms = []
     if dgamma is not None:
-        terms.append(dgamma * _distance(x, y))
+        terms.append(dgamma * RBFDistance(openmp=openmp)(x, y))
+    x, y = _centred(x, y)
     if dx is not None:
         terms.append(2 * gamma * (_row_products(x, dx) - T.dot(dx, y.T)))
     if dy is not None:
@@ -657,9 +711,15 @@ def _change_of_exponent(x, y, gamma, dx, dy, dgamma):
 
 
 def _centred(x, y):
-    """x and y about the mean of y: their differences stay, their products lose fewer digits."""
-    centre = disconnected_grad(y.sum(axis=0) / T.cast(T.maximum(y.shape[0], 1), y.dtype))
-    return x - centre, y - centre
+    """x and y about the median of y: their differences stay, their products lose fewer digits.
+
+    Rows that are not finite, or lie far from all others, leave the median where the others are. One
+    row of zeros more, and there is one.
+    """
+    some = T.concatenate([T.zeros((1, y.shape[1]), dtype=y.dtype), y])
+    centre = T.sort(some, axis=0)[some.shape[0] // 2]
+    centre = T.switch(T.or_(T.isnan(centre), T.isinf(centre)), 0, centre)
+    return x - disconnected_grad(centre), y - disconnected_grad(centre)
 
 
 def _row_products(a, b):

@@ -438,13 +438,13 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
         *CHECK(entry)(y, 0, 0) = -1000;
     } else if (place == WILD) {
         *CHECK(entry)(x, 5, 1) = (CHECK_REAL)NAN;
-        *CHECK(entry)(y, 7, 2) = (CHECK_REAL)INFINITY;
-        for (k = 0; k < d; ++k) { /* rows that are in no sample */
-            *CHECK(entry)(y, 13, k) = -*CHECK(entry)(x, 13, k);
+        *CHECK(entry)(y, 9, 2) = (CHECK_REAL)INFINITY;
+        for (k = 0; k < d; ++k) { /* these are rows that are in no sample (sample_row) */
+            *CHECK(entry)(y, 15, k) = -*CHECK(entry)(x, 13, k);
             *CHECK(entry)(x, 13, k) *= 40;
-            *CHECK(entry)(x, 15, k) *= 1e10f;
-            *CHECK(entry)(x, 17, k) *= 1e-30f;
-            *CHECK(entry)(y, 17, k) *= 1e-30f;
+            *CHECK(entry)(x, 14, k) *= 1e10f;
+            *CHECK(entry)(x, 20, k) *= 1e-30f;
+            *CHECK(entry)(y, 20, k) *= 1e-30f;
         }
     }
     for (way = 0; way < 2; ++way) {
@@ -740,6 +740,51 @@ static void CHECK(check_within_a_region)(void) {
     }
 }
 
+/* Without a gamma: the squared distances. */
+static void CHECK(check_plain_distances)(int64_t n, int64_t m, int64_t d, int layout) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
+    const rbf_vector none = {NULL, 0, 1};
+    CHECK_REAL *got = (CHECK_REAL *)checked_malloc((size_t)(n * m) * sizeof(CHECK_REAL));
+    int64_t i, j;
+    EXPECT(CHECK_FORWARD(xa.matrix, ya.matrix, none, none, got, 0) == RBF_OK);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < m; ++j) {
+            const long double want = CHECK(distance)(xa.matrix, ya.matrix, i, j);
+            EXPECT_BELOW((double)fabsl(got[i * m + j] - want), 4 * CHECK_EPSILON * (double)want);
+        }
+    free(got);
+    free(xa.memory);
+    free(ya.memory);
+}
+
+/* A thread that flushes denormal numbers to zero, as libraries linked with -ffast-math make the one
+ * that loads them, gets the same bits as another. */
+static void CHECK(check_modes)(void) {
+#if defined(__SSE2__)
+    enum { N = 600, D = 3 };
+    CHECK(array) xa = CHECK(make_matrix)(N, D, 0, 1);
+    const CHECK_REAL values[2] = {1, CHECK_TINY * 100};
+    const rbf_vector gamma = CHECK(make_vector)(values, 1),
+                     small = CHECK(make_vector)(values + 1, 1);
+    CHECK_REAL *got[2];
+    const unsigned mode = __builtin_ia32_stmxcsr();
+    int call;
+    for (call = 0; call < 2; ++call) {
+        got[call] = (CHECK_REAL *)checked_malloc(N * N * sizeof(CHECK_REAL));
+        __builtin_ia32_ldmxcsr(call ? mode | 0x8040 : mode);
+        EXPECT(CHECK_FORWARD(xa.matrix, xa.matrix, gamma, small, got[call], 0) == RBF_OK);
+        EXPECT(__builtin_ia32_stmxcsr() == (call ? mode | 0x8040 : mode));
+        __builtin_ia32_ldmxcsr(mode);
+    }
+    EXPECT(got[0][0] > 0);
+    EXPECT(memcmp(got[0], got[1], N * N * sizeof(CHECK_REAL)) == 0);
+    free(got[0]);
+    free(got[1]);
+    free(xa.memory);
+#endif
+}
+
 static void CHECK(check_all)(void) {
     static const int64_t depths[] = {64, 97, 300};
     static const int64_t sizes[] = {0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
@@ -749,6 +794,9 @@ static void CHECK(check_all)(void) {
     CHECK(check_special_values)();
     CHECK(check_special_gradient)();
     CHECK(check_within_a_region)();
+    CHECK(check_modes)();
+    CHECK(check_plain_distances)(33, 70, 5, 0);
+    CHECK(check_plain_distances)(9, 130, 97, 2);
     for (round = 0; round < 120 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         const int64_t d = random_below(20);

@@ -169,5 +169,5 @@ def _mapped(value, new):
     if isinstance(value, Variable):
         return new.get(value, value)
     if isinstance(value, (list, tuple)):
-        return type(value)([_mapped(v, new) for v in value])
+        return (list if isinstance(value, list) else tuple)(_mapped(v, new) for v in value)
     return value

@@ -11,7 +11,7 @@ import numpy as np
 import theano.tensor as T
 
 from rbf_op import cuda_placement, reference
-from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp
+from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, widened
 from rbf_op.theano_api import upcast
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
@@ -122,6 +122,8 @@ def rbf_dot(
     )
     y = x if y is None else y
     _check_constant_entries("rbf_dot", "weights", weights, "y", y, 0)
+    dtype = upcast(weights.dtype, x.dtype)
+    weights, amplitude = widened(weights, dtype), widened(amplitude, dtype)
     columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
     if amplitude.ndim:  # their product would stretch one of them, or fail in Theano's words
         amplitude = CheckedEntries("rbf_dot", "amplitude", "y", 0)(amplitude, y)
@@ -212,8 +214,10 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
         _check_constant(name, argument, typed[argument])
     _check_constant_shapes(name, x, y, typed)
 
-    x = T.cast(x, dtype)
-    y = None if y is None else T.cast(y, dtype)
+    x = widened(x, dtype)
+    y = None if y is None else widened(y, dtype)
+    # Before any arithmetic: the square of an int8 is an int8.
+    typed = {argument: widened(value, dtype) for argument, value in typed.items()}
     if "lengthscale" in typed:
         x = _scaled(name, "x", x, typed["lengthscale"])
         y = None if y is None else _scaled(name, "y", y, typed["lengthscale"])

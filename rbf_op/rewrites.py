@@ -99,9 +99,9 @@ class _Made:
 
 
 def _dimshuffled(variable):
-    """(new order, input) if the variable is a DimShuffle of another, else (None, None)."""
+    """(new order, input) if the variable is all of another, else (None, None)."""
     node = variable.owner
-    if node is not None and isinstance(node.op, T.DimShuffle):
+    if node is not None and isinstance(node.op, T.DimShuffle) and not node.op.drop:
         return tuple(node.op.new_order), node.inputs[0]
     return None, None
 
@@ -128,6 +128,8 @@ def _gradient_of_product(fgraph, node, made):
     x, y, gamma, amplitude = node.inputs[:-1]
     h, weights = made.columns(product.inputs[0]), made.transposed(product.inputs[1])
     if _known_columns(h, weights) >= MANY_COLUMNS:
+        return []
+    if amplitude.ndim and weights.broadcastable[0]:
         return []
     wanted = ["weights" if name == "amplitude" else name for name in node.op.wrt]
     transposed_products = _transposed_products(fgraph, node, h, made)
@@ -201,6 +203,8 @@ def _products(fgraph, node, made):
         if _known_columns(factor) >= MANY_COLUMNS:
             return []
         if not transposed:
+            if amplitude.ndim and factor.broadcastable[0]:
+                return []  # times the amplitude it would have as many rows as that
             factor = made.scaled(amplitude, factor)
         points = (x, y) if transposed else (y, x)
         weights = None

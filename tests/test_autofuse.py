@@ -4,6 +4,7 @@ Touches rbf_op, Theano and spellings.py.
 """
 
 import threading
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -276,6 +277,15 @@ def test_equal_intermediates_stay_apart():
         assert count(fused) == 3
         for expected, got in zip(values([x, c, s], plain), values([x, c, s], fused)):
             np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_gradients_by_a_namedtuple_are_a_list_as_before():
+    Parameters = namedtuple("Parameters", "x s")
+    x, s = T.dmatrix("x"), T.dscalar("s")
+    cost = T.exp(-s * spellings.squared(x, x)).sum()
+    with autofuse.enabled():
+        gradients = theano.grad(cost, Parameters(x, s))
+    assert [g.ndim for g in gradients] == [2, 0]
 
 
 def test_hessians():

@@ -13,7 +13,7 @@ import theano
 import theano.tensor as T
 from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
 
-from rbf_op import rbf_kernel, reference
+from rbf_op import rbf_dot, rbf_kernel, reference
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -459,6 +459,27 @@ def test_arrays_lists_and_integers(mode):
     for result, dtype in zip(results, dtypes):
         assert result.dtype == dtype
         np.testing.assert_allclose(result, exact.astype("float64"), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("sigma", [np.int8(12), np.uint8(16), np.int32(50000)])
+def test_integers_are_cast_before_they_are_squared(sigma):
+    x = np.random.RandomState(0).randn(4, 3) * 10 * float(sigma)
+    y = x[:2] + float(sigma)
+    exact = oracle.kernel(x, y, 0.5 / float(sigma) ** 2, 1).astype("float64")
+    for form in (T.constant(sigma), np.array([sigma] * 2)):
+        value = rbf_kernel(x, y, sigma=form)
+        np.testing.assert_allclose(value.eval(), exact, rtol=1e-12)
+    weights, amplitude = np.full((2, 1), 100, "int8"), np.full(2, 100, "int8")
+    product = rbf_dot(x, y, weights, sigma=float(sigma), amplitude=amplitude)
+    np.testing.assert_allclose(product.eval()[:, 0], 1e4 * exact.sum(axis=1), rtol=1e-12)
+
+
+def test_gradients_have_the_dtypes_of_their_variables():
+    """As in Theano's own arithmetic: an update of a float32 variable stays one."""
+    x, narrow, gamma = T.dmatrix("x"), T.fmatrix("narrow"), T.fscalar("gamma")
+    for output in (rbf_kernel(x, narrow, gamma), rbf_dot(x, x, narrow, gamma)):
+        gradients = T.grad(output.sum(), [x, narrow, gamma], disconnected_inputs="ignore")
+        assert [g.dtype for g in gradients] == ["float64", "float32", "float32"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

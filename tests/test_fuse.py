@@ -144,6 +144,161 @@ def test_parameters_of_any_sign(name):
         assert_equal(inputs, output, fuse(output), [x, c, s, v, w, r], "float64")
 
 
+# An intermediate result, and a kernel that is computed from it.
+INTERMEDIATES = {
+    "width": lambda x, c, s, w: (s**2, lambda u: T.exp(-spellings.squared(x, c) / (2 * u))),
+    "twice": lambda x, c, s, w: (2 * s, lambda u: T.exp(-spellings.squared(x, c) * u)),
+    "widths": lambda x, c, s, w: (1 / w, lambda u: T.exp(-spellings.squared(x, c) * u)),
+    "amplitude": lambda x, c, s, w: (w**2, lambda u: u * T.exp(-spellings.squared(x, c))),
+    "term": lambda x, c, s, w: (T.exp(s), lambda u: T.exp(u - spellings.squared(x, c))),
+    "root": lambda x, c, s, w: (T.exp(s), lambda u: T.exp(-spellings.squared(T.sqrt(u) * x, c))),
+    "points": lambda x, c, s, w: (2 * x, lambda u: T.exp(-s * spellings.squared(u, c))),
+    "expanded": lambda x, c, s, w: (abs(x), lambda u: T.exp(-s * spellings.expanded(u, c))),
+    "transposed": lambda x, c, s, w: (x.T, lambda u: T.exp(-s * spellings.expanded(u.T, c))),
+    "logarithm": lambda x, c, s, w: (
+        s**2,
+        lambda u: T.log(T.exp(-u * spellings.squared(x, c)).sum(axis=1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(INTERMEDIATES))
+def test_what_the_cost_depends_on_elsewhere_stays_what_the_kernel_does(name):
+    inputs = x, c, s, v, w, r = variables("float64")
+    u, kernel = INTERMEDIATES[name](x, c, s, w)
+    cost = T.sqr(kernel(u)).sum() + T.log(T.sqr(u) + 1).sum()
+    fused = fuse(cost)
+    assert fused_nodes(fused, (RBFKernel, RBFLogSumExp))
+    gradients = [T.grad(o, u) for o in (cost, fused)]
+    expected, got = theano.function(inputs, gradients, mode=MODE, on_unused_input="ignore")(
+        *values("float64")
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+    expected, got = theano.function(
+        inputs, [cost, fused], mode=MODE, on_unused_input="ignore", givens={u: u + 1}
+    )(*values("float64"))
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def each_feature(weights, x, c):
+    return T.exp(-(weights * spellings.difference(x, c) ** 2).sum(axis=2))
+
+
+# What is never negative, and zero where it underflows; weights of features, and of distances.
+UNDERFLOWING = {
+    "softmax": lambda x, c, v: each_feature(T.nnet.softmax(v)[0], x, c),
+    "softplus": lambda x, c, v: each_feature(T.nnet.softplus(v), x, c),
+    "sigmoid": lambda x, c, v: each_feature(T.nnet.sigmoid(v), x, c),
+    "exp": lambda x, c, v: each_feature(T.exp(v), x, c),
+    "two distances": lambda x, c, v: T.exp(
+        -T.exp(v[1]) * spellings.squared(x, c) - T.exp(v[0]) * spellings.squared(2 * x, c)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(UNDERFLOWING))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_that_underflow(name, dtype):
+    inputs = x, c, s, v, w, r = variables(dtype)
+    output = UNDERFLOWING[name](x, c, v)
+    given = values(dtype)
+    given[3] = np.array([1, -2000, 2], dtype)[[0, 1, 2] if name != "two distances" else [1, 0, 2]]
+    fused = fuse(output)
+    assert fused_nodes(fused)
+    assert_equal(inputs, output, fused, given, dtype)
+
+
+@pytest.mark.parametrize("weights", [T.nnet.relu, abs], ids=["relu", "abs"])
+def test_a_weight_of_zero_leaves_out_a_feature_of_large_numbers(weights):
+    inputs = x, c, s, v, w, r = variables("float64")
+    output = each_feature(weights(v), x, c)
+    given = values("float64")
+    given[0][:, 1] = 1.7e18 + 6e14 * np.arange(N)  # times in nanoseconds, weeks apart
+    given[1][:, 1] = 1.7e18
+    given[3] = np.array([0.7, 0.0, 0.3])
+    assert_equal(inputs, output, fuse(output), given, "float64")
+
+
+def test_a_limit_with_a_width_below_zero():
+    """Whose exponential overflows: it is no limit, and has no derivative."""
+    inputs = x, c, s, v, w, r = variables("float64")
+    output = T.exp(-T.clip(spellings.squared(x, c), 0.1, 1e4) / s)
+    fused = fuse(output)
+    assert fused_nodes(fused)
+    for width in (-0.5, 0.5):
+        given = values("float64")
+        given[2] = np.asarray(width)
+        assert_equal(inputs, output, fused, given, "float64")
+
+
+# What fails where a length is not what it should be: (graph, shapes of x and c that fit, and not).
+LENGTHS = {
+    "features": (
+        lambda x, c, s: spellings.squared(x.reshape((x.shape[0], 3)), c),
+        [(5, 3), (4, 3)],
+        [(5, 2), (4, 2)],
+    ),
+    "columns": (
+        lambda x, c, s: spellings.squared(x, c).reshape((x.shape[0], 4)),
+        [(5, 2), (4, 2)],
+        [(5, 2), (3, 2)],
+    ),
+    "rows": (
+        lambda x, c, s: spellings.squared(x, c).reshape((5, c.shape[0])),
+        [(5, 2), (4, 2)],
+        [(6, 2), (4, 2)],
+    ),
+    "sum": (
+        lambda x, c, s: theano.foldl(
+            lambda k, total, x, c: total + T.sqr(x[:, k].dimshuffle(0, "x") - c[:, k]),
+            T.arange(x.shape[1]),
+            T.zeros((5, 4)),
+            [x, c],
+        )[0],
+        [(5, 2), (4, 2)],
+        [(6, 2), (4, 2)],
+    ),
+    "scan": (
+        lambda x, c, s: theano.scan(
+            lambda i, rows, x, c: T.set_subtensor(rows[i], T.sum(T.sqr(x[i] - c), axis=1)),
+            T.arange(x.shape[0]),
+            T.zeros((x.shape[0], 4)),
+            [x, c],
+        )[0][-1],
+        [(5, 2), (4, 2)],
+        [(5, 2), (3, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LENGTHS))
+def test_lengths_that_do_not_fit_fail_as_before(name):
+    distance, fitting, failing = LENGTHS[name]
+    x, c, s = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s")
+    output = T.exp(-s * distance(x, c, s))
+    fused = fuse(output)
+    assert (fused is output) == (name == "scan")  # which is left alone
+    functions = [theano.function([x, c, s], o, mode=MODE) for o in (output, fused)]
+    expected, got = (f(*[np.ones(shape) for shape in fitting], 0.5) for f in functions)
+    np.testing.assert_allclose(got, expected)
+    for f in functions:
+        with pytest.raises((ValueError, AssertionError)):
+            f(*[np.ones(shape) for shape in failing], 0.5)
+
+
+def test_lengths_that_one_kernel_needs_equal_may_differ_for_another():
+    x, c, z = T.dmatrices("x", "c", "z")
+    outputs = [
+        T.exp(-spellings.squared(x + c, z)),
+        T.exp(-2 * spellings.squared(x[: c.shape[0]], z)),
+    ]
+    fused = fuse(outputs)
+    got = theano.function([x, c, z], fused[1], mode=MODE)(
+        np.ones((5, 2)), np.ones((4, 2)), np.ones((3, 2))
+    )
+    assert got.shape == (4, 3)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [-1000.0, 1000.0])
 def test_a_shifted_logarithm_stays_stable(size, dtype):

@@ -15,7 +15,7 @@ import theano.tensor as T
 from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
 from theano.gradient import verify_grad
 
-from rbf_op import ops, rbf_kernel, reference
+from rbf_op import ops, rbf_kernel, rbf_logsumexp, reference
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -458,6 +458,44 @@ def test_forward_rule_symmetric(mode):
     )
     result = f(x_value, g, a, dx, 0.3, -0.4)
     np.testing.assert_allclose(result, expected.astype(float), rtol=0, atol=1e-9)
+
+
+# Neighbours of x[0] and x[1] among rows that are far away, or not finite.
+SPREAD_OUT = {
+    "one far away": [0, 1, 1e9],
+    "clusters": [-1e6, -1e6 + 0.5, 1e6, 1e6 + 0.5],
+    "NaN": [0, 1, np.nan],
+    "inf": [0, 1, np.inf],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", sorted(SPREAD_OUT))
+def test_second_order_of_rows_that_are_spread_out(name, mode):
+    """Distances of neighbours keep their digits: against the same rules of Theano's own nodes."""
+    x, y, gamma = T.dmatrix("x"), T.dmatrix("y"), T.dscalar("gamma")
+    pairs = x.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+    kernels = rbf_kernel(x, y, gamma), T.exp(-gamma * T.sqr(pairs).sum(axis=2))
+    direction = T.ones_like(gamma)
+    outputs = [
+        [
+            T.Rop(K, x, T.ones_like(x)),
+            T.Rop(K, gamma, direction),
+            T.Rop(log_sums, gamma, direction),
+            T.grad(T.grad(K.sum(), gamma), gamma),
+            T.grad(T.grad(K[:, :2].sum(), x).sum(), gamma),
+        ]
+        for K, log_sums in (
+            (kernels[0], rbf_logsumexp(x, y, gamma)),
+            (kernels[1], T.log(kernels[1].sum(axis=1))),
+        )
+    ]
+    compiling = graphs.theano_mode(mode).excluding("rbf_fusion")
+    f = theano.function([x, y, gamma], outputs[0] + outputs[1], mode=compiling)
+    rows = np.array(SPREAD_OUT[name], "float64")[:, None]
+    results = f(rows[:2] + 0.3, rows, 1.0)
+    for got, expected in zip(results[: len(results) // 2], results[len(results) // 2 :]):
+        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-12)
 
 
 @pytest.fixture(scope="module")

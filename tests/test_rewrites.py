@@ -290,6 +290,24 @@ def test_a_product_of_one_column_beside_a_gradient_of_unknown_ones(g, monkeypatc
     g.check([theano.grad(cost, g.x, consider_constant=[grad_output]), T.dot(kernel.T, g.u)])
 
 
+def test_weights_of_one_row_are_not_stretched(g):
+    """By an amplitude of each centre: dot(K, W) of them fails."""
+    row = T.patternbroadcast(g.v.dimshuffle("x", 0), (True, False))
+    product = T.dot(rbf_kernel(g.x, g.y, g.gamma, amplitude=g.widths), row)
+    for output in (product, T.grad(product.sum(), g.x)):
+        function = g.compile(output, graphs.theano_mode("py"))
+        with pytest.raises(ValueError, match="not aligned|must have shape"):
+            function(*g.values)
+
+
+def test_weights_that_had_three_dimensions(g, monkeypatch):
+    monkeypatch.setattr(theano.config, "on_opt_error", "raise")
+    weights = T.patternbroadcast(g.w.dimshuffle(0, 1, "x"), (False, False, True))
+    weights = T.patternbroadcast(weights * 2, (False, False, True))
+    kernel = rbf_kernel(g.x, g.y, g.gamma)
+    assert [type(op) for op in g.check([T.dot(weights.dimshuffle(1, 0), kernel.T)])] == [RBFDot]
+
+
 def test_errors_name_the_users_line():
     def line_of_a_user(kernel, w):
         return T.dot(kernel, w)

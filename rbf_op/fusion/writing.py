@@ -101,6 +101,7 @@ class Writer:
         node = None if variable in self.reader.closed else variable.owner
         if node is None or not isinstance(getattr(node.op, "scalar_op", None), scalar_ops.Exp):
             return None
+        self.reader.passed.add(variable)
         inside = Leaf(self.reader.key_of(node.inputs[0]), factor.index)
         return T.exp(self.number(power) * self._factor(inside, layout))
 

@@ -1,4 +1,4 @@
-/* amplitude * exp(-gamma * D) for a vector of squared distances: full range, to one ulp.
+/* amplitude * exp(-gamma * D) for a vector of squared distances: full range, exp to one ulp.
  *
  * 2^t with t = rate * D, rate = -gamma log2(e) as an unevaluated sum of two numbers, so that the
  * only error in t is that of D. n = round(t) by adding a large number, p(t - n) by a minimax

@@ -300,6 +300,20 @@ def test_lengths_that_one_kernel_needs_equal_may_differ_for_another():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "probabilities", [lambda w: T.nnet.softmax(w)[0], T.nnet.sigmoid], ids=["softmax", "sigmoid"]
+)
+def test_mixtures_whose_weights_underflow(probabilities, dtype):
+    inputs = x, c, s, v, w, r = variables(dtype)
+    output = T.log((probabilities(w) * T.exp(-spellings.squared(x, c))).sum(axis=1))
+    fused = fuse(output)
+    assert fused_nodes(fused, RBFLogSumExp) and not fused_nodes(fused)
+    given = values(dtype)
+    given[4] = np.array([1, 0.5, -2000, 2], dtype)
+    assert_equal(inputs, output, fused, given, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [-1000.0, 1000.0])
 def test_a_shifted_logarithm_stays_stable(size, dtype):
     """Of log weights whose exponentials under- or overflow."""

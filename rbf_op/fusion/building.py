@@ -11,7 +11,7 @@ import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import Assert
-from theano.tensor.subtensor import IncSubtensor
+from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import (
     UNIT,
@@ -21,6 +21,7 @@ from rbf_op.fusion.algebra import (
     Symbol,
     add,
     is_even,
+    of_factor,
     power_of,
     product_of,
     product_symbols,
@@ -202,6 +203,8 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
             c > 0 and product_nonnegative(p, reader.is_nonnegative)
             for p, c in row_sum.divisor.items()
         )
+        amplitude, logarithms = _stable_logarithms(amplitude, reader)
+        inner_rest = add(inner_rest, logarithms)
         for factor, _ in amplitude:
             positive = isinstance(factor, Leaf) and reader.is_positive(factor.key)
             if (divided or column in symbols_of(factor)) and not positive:
@@ -308,6 +311,37 @@ def _with_signed_weights(x, y, weights, gamma, amplitude):
     formula = T.exp(-gamma * T.sum(weights * T.sqr(pairs), axis=2))
     formula.tag.rbf_op_remainder = True
     return T.join(0, fused, _times(formula, amplitude))
+
+
+def _stable_logarithms(product, reader):
+    """(the other factors, polynomial of the logarithms of those factors that are probabilities)."""
+    left, logarithms = product, {}
+    for factor, power in product:
+        if isinstance(factor, Leaf) and reader.variable(factor.key) not in reader.closed:
+            variable = reader.variable(factor.key)
+            logarithm = _logarithm_of_probabilities(variable)
+            if logarithm is not None:
+                reader.passed.add(variable)
+                leaf = Leaf(reader.key_of(logarithm), factor.index)
+                logarithms = add(logarithms, scale(of_factor(leaf), power))
+                left = left - {(factor, power)}
+    return left, logarithms
+
+
+def _logarithm_of_probabilities(variable):
+    """The logarithm of a softmax or sigmoid, of which one is left where they underflow; or None."""
+    node = variable.owner
+    if node is None:
+        return None
+    if isinstance(node.op, T.nnet.Softmax):
+        return T.nnet.logsoftmax(*node.inputs)
+    if isinstance(node.op, T.Elemwise) and "Sigmoid" in type(node.op.scalar_op).__name__:
+        return -T.nnet.softplus(-node.inputs[0])
+    if isinstance(node.op, (T.DimShuffle, Subtensor)):
+        inner = _logarithm_of_probabilities(node.inputs[0])
+        if inner is not None:
+            return node.clone_with_new_inputs([inner] + node.inputs[1:]).outputs[0]
+    return None
 
 
 def _is_expanded(reader):

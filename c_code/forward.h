@@ -65,13 +65,11 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
     int r, v;
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN, NULL);
     if (__builtin_expect(c->special, 0)) {
-        if (!job->gamma.data)
-            return;
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
         RBF_NAME(keep_tile)(tile, &entries[0][0]);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
-            for (j = 0; j < COLUMNS; ++j)
+            for (j = 0; j < COLUMNS && job->gamma.data; ++j)
                 entries[i][j] =
                     c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
         RBF_NAME(load_kept)(tile, &entries[0][0]);

@@ -317,6 +317,8 @@ def _self_check_error(dtype):
     ]
     values = [value.astype(dtype) for value in values]
     x, y, gamma, amplitude, G = [T.TensorType(dtype, (False,) * v.ndim)() for v in values]
+    for variable, value in zip([x, y, gamma, amplitude, G], values):
+        variable.tag.test_value = value  # compute_test_value may be "raise"
     K = rbf_op.rbf_kernel(x, y, gamma, amplitude=amplitude)
     gradients = theano.grad((K * G).sum(), [x, y, gamma, amplitude])
     results = theano.function([x, y, gamma, amplitude, G], [K] + gradients)(*values)

@@ -81,6 +81,28 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
     return sums;
 }
 
+/* Where a thread adds up a chunk of what `total` gets: `place`, which moves on; NULL if that is. */
+RBF_INLINE REAL *RBF_NAME(take_chunk)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, REAL **place) {
+    REAL *sums = partial.data ? *place : NULL;
+    if (sums != NULL)
+        *place += partial.parts * job->panels_per_block * partial.size;
+    return sums;
+}
+
+/* The sums of a chunk join those of the task, and are zero again: one running sum over all rows of
+ * a task would lose more, the more they are. */
+RBF_FUNCTION void RBF_NAME(join_chunk)(const RBF_NAME(gradient_job) * job,
+                                       RBF_NAME(partial_sums) partial, REAL *chunk, REAL *total) {
+    int64_t i;
+    if (chunk == NULL)
+        return;
+    for (i = 0; i < partial.parts * job->panels_per_block * partial.size; ++i) {
+        total[i] += chunk[i];
+        chunk[i] = 0;
+    }
+}
+
 /* Columns k two by two beside those of the block's other panels, in the order of the sweeps. */
 RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                        const REAL *from) {
@@ -180,17 +202,34 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             int64_t row_panel = group * job->row_panels_per_group;
             int64_t end =
                 rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
-            RBF_NAME(gradient_sums) sums;
+            RBF_NAME(gradient_sums) sums, chunk;
+            int64_t added = 0;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
             sums.dx = job->dx_sums ? job->dx_sums + block * dx_rows * depth : NULL;
             sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
             sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
             sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
+            chunk = sums;
+            if (job->chunk_stride) {
+                REAL *place = job->chunk_sums + rbf_thread_number() * job->chunk_stride;
+                memset(place, 0, (size_t)job->chunk_stride * sizeof(REAL));
+                chunk.dy = RBF_NAME(take_chunk)(job, job->dy_partial, &place);
+                chunk.dweights = RBF_NAME(take_chunk)(job, job->dweights_partial, &place);
+                chunk.column_sums = RBF_NAME(take_chunk)(job, job->column_partial, &place);
+            }
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
-                RBF_NAME(block_weights)(job, row_panel, behind, first, last, scratch, sums);
-                RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, sums);
+                RBF_NAME(block_weights)(job, row_panel, behind, first, last, scratch, chunk);
+                RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, chunk);
+                added += job->row_panels_at_once;
+                if (job->chunk_stride && (added >= RBF_NAME(GRADIENT_CHUNK) || behind == end)) {
+                    RBF_NAME(join_chunk)(job, job->dy_partial, chunk.dy, sums.dy);
+                    RBF_NAME(join_chunk)(job, job->dweights_partial, chunk.dweights, sums.dweights);
+                    RBF_NAME(join_chunk)(job, job->column_partial, chunk.column_sums,
+                                         sums.column_sums);
+                    added = 0;
+                }
             }
         }
         RBF_OMP(for schedule(static))
@@ -336,6 +375,17 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     if (job->dweights)
         RBF_NAME(take_partial_sums)
     (job, space, &job->dweights_partial, 1, p * COLUMNS, threads);
+    if (job->row_panels_per_group > RBF_NAME(GRADIENT_CHUNK)) {
+        const RBF_NAME(partial_sums) *
+            partial[] = {&job->dy_partial, &job->dweights_partial, &job->column_partial};
+        int64_t entries = 0;
+        int i;
+        for (i = 0; i < 3; ++i)
+            entries += partial[i]->parts * job->panels_per_block * partial[i]->size;
+        job->chunk_stride = rbf_apart(entries, sizeof(REAL), threads);
+        job->chunk_sums =
+            (REAL *)rbf_take(space, job->chunk_stride, (size_t)threads * sizeof(REAL));
+    }
     if (job->dx)
         job->dx_sums =
             (REAL *)rbf_take(space, job->blocks_per_wave * row_panels * depth, row_panel_row);

@@ -10,6 +10,7 @@ enum {
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* if tasks are many enough */
     RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS,     /* row panels added up before they join */
     RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
      * may be close. */
@@ -69,6 +70,8 @@ typedef struct {
     RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
     RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
     RBF_NAME(partial_sums) column_partial;   /* one part, [2][COLUMNS] */
+    REAL *chunk_sums;     /* [threads][chunk_stride]: all three, of a chunk of the rows of a task */
+    int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
 } RBF_NAME(gradient_job);
 
 /* The pieces of a thread's own memory. */

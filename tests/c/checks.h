@@ -516,6 +516,38 @@ static void CHECK(check_long_sum)(int width, int equal) {
     free(points);
 }
 
+/* The same of the gradient with respect to W, whose sums are over as many rows of x. */
+static void CHECK(check_long_gradient)(int equal) {
+    enum { CENTRES = 3 };
+    const int64_t count = 1000000 / share;
+    const CHECK_REAL gamma = (CHECK_REAL)0.25, one = 1;
+    CHECK_REAL *points = (CHECK_REAL *)checked_malloc((size_t)count * sizeof(CHECK_REAL));
+    CHECK_REAL centres[CENTRES], dweights[CENTRES];
+    rbf_matrix x = {(const char *)points, count, 1, sizeof(CHECK_REAL), sizeof(CHECK_REAL)};
+    rbf_matrix y = {(const char *)centres, CENTRES, 1, sizeof(CHECK_REAL), sizeof(CHECK_REAL)};
+    rbf_matrix w = {(const char *)&one, CENTRES, 1, 0, 0}, h = {(const char *)&one, count, 1, 0, 0};
+    double worst = 0;
+    int64_t i;
+    int j;
+    for (i = 0; i < count; ++i)
+        points[i] = (CHECK_REAL)(equal ? 0.3 : random_uniform());
+    for (j = 0; j < CENTRES; ++j)
+        centres[j] = (CHECK_REAL)j;
+    EXPECT(CHECK_PRODUCT_GRADIENT(x, y, CHECK(make_vector)(&gamma, 1), w, h, NULL, NULL, NULL,
+                                  dweights) == RBF_OK);
+    for (j = 0; j < CENTRES; ++j) {
+        long double sum = 0;
+        for (i = 0; i < count; ++i) {
+            const long double difference = (long double)points[i] - centres[j];
+            sum += expl(-0.25L * difference * difference);
+        }
+        worst = fmax(worst, (double)(fabsl(dweights[j] - sum) / sum));
+    }
+    printf("gradient by W over %ld rows: relative error %.2g\n", (long)count, worst);
+    EXPECT_BELOW(worst, (equal ? 150 : 15) * CHECK_EPSILON);
+    free(points);
+}
+
 /* The exponential alone: D over the whole range, both signs of gamma, in units of the last place.
  */
 static void CHECK(check_exponential)(void) {
@@ -818,6 +850,8 @@ static void CHECK(check_all)(void) {
     CHECK(check_close_gradient)(WILD);
     for (round = 0; round < 4; ++round)
         CHECK(check_long_sum)(round / 2 ? 16 : 1, round % 2);
+    CHECK(check_long_gradient)(0);
+    CHECK(check_long_gradient)(1);
     for (layout = 0; layout < LAYOUTS; layout += share) { /* several blocks, waves and threads */
         CHECK(check_problem)(301, 213, 37, layout, layout % 2, 0);
         CHECK(check_problem)(9, 1501, 5, layout, layout % 2, 0);

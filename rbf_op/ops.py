@@ -21,7 +21,6 @@ from rbf_op.theano_api import (
     Op,
     OpenMPOp,
     clients,
-    disconnected_grad,
     grad,
     local_optimizer,
     register_canonicalize,
@@ -693,6 +692,75 @@ class RBFDistance(_ForwardOp):
         return _change_of_exponent(*inputs, one, *directions, None, self.openmp)
 
 
+class _Middle(Op):
+    """An entry in the middle of each column of a matrix, or 0: the origin for its rows.
+
+    Where a column has no entries, or most are not finite, it is 0; rows that are not, or lie far
+    from all others, leave it where the others are. No derivative: only differences matter.
+    """
+
+    __props__ = ()
+
+    def make_node(self, matrix):
+        return Apply(self, [matrix], [T.TensorType(matrix.dtype, (matrix.broadcastable[1],))()])
+
+    def infer_shape(self, *args):
+        return [(args[-1][0][1],)]
+
+    def perform(self, node, inputs, output_storage):
+        (matrix,) = inputs
+        middle = np.zeros(matrix.shape[1], dtype=matrix.dtype)
+        if len(matrix):
+            half = len(matrix) // 2
+            middle = np.partition(matrix, half, axis=0)[half]
+        output_storage[0][0] = np.where(np.isfinite(middle), middle, 0).astype(matrix.dtype)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        return """
+        {
+            npy_intp rows = PyArray_DIM(%(matrix)s, 0), columns = PyArray_DIM(%(matrix)s, 1), k;
+            npy_intp half = rows / 2;
+            PyArrayObject *order, *sorted;
+            Py_XDECREF(%(middle)s);
+            %(middle)s =
+                (PyArrayObject *)PyArray_ZEROS(1, &columns, PyArray_TYPE(%(matrix)s), 0);
+            if (%(middle)s == NULL) { %(fail)s }
+            if (rows > 0 && columns > 0) {
+                order = (PyArrayObject *)PyArray_SimpleNewFromData(0, NULL, NPY_INTP, &half);
+                sorted = (PyArrayObject *)PyArray_NewCopy(%(matrix)s, NPY_CORDER);
+                if (order == NULL || sorted == NULL ||
+                    PyArray_Partition(sorted, order, 0, NPY_INTROSELECT) != 0) {
+                    Py_XDECREF(order);
+                    Py_XDECREF(sorted);
+                    %(fail)s
+                }
+                for (k = 0; k < columns; ++k) {
+                    const double entry = *(dtype_%(matrix)s *)PyArray_GETPTR2(sorted, half, k);
+                    if (entry - entry == 0)
+                        *(dtype_%(middle)s *)PyArray_GETPTR1(%(middle)s, k) = entry;
+                }
+                Py_DECREF(order);
+                Py_DECREF(sorted);
+            }
+        }
+        """ % dict(matrix=inputs[0], middle=outputs[0], fail=sub["fail"])
+
+    def c_code_cache_version(self):
+        return (1,)
+
+    def connection_pattern(self, node):
+        return [[False]]
+
+    def L_op(self, inputs, outputs, output_gradients):
+        return [DisconnectedType()()]
+
+    def grad(self, inputs, output_gradients):
+        return self.L_op(inputs, None, output_gradients)
+
+    def R_op(self, inputs, eval_points):
+        return [None]
+
+
 def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):
     """d(gamma[j] D[i, j]) in the given directions; None when all are.
 
@@ -711,15 +779,9 @@ def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):
 
 
 def _centred(x, y):
-    """x and y about the median of y: their differences stay, their products lose fewer digits.
-
-    Rows that are not finite, or lie far from all others, leave the median where the others are. One
-    row of zeros more, and there is one.
-    """
-    some = T.concatenate([T.zeros((1, y.shape[1]), dtype=y.dtype), y])
-    centre = T.sort(some, axis=0)[some.shape[0] // 2]
-    centre = T.switch(T.or_(T.isnan(centre), T.isinf(centre)), 0, centre)
-    return x - disconnected_grad(centre), y - disconnected_grad(centre)
+    """x and y about the median of y: their differences stay, their products lose fewer digits."""
+    centre = _Middle()(y)
+    return x - centre, y - centre
 
 
 def _row_products(a, b):

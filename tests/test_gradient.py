@@ -15,7 +15,7 @@ import theano.tensor as T
 from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
 from theano.gradient import verify_grad
 
-from rbf_op import ops, rbf_kernel, rbf_logsumexp, reference
+from rbf_op import ops, rbf_dot, rbf_kernel, rbf_logsumexp, reference
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -496,6 +496,47 @@ def test_second_order_of_rows_that_are_spread_out(name, mode):
     results = f(rows[:2] + 0.3, rows, 1.0)
     for got, expected in zip(results[: len(results) // 2], results[len(results) // 2 :]):
         np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", [0, 2], ids=["x", "gamma"])
+def test_the_forward_rule_of_the_forward_rule(by):
+    inputs = x, y, gamma = T.dmatrix("x"), T.dmatrix("y"), T.dscalar("gamma")
+    pairs = x.dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
+    plain = T.exp(-gamma * T.sqr(pairs).sum(axis=2))
+    outputs = [
+        [rbf_kernel(x, y, gamma), plain],
+        [rbf_dot(x, y, y, gamma), T.dot(plain, y)],
+        [rbf_logsumexp(x, y, gamma), T.log(plain.sum(axis=1))],
+    ]
+    wrt = inputs[by]
+    for _ in range(2):
+        outputs = [[T.Rop(o, wrt, T.ones_like(wrt)) for o in pair] for pair in outputs]
+    mode = graphs.theano_mode("py").excluding("rbf_fusion")
+    f = theano.function(inputs, sum(outputs, []), mode=mode)
+    random = np.random.RandomState(0)
+    results = f(random.randn(4, 3), random.randn(5, 3), 0.3)
+    for got, expected in zip(results[::2], results[1::2]):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_origin_of_expanded_products(dtype):
+    """In the middle of all rows that are finite, in C as in NumPy."""
+    matrix = T.TensorType(dtype, (False, False))("y")
+    by_c, by_numpy = (
+        theano.function([matrix], ops._Middle()(matrix), mode=theano.Mode(linker, None))
+        for linker in ("c", "py")
+    )
+    rows = np.random.RandomState(0).randn(7, 4).astype(dtype)
+    spoiled = rows.copy()
+    spoiled[0], spoiled[1], spoiled[2] = np.nan, np.inf, 1e30
+    nothing = np.full((3, 4), np.nan, dtype)
+    for values in (rows, spoiled, nothing, rows[:0], rows[:, :0], rows[:, ::-2], rows.T):
+        middle = by_c(values)
+        assert middle.dtype == dtype and middle.shape == values.shape[1:]
+        np.testing.assert_array_equal(middle, by_numpy(values))
+        assert (np.abs(middle) < 3).all()
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,23 @@ def test_many_columns(dtype, y_is_x):
         check_gradients(graphs.gradient(dtype, "cvm", (False, False))(*values), values)
 
 
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m, d", [(40, 5), (150, 70)])
+def test_many_rows(m, d, dtype):
+    """Of tasks so long that their sums over rows are added up in chunks."""
+    values = oracle.problem(20000, m, d, dtype, vector=(False, False))
+    values[2] = np.asarray(1 / d, dtype)
+    results = graphs.gradient(dtype, "cvm", (False, False))(*values)
+    expected = reference.rbf_kernel_grad(*[v.astype("float64") for v in values])
+    for got, exact in zip(results[:2], expected):
+        error = np.max(np.abs(got - exact)) / np.max(np.abs(exact))
+        assert error <= 8 * np.finfo(dtype).eps * (1 if dtype == "float32" else 16)
+    for got, exact in zip(results[2:], expected[2:]):
+        # of some 1e5 terms of either sign
+        assert np.abs(got - exact) <= 1e3 * np.finfo(dtype).eps * m
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_far_from_the_origin(dtype, mode):

@@ -223,23 +223,22 @@ TOPICS = (
 
 def examine(topics):
     """Yields (topic, finding) of each; a check that breaks is itself a problem."""
-    test_values = theano.config.compute_test_value
-    theano.config.compute_test_value = "off"  # the variables of the checks have none
-    try:
-        for topic, check in topics:
-            try:
-                for finding in check():
-                    yield topic, finding
-            except Exception as error:
-                yield (
-                    topic,
-                    problem(
-                        "failed with %s: %s" % (type(error).__name__, _last_line(str(error))),
-                        "The lines above may name the cause; otherwise report it with this output",
-                    ),
-                )
-    finally:
-        theano.config.compute_test_value = test_values
+    for topic, check in topics:
+        test_values = theano.config.compute_test_value
+        theano.config.compute_test_value = "off"  # the variables of the checks have none
+        try:
+            for finding in check():
+                yield topic, finding
+        except Exception as error:
+            yield (
+                topic,
+                problem(
+                    "failed with %s: %s" % (type(error).__name__, _last_line(str(error))),
+                    "The lines above may name the cause; otherwise report it with this output",
+                ),
+            )
+        finally:
+            theano.config.compute_test_value = test_values
 
 
 def run(out=None, topics=TOPICS):

@@ -11,8 +11,8 @@ import numpy as np
 import theano.tensor as T
 
 from rbf_op import cuda_placement, reference
-from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, widened
-from rbf_op.theano_api import upcast
+from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp
+from rbf_op.theano_api import upcast, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 

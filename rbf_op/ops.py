@@ -16,7 +16,6 @@ from theano import config
 from rbf_op import forking, reference, sources  # noqa: F401 (forking watches from the start)
 from rbf_op.theano_api import (
     Apply,
-    Constant,
     DisconnectedType,
     Op,
     OpenMPOp,
@@ -26,6 +25,7 @@ from rbf_op.theano_api import (
     register_canonicalize,
     trace_to,
     upcast,
+    widened,
 )
 
 # Raised by one when the generated C text below changes in a way that sources_hash cannot see.
@@ -47,19 +47,6 @@ def _common_float(op_name, named):
     if dtype not in ("float32", "float64"):
         dtype = "float64"
     return [widened(v, dtype) for _, v in named]
-
-
-def widened(variable, dtype):
-    """A variable cast to a dtype; its gradient is cast back, so that it fits the variable.
-
-    Theano gives the input of a cast a gradient of the wider dtype, but that of a copy one of its
-    own.
-    """
-    if variable.dtype == dtype:
-        return variable
-    if variable.dtype.startswith("float") and not isinstance(variable, Constant):
-        variable = T.tensor_copy(variable)
-    return T.cast(variable, dtype)
 
 
 class _RBFOp(OpenMPOp):

@@ -7,7 +7,7 @@ May import Theano and the standard library only.
 
 import functools
 
-from theano import clone, scalar
+from theano import clone, scalar, tensor
 from theano.compile import optdb
 from theano.gradient import DisconnectedType, disconnected_grad, grad
 from theano.scalar import upcast
@@ -70,6 +70,7 @@ __all__ = [
     "replace",
     "trace_to",
     "upcast",
+    "widened",
 ]
 
 
@@ -117,6 +118,19 @@ def trace_to(old, new, known):
             for output in node.outputs:
                 output.tag.trace = trace
             stack.extend(node.inputs)
+
+
+def widened(variable, dtype):
+    """A variable cast to a dtype; its gradient is cast back, so that it fits the variable.
+
+    Theano gives the input of a cast a gradient of the wider dtype, but that of a copy one of its
+    own.
+    """
+    if variable.dtype == dtype:
+        return variable
+    if variable.dtype.startswith("float") and not isinstance(variable, Constant):
+        variable = tensor.tensor_copy(variable)
+    return tensor.cast(variable, dtype)
 
 
 def register_rewrite(name, rewrite, position, *tags):

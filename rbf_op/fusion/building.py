@@ -228,9 +228,8 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
         sides = [(b, a) for a, b in sides]
 
     writer = Writer(reader, root.dtype)
-    x = _points(writer, [a for a, _ in sides], row, distances)
+    x = _checked(_points(writer, [a for a, _ in sides], row, distances), reader)
     y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
-    x = _checked(x, reader)
     gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
     if limits is None:
         inner_rest, rest = add(inner_rest, rest), {}
@@ -317,14 +316,15 @@ def _stable_logarithms(product, reader):
     """(the other factors, polynomial of the logarithms of those factors that are probabilities)."""
     left, logarithms = product, {}
     for factor, power in product:
-        if isinstance(factor, Leaf) and reader.variable(factor.key) not in reader.closed:
-            variable = reader.variable(factor.key)
-            logarithm = _logarithm_of_probabilities(variable)
-            if logarithm is not None:
-                reader.passed.add(variable)
-                leaf = Leaf(reader.key_of(logarithm), factor.index)
-                logarithms = add(logarithms, scale(of_factor(leaf), power))
-                left = left - {(factor, power)}
+        variable = reader.variable(factor.key) if isinstance(factor, Leaf) else None
+        if variable is None or variable in reader.closed:
+            continue
+        logarithm = _logarithm_of_probabilities(variable)
+        if logarithm is not None:
+            reader.passed.add(variable)
+            leaf = Leaf(reader.key_of(logarithm), factor.index)
+            logarithms = add(logarithms, scale(of_factor(leaf), power))
+            left = left - {(factor, power)}
     return left, logarithms
 
 
@@ -487,11 +487,8 @@ def _limit(writer, result, limits, row, column, reader, cautious):
             raise NoMatch("its squared distance is limited (clip) at a very large number")
     layout = (row, column)
     known = product_nonnegative(product, reader.is_nonnegative)
-    divided = all(
-        power < 0 or product_nonnegative([(factor, power)], reader.is_nonnegative)
-        for factor, power in product
-    )
-    if not (known or divided or cautious):
+    above = [(factor, power) for factor, power in product if power > 0]
+    if not (product_nonnegative(above, reader.is_nonnegative) or cautious):
         # Where it is 0, all distances have the same exponential, but not the same derivative.
         raise NoMatch(
             "its squared distance is limited, and its width may be zero or negative; written as a "

@@ -140,7 +140,7 @@ class Graph:
         if self.kept:
             try:
                 return self.read(root, logarithm, self.kept)
-            except (NoMatch, Unreadable):
+            except Exception:  # whatever it is: the next line says so again, or it does not matter
                 pass
         return self.read(root, logarithm)
 
@@ -161,8 +161,8 @@ class Graph:
                 try:
                     kernel = self.read(kernel.root, logarithm, closed | {variable})
                     closed.add(variable)
-                except (NoMatch, Unreadable, TooManyTerms, TooLong, RecursionError):
-                    continue  # it is looked through, as by everything that is needed for a match
+                except Exception:  # as in find_kernels; and it has been read, looking through this
+                    continue
         return kernel
 
     def unfit(self, kernels):

@@ -22,7 +22,7 @@ from rbf_op.fusion.algebra import (
     symbols_of,
 )
 from rbf_op.fusion.matching import NoMatch
-from rbf_op.theano_api import Constant, disconnected_grad
+from rbf_op.theano_api import Constant, disconnected_grad, widened
 
 
 class Writer:
@@ -175,9 +175,7 @@ class Writer:
         if variable.dtype != self.dtype:
             if isinstance(variable, Constant):
                 return T.constant(variable.data, dtype=self.dtype)
-            # Theano gives a cast's input a gradient of the wider dtype, but the result of a copy
-            # one of its own.
-            variable = T.cast(T.tensor_copy(variable), self.dtype)
+            variable = widened(variable, self.dtype)
         return variable
 
 

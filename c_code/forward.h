@@ -69,7 +69,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
         int i, j;
         RBF_NAME(keep_tile)(tile, &entries[0][0]);
         for (i = 0; i < RBF_TILE_ROWS; ++i)
-            for (j = 0; j < COLUMNS && job->gamma.data; ++j)
+            for (j = 0; j < COLUMNS && job->gamma.data; ++j) /* else they are what is wanted */
                 entries[i][j] =
                     c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
         RBF_NAME(load_kept)(tile, &entries[0][0]);

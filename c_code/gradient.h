@@ -69,24 +69,29 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
     (job, panel, block, job->dweights_partial, job->weights.columns, job->dweights);
 }
 
+/* Entries of the sums of one task. */
+RBF_INLINE int64_t RBF_NAME(count_sums)(const RBF_NAME(gradient_job) * job,
+                                        RBF_NAME(partial_sums) partial) {
+    return partial.parts * job->panels_per_block * partial.size;
+}
+
 /* Those of a task, cleared; NULL if they are not wanted. */
 RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, int64_t task) {
     REAL *sums = partial.data;
     if (sums != NULL) {
         sums += task * partial.stride;
-        memset(sums, 0,
-               (size_t)(partial.parts * job->panels_per_block * partial.size) * sizeof(REAL));
+        memset(sums, 0, (size_t)RBF_NAME(count_sums)(job, partial) * sizeof(REAL));
     }
     return sums;
 }
 
-/* Where a thread adds up a chunk of what `total` gets: `place`, which moves on; NULL if that is. */
+/* Where a thread adds up a chunk of such sums: `place`, which moves on; NULL if there are none. */
 RBF_INLINE REAL *RBF_NAME(take_chunk)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, REAL **place) {
     REAL *sums = partial.data ? *place : NULL;
     if (sums != NULL)
-        *place += partial.parts * job->panels_per_block * partial.size;
+        *place += RBF_NAME(count_sums)(job, partial);
     return sums;
 }
 
@@ -97,7 +102,7 @@ RBF_FUNCTION void RBF_NAME(join_chunk)(const RBF_NAME(gradient_job) * job,
     int64_t i;
     if (chunk == NULL)
         return;
-    for (i = 0; i < partial.parts * job->panels_per_block * partial.size; ++i) {
+    for (i = 0; i < RBF_NAME(count_sums)(job, partial); ++i) {
         total[i] += chunk[i];
         chunk[i] = 0;
     }
@@ -178,7 +183,15 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     const int64_t dx_rows = job->points.row_panels * RBF_TILE_ROWS;
     RBF_NAME(gradient_scratch) scratch;
     RBF_NAME(close_entries) close;
+    RBF_NAME(gradient_sums) chunk = {NULL, NULL, NULL, NULL};
     int64_t panel, wave, task;
+    if (job->chunk_stride) { /* zero between tasks */
+        REAL *place = job->chunk_sums + rbf_thread_number() * job->chunk_stride;
+        memset(place, 0, (size_t)job->chunk_stride * sizeof(REAL));
+        chunk.dy = RBF_NAME(take_chunk)(job, job->dy_partial, &place);
+        chunk.dweights = RBF_NAME(take_chunk)(job, job->dweights_partial, &place);
+        chunk.column_sums = RBF_NAME(take_chunk)(job, job->column_partial, &place);
+    }
     scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
     scratch.dx_tiles =
         scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
@@ -202,7 +215,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             int64_t row_panel = group * job->row_panels_per_group;
             int64_t end =
                 rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
-            RBF_NAME(gradient_sums) sums, chunk;
+            RBF_NAME(gradient_sums) sums, adding;
             int64_t added = 0;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
@@ -210,18 +223,12 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
             sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
             sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
-            chunk = sums;
-            if (job->chunk_stride) {
-                REAL *place = job->chunk_sums + rbf_thread_number() * job->chunk_stride;
-                memset(place, 0, (size_t)job->chunk_stride * sizeof(REAL));
-                chunk.dy = RBF_NAME(take_chunk)(job, job->dy_partial, &place);
-                chunk.dweights = RBF_NAME(take_chunk)(job, job->dweights_partial, &place);
-                chunk.column_sums = RBF_NAME(take_chunk)(job, job->column_partial, &place);
-            }
+            adding = job->chunk_stride ? chunk : sums;
+            adding.dx = sums.dx;
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
-                RBF_NAME(block_weights)(job, row_panel, behind, first, last, scratch, chunk);
-                RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, chunk);
+                RBF_NAME(block_weights)(job, row_panel, behind, first, last, scratch, adding);
+                RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, adding);
                 added += job->row_panels_at_once;
                 if (job->chunk_stride && (added >= RBF_NAME(GRADIENT_CHUNK) || behind == end)) {
                     RBF_NAME(join_chunk)(job, job->dy_partial, chunk.dy, sums.dy);
@@ -381,7 +388,7 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         int64_t entries = 0;
         int i;
         for (i = 0; i < 3; ++i)
-            entries += partial[i]->parts * job->panels_per_block * partial[i]->size;
+            entries += RBF_NAME(count_sums)(job, *partial[i]);
         job->chunk_stride = rbf_apart(entries, sizeof(REAL), threads);
         job->chunk_sums =
             (REAL *)rbf_take(space, job->chunk_stride, (size_t)threads * sizeof(REAL));

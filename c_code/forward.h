@@ -1,4 +1,5 @@
-/* K[i, j] = amplitude[j] exp(-gamma[j] |x[i] - y[j]|^2): the forward kernel.
+/* K[i, j] = amplitude[j] exp(-gamma[j] |x[i] - y[j]|^2): the forward kernel. Or a mixture of
+ * widths, K[i, j] = sum_t amplitude[t] exp(-gamma[t] |x[i] - y[j]|^2).
  *
  * x and y are packed once; then tasks of (row block) x (column block) are handed out to threads as
  * they come free. A column block of panels stays in the second-level cache while the rows of the
@@ -29,11 +30,13 @@ enum {
 typedef struct {
     RBF_NAME(points) points;
     rbf_vector gamma, amplitude;
-    REAL *output; /* (n, m), C order */
+    int64_t terms; /* of a mixture; less than 0: it is none */
+    REAL *output;  /* (n, m), C order */
     int symmetric;
     int streaming, direct; /* past the caches; from registers, without a stage */
     int64_t panels_per_block, row_panels_per_block;
-    RBF_NAME(coefficients) * coefficients; /* [panels] */
+    RBF_NAME(coefficients) * coefficients; /* [panels]; of a mixture, or without gamma: special */
+    RBF_NAME(coefficients) * mixture;      /* [terms] */
     REAL *stage;                           /* [threads][stage_stride] */
     int64_t stage_stride;
 } RBF_NAME(forward_job);
@@ -57,6 +60,38 @@ RBF_INLINE void RBF_NAME(store_whole)(REAL *output, int64_t stride,
     }
 }
 
+/* sum_t amplitude[t] exp(-gamma[t] D) in place of D, of a tile in memory. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(mix)(const RBF_NAME(coefficients) * c,
+                                                          int64_t terms, REAL *RBF_RESTRICT tile) {
+    enum { SIDE = RBF_STORED_EXPONENTIALS };
+    REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT))) = {0};
+    int64_t t;
+    int r, v, i;
+    for (t = 0; t < terms; ++t, ++c) {
+        if (__builtin_expect(c->special, 0)) {
+            for (i = 0; i < RBF_TILE_ROWS * COLUMNS; ++i)
+                sums[i] += c->amplitude[0] * RBF_NAME(library_exponential)(-c->gamma[0] * tile[i]);
+            continue;
+        }
+        for (r = 0; r < RBF_TILE_ROWS; r += SIDE) {
+            RBF_UNROLL
+            for (v = 0; v < COLUMNS; v += LANES) {
+                VECTOR side[SIDE];
+                RBF_UNROLL
+                for (i = 0; i < SIDE; ++i)
+                    side[i] = RBF_NAME(load)(tile + (r + i) * COLUMNS + v);
+                RBF_NAME(scaled_exponentials)(side, SIDE, c, v, c->factor);
+                RBF_UNROLL
+                for (i = 0; i < SIDE; ++i) {
+                    REAL *to = sums + (r + i) * COLUMNS + v;
+                    RBF_NAME(store)(to, RBF_NAME(load)(to) + side[i]);
+                }
+            }
+        }
+    }
+    memcpy(tile, sums, sizeof sums);
+}
+
 /* One tile of K, by the numbers of its row panel and its panel. */
 RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_t row_panel,
                                        int64_t panel,
@@ -68,10 +103,13 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
         RBF_NAME(keep_tile)(tile, &entries[0][0]);
-        for (i = 0; i < RBF_TILE_ROWS; ++i)
-            for (j = 0; j < COLUMNS && job->gamma.data; ++j) /* else they are what is wanted */
-                entries[i][j] =
-                    c->amplitude[j] * RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
+        if (job->terms >= 0)
+            RBF_NAME(mix)(job->mixture, job->terms, &entries[0][0]);
+        else if (job->gamma.data) /* else they are what is wanted */
+            for (i = 0; i < RBF_TILE_ROWS; ++i)
+                for (j = 0; j < COLUMNS; ++j)
+                    entries[i][j] = c->amplitude[j] *
+                                    RBF_NAME(library_exponential)(-c->gamma[j] * entries[i][j]);
         RBF_NAME(load_kept)(tile, &entries[0][0]);
         return;
     }
@@ -248,7 +286,7 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     for (panel = 0; panel < points->panels; ++panel) {
         RBF_NAME(pack_y)(points, panel);
         job->coefficients[panel].special = 1;
-        if (job->gamma.data)
+        if (job->gamma.data && job->terms < 0)
             RBF_NAME(pack_coefficients)
         (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
     }
@@ -292,16 +330,16 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         rbf_stream_end();
 }
 
-/* output (n, m) in C order. With `symmetric`, y is x, and gamma and amplitude are scalars. No gamma
- * (data NULL): the squared distances. Returns RBF_OK or RBF_NO_MEMORY. */
-RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
-                                       rbf_vector amplitude, void *output, int symmetric) {
+/* Of one width a column, or of the `terms` of a mixture, if that is not negative. */
+RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                       rbf_vector amplitude, int64_t terms, void *output,
+                                       int symmetric) {
     RBF_NAME(forward_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     const int64_t depth = x.columns;
-    const double operations = (double)x.rows * (double)y.rows * (2.0 * (double)depth + 16) / LANES;
-    const int threads = rbf_thread_count(operations);
+    const double per_entry = 2.0 * (double)depth + 16.0 * (double)(terms < 0 ? 1 : terms);
+    const int threads = rbf_thread_count((double)x.rows * (double)y.rows * per_entry / LANES);
     int64_t stage = 0;
     int pass;
     if (x.rows == 0 || y.rows == 0)
@@ -309,6 +347,7 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.amplitude = amplitude;
+    job.terms = terms;
     job.output = (REAL *)output;
     job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
     job.streaming = (double)x.rows * (double)y.rows * sizeof(REAL) >=
@@ -330,12 +369,29 @@ RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         RBF_NAME(take_points)(&job.points, &space);
         job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.points.panels,
                                                               sizeof(RBF_NAME(coefficients)));
+        job.mixture = (RBF_NAME(coefficients) *)rbf_take(&space, rbf_maximum(0, terms),
+                                                         sizeof(RBF_NAME(coefficients)));
         job.stage = (REAL *)rbf_take(&space, job.stage_stride, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
+    RBF_NAME(pack_terms)(job.mixture, terms, gamma, amplitude);
     RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(forward_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;
+}
+
+/* output (n, m) in C order. With `symmetric`, y is x, and gamma and amplitude are scalars. No gamma
+ * (data NULL): the squared distances. Returns RBF_OK or RBF_NO_MEMORY. */
+RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                       rbf_vector amplitude, void *output, int symmetric) {
+    return RBF_NAME(run_forward)(x, y, gamma, amplitude, -1, output, symmetric);
+}
+
+/* The same of a mixture: gamma and amplitude have one entry a term. */
+RBF_FUNCTION int RBF_NAME(rbf_mixture)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                       rbf_vector amplitude, int64_t terms, void *output,
+                                       int symmetric) {
+    return RBF_NAME(run_forward)(x, y, gamma, amplitude, terms, output, symmetric);
 }

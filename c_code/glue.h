@@ -18,6 +18,10 @@ typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, r
                                            rbf_vector, rbf_vector, void *, void *, void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
                                    void *, void *, void *, void *, int);
+typedef int (*rbf_mixture_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, int64_t, void *,
+                                  int);
+typedef int (*rbf_mixture_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, int64_t,
+                                           rbf_matrix, void *, void *, void *, void *, int);
 
 RBF_INLINE rbf_matrix rbf_matrix_of(PyArrayObject *array) {
     rbf_matrix matrix;
@@ -239,6 +243,53 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
         kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
                rbf_matrix_of(g), data[0], data[1], data[2], data[3], symmetric);
     Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
+}
+
+/* 0, or -1 with ValueError set, as reference.check_terms and check_shapes. g may be NULL. */
+RBF_FUNCTION int rbf_check_mixture_shapes(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                          PyArrayObject *amplitude, PyArrayObject *g) {
+    const Py_ssize_t terms = PyArray_DIM(gamma, 0), others = PyArray_DIM(amplitude, 0);
+    if (terms != others) {
+        PyErr_Format(PyExc_ValueError,
+                     "rbf_mixture: amplitude must be a scalar or have one entry per width, but "
+                     "amplitude has shape (%zd,) and the widths have shape (%zd,).",
+                     others, terms);
+        return -1;
+    }
+    return rbf_check_shapes("rbf_mixture", x, y, NULL, NULL, NULL, g);
+}
+
+RBF_FUNCTION int rbf_mixture_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                   PyArrayObject *amplitude, PyArrayObject **output, int symmetric,
+                                   rbf_mixture_kernel kernel) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
+    int code;
+    if (rbf_check_mixture_shapes(x, y, gamma, amplitude, NULL) != 0 ||
+        rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+               PyArray_DIM(gamma, 0), PyArray_DATA(*output), symmetric);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_mixture", code);
+}
+
+RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
+                                            PyArrayObject *gamma, PyArrayObject *amplitude,
+                                            PyArrayObject *g, PyArrayObject **dx,
+                                            PyArrayObject **dy, PyArrayObject **dgamma,
+                                            PyArrayObject **damplitude, int symmetric,
+                                            rbf_mixture_gradient_kernel kernel) {
+    PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
+    PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
+    void *data[4];
+    int code;
+    if (rbf_check_mixture_shapes(x, y, gamma, amplitude, g) != 0 ||
+        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS code = kernel(
+        rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+        PyArray_DIM(gamma, 0), rbf_matrix_of(g), data[0], data[1], data[2], data[3], symmetric);
+    Py_END_ALLOW_THREADS return rbf_report("rbf_mixture", code);
 }
 
 RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,

@@ -51,15 +51,19 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                            int64_t block) {
     const RBF_NAME(partial_sums) partial = job->column_partial;
-    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
-    const REAL *sums = RBF_NAME(first_sums)(job, partial, block, 0, panel);
-    int64_t group, j;
-    for (group = 0; group < job->groups; ++group, sums += partial.stride)
-        for (j = 0; j < columns; ++j) {
-            if (job->dgamma)
-                job->dgamma[panel * COLUMNS + j] -= sums[j];
-            if (job->damplitude)
-                job->damplitude[panel * COLUMNS + j] += sums[COLUMNS + j];
+    const int64_t m = job->points.y.rows, columns = rbf_minimum(COLUMNS, m - panel * COLUMNS);
+    const REAL *first = RBF_NAME(first_sums)(job, partial, block, 0, panel);
+    int64_t group, t, j;
+    for (group = 0; group < job->groups; ++group, first += partial.stride)
+        for (t = 0; t < job->terms; ++t) {
+            const REAL *sums = first + t * 2 * COLUMNS;
+            const int64_t to = t * m + panel * COLUMNS;
+            for (j = 0; j < columns; ++j) {
+                if (job->dgamma)
+                    job->dgamma[to + j] -= sums[j];
+                if (job->damplitude)
+                    job->damplitude[to + j] += sums[COLUMNS + j];
+            }
         }
     if (job->dy_partial.data)
         RBF_NAME(reduce_panel)
@@ -151,7 +155,8 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
              ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
          job->panels_per_block * piece);
     }
-    RBF_NAME(pack_coefficients)
+    if (!job->mixture)
+        RBF_NAME(pack_coefficients)
     (job->coefficients + panel, job->gamma, job->amplitude, first, m);
     if (job->log_sums.data)
         for (c = first; c < first + COLUMNS; ++c)
@@ -227,7 +232,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             adding.dx = sums.dx;
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
-                RBF_NAME(block_weights)(job, row_panel, behind, first, last, scratch, adding);
+                job->weigh(job, row_panel, behind, first, last, scratch, adding);
                 RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, adding);
                 added += job->row_panels_at_once;
                 if (job->chunk_stride && (added >= RBF_NAME(GRADIENT_CHUNK) || behind == end)) {
@@ -274,24 +279,27 @@ RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
  * is not finite. D is 0, or NaN where x is not finite. */
 RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
     const rbf_matrix x = job->points.x, g = job->g;
-    int64_t i, k;
+    int64_t i, k, t;
     for (i = 0; i < x.rows; ++i) {
-        REAL distance = 0, weight;
+        const REAL g_entry = *(const REAL *)(g.data + i * (g.row_stride + g.column_stride));
+        REAL distance = 0;
         for (k = 0; k < x.columns; ++k) {
             const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
             distance += (value - value) * (value - value);
         }
-        weight = *(const REAL *)(g.data + i * (g.row_stride + g.column_stride)) *
-                 RBF_NAME(library_exponential)(-RBF_NAME(entry)(job->gamma, 0) * distance);
-        if (job->damplitude)
-            job->damplitude[i] += weight;
-        weight *= RBF_NAME(entry)(job->amplitude, 0) * 0;
-        if (weight == 0)
-            continue;
-        if (job->dgamma)
-            job->dgamma[i] += weight;
-        for (k = 0; job->dx && k < x.columns; ++k)
-            job->dx[i * x.columns + k] += weight;
+        for (t = 0; t < job->terms; ++t) {
+            const REAL gamma = RBF_NAME(entry)(job->gamma, t);
+            REAL weight = g_entry * RBF_NAME(library_exponential)(-gamma * distance);
+            if (job->damplitude)
+                job->damplitude[t * x.rows + i] += weight;
+            weight *= RBF_NAME(entry)(job->amplitude, t) * 0;
+            if (weight == 0)
+                continue;
+            if (job->dgamma)
+                job->dgamma[t * x.rows + i] += weight;
+            for (k = 0; job->dx && k < x.columns; ++k)
+                job->dx[i * x.columns + k] += weight;
+        }
     }
 }
 
@@ -372,10 +380,11 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * p, panel_row);
     job->offsets = (REAL *)rbf_take(space, panels, panel_row);
-    job->coefficients =
-        (RBF_NAME(coefficients) *)rbf_take(space, panels + 1, sizeof(RBF_NAME(coefficients)));
+    job->coefficients = (RBF_NAME(coefficients) *)rbf_take(
+        space, job->mixture ? job->terms : panels + 1, sizeof(RBF_NAME(coefficients)));
     job->thread_space = (REAL *)rbf_take(space, job->thread_stride, (size_t)threads * sizeof(REAL));
-    RBF_NAME(take_partial_sums)(job, space, &job->column_partial, 1, 2 * COLUMNS, threads);
+    RBF_NAME(take_partial_sums)
+    (job, space, &job->column_partial, 1, job->terms * 2 * COLUMNS, threads);
     if (want_dy)
         RBF_NAME(take_partial_sums)
     (job, space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS, threads);
@@ -397,9 +406,10 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         job->dx_sums =
             (REAL *)rbf_take(space, job->blocks_per_wave * row_panels * depth, row_panel_row);
     if (job->total_dgamma)
-        job->dgamma = (REAL *)rbf_take(space, m, sizeof(REAL));
+        job->dgamma = (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
     if (job->total_damplitude)
-        job->damplitude = (REAL *)rbf_take(space, m, sizeof(REAL));
+        job->damplitude =
+            (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
 }
 
 RBF_INLINE void RBF_NAME(clear)(REAL *entries, int64_t count) {
@@ -408,21 +418,22 @@ RBF_INLINE void RBF_NAME(clear)(REAL *entries, int64_t count) {
 }
 
 /* Of all columns to what is wanted, if it is: one entry each; or their sum, in double, so that it
- * is no worse than the sums of a column. */
-RBF_FUNCTION void RBF_NAME(store_columns)(const REAL *entries, int64_t count, int scalar,
-                                          REAL *result) {
-    double sum = 0;
-    int64_t j;
-    if (!result)
-        return;
-    for (j = 0; j < count; ++j) {
+ * is no worse than the sums of a column. Of a mixture one for each term. */
+RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, const REAL *entries,
+                                          int scalar, REAL *result) {
+    const int64_t m = job->points.y.rows;
+    int64_t t, j;
+    for (t = 0; result && t < job->terms; ++t, entries += m) {
+        double sum = 0;
+        for (j = 0; j < m; ++j) {
+            if (scalar)
+                sum += entries[j];
+            else
+                result[j] = entries[j];
+        }
         if (scalar)
-            sum += entries[j];
-        else
-            result[j] = entries[j];
+            result[t] = (REAL)sum;
     }
-    if (scalar)
-        *result = (REAL)sum;
 }
 
 /* What is common to all entries; the job holds the inputs and the wanted outputs. */
@@ -430,7 +441,8 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns;
     const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
-    const double operations = (double)n * (double)m * (5.0 * (double)depth + products + 30) / LANES;
+    const double per_entry = 5.0 * (double)depth + products + 30.0 * (double)job->terms;
+    const double operations = (double)n * (double)m * per_entry / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
@@ -445,12 +457,15 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     if (rbf_acquire(&space, &storage) != RBF_OK)
         return RBF_NO_MEMORY;
     RBF_NAME(take_gradient)(job, &space, threads);
-    for (c = 0; c < COLUMNS; ++c)
-        RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
+    if (job->mixture)
+        RBF_NAME(pack_terms)(job->coefficients, job->terms, job->gamma, job->amplitude);
+    else
+        for (c = 0; c < COLUMNS; ++c)
+            RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
     RBF_NAME(clear)
     (job->dx_sums, job->blocks_per_wave * job->points.row_panels * depth * RBF_TILE_ROWS);
-    RBF_NAME(clear)(job->dgamma, m);
-    RBF_NAME(clear)(job->damplitude, m);
+    RBF_NAME(clear)(job->dgamma, job->terms * m);
+    RBF_NAME(clear)(job->damplitude, job->terms * m);
     RBF_NAME(clear)(job->dx, n * depth);
     RBF_NAME(clear)(job->dy, m * depth);
     RBF_NAME(clear)(job->dweights, m * p);
@@ -459,10 +474,29 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric)
         RBF_NAME(add_diagonal)(job);
-    RBF_NAME(store_columns)(job->dgamma, m, job->gamma.scalar, job->total_dgamma);
-    RBF_NAME(store_columns)(job->damplitude, m, job->amplitude.scalar, job->total_damplitude);
+    RBF_NAME(store_columns)
+    (job, job->dgamma, job->mixture || job->gamma.scalar, job->total_dgamma);
+    RBF_NAME(store_columns)
+    (job, job->damplitude, job->mixture || job->amplitude.scalar, job->total_damplitude);
     rbf_release(&storage);
     return RBF_OK;
+}
+
+/* A job with what all of the following have, and nothing else. */
+RBF_FUNCTION RBF_NAME(gradient_job)
+    RBF_NAME(new_gradient)(RBF_NAME(weigh) weigh, rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                           rbf_matrix g, void *dx, void *dy, void *dgamma) {
+    RBF_NAME(gradient_job) job;
+    memset(&job, 0, sizeof job);
+    RBF_NAME(set_points)(&job.points, x, y);
+    job.weigh = weigh;
+    job.gamma = gamma;
+    job.terms = 1;
+    job.g = g;
+    job.dx = (REAL *)dx;
+    job.dy = (REAL *)dy;
+    job.total_dgamma = (REAL *)dgamma;
+    return job;
 }
 
 /* Of sum(G * K): dx (n,d), dy (m,d) in C order; dgamma and damplitude one entry a column, or a
@@ -471,15 +505,24 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
 RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                         rbf_vector amplitude, rbf_matrix g, void *dx, void *dy,
                                         void *dgamma, void *damplitude, int symmetric) {
-    RBF_NAME(gradient_job) job;
-    memset(&job, 0, sizeof job);
-    RBF_NAME(set_points)(&job.points, x, y);
-    job.g = g;
-    job.gamma = gamma;
+    RBF_NAME(gradient_job)
+    job = RBF_NAME(new_gradient)(RBF_NAME(kernel_weights), x, y, gamma, g, dx, dy, dgamma);
     job.amplitude = amplitude;
-    job.dx = (REAL *)dx;
-    job.dy = (REAL *)dy;
-    job.total_dgamma = (REAL *)dgamma;
+    job.total_damplitude = (REAL *)damplitude;
+    job.symmetric = symmetric;
+    return RBF_NAME(run_gradient)(&job);
+}
+
+/* The same of a mixture: gamma and amplitude, and their gradients, have one entry a term. */
+RBF_FUNCTION int RBF_NAME(rbf_mixture_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                                rbf_vector amplitude, int64_t terms, rbf_matrix g,
+                                                void *dx, void *dy, void *dgamma, void *damplitude,
+                                                int symmetric) {
+    RBF_NAME(gradient_job)
+    job = RBF_NAME(new_gradient)(RBF_NAME(mixture_weights), x, y, gamma, g, dx, dy, dgamma);
+    job.amplitude = amplitude;
+    job.mixture = 1;
+    job.terms = terms;
     job.total_damplitude = (REAL *)damplitude;
     job.symmetric = symmetric;
     return RBF_NAME(run_gradient)(&job);
@@ -489,16 +532,10 @@ RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector g
 RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                                 rbf_matrix weights, rbf_matrix h, void *dx,
                                                 void *dy, void *dgamma, void *dweights) {
-    RBF_NAME(gradient_job) job;
-    memset(&job, 0, sizeof job);
-    RBF_NAME(set_points)(&job.points, x, y);
-    job.g = h;
-    job.gamma = gamma;
+    RBF_NAME(gradient_job)
+    job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, y, gamma, h, dx, dy, dgamma);
     job.weights = weights;
     job.amplitude.scalar = 1; /* no data: 1 */
-    job.dx = (REAL *)dx;
-    job.dy = (REAL *)dy;
-    job.total_dgamma = (REAL *)dgamma;
     job.dweights = (REAL *)dweights;
     return RBF_NAME(run_gradient)(&job);
 }
@@ -508,18 +545,12 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 rbf_vector offset, rbf_vector log_sums,
                                                 rbf_vector g, void *dx, void *dy, void *dgamma,
                                                 void *doffset) {
-    RBF_NAME(gradient_job) job;
-    memset(&job, 0, sizeof job);
-    RBF_NAME(set_points)(&job.points, x, y);
-    job.g.data = g.data;
-    job.g.row_stride = g.stride;
-    job.gamma = gamma;
+    const rbf_matrix column = {g.data, x.rows, 1, g.stride, 0};
+    RBF_NAME(gradient_job)
+    job = RBF_NAME(new_gradient)(RBF_NAME(log_sum_weights), x, y, gamma, column, dx, dy, dgamma);
     job.offset = offset;
     job.log_sums = log_sums;
     job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
-    job.dx = (REAL *)dx;
-    job.dy = (REAL *)dy;
-    job.total_dgamma = (REAL *)dgamma;
     job.total_damplitude = (REAL *)doffset;
     return RBF_NAME(run_gradient)(&job);
 }

@@ -41,39 +41,6 @@ typedef struct {
     int64_t parts, size, stride;
 } RBF_NAME(partial_sums);
 
-typedef struct {
-    RBF_NAME(points) points;
-    rbf_matrix g;
-    rbf_matrix weights; /* data NULL: g is (n, m), else (n, p) */
-    rbf_vector gamma, amplitude;
-    rbf_vector log_sums, offset; /* (n,) of doubles, (m,): of a log-sum-exp, if there is data */
-    /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
-     * sum where gamma or amplitude is a scalar. */
-    REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;
-    REAL *dgamma, *damplitude; /* one entry a column: what those two are made from */
-    int symmetric;
-    int by_products; /* product_sums instead of difference_range, where it can be */
-    int64_t panels_per_block, blocks, blocks_per_wave;
-    int64_t row_panels_per_group, groups, row_panels_at_once;
-    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
-    REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
-    REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
-    RBF_NAME(close_entry) * close_entries; /* [threads][close_most] */
-    int64_t close_most;
-    RBF_NAME(coefficients) * coefficients; /* [panels], and those of gamma 1 */
-    REAL *thread_space;                    /* [threads][thread_stride]: see gradient_scratch */
-    int64_t thread_stride;
-    REAL *packed_weights; /* [panels][p][COLUMNS] */
-    REAL *offsets;        /* [panels][COLUMNS] */
-    REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
-                             [blocks_per_wave][row_panels][RBF_TILE_ROWS][depth] */
-    RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
-    RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
-    RBF_NAME(partial_sums) column_partial;   /* one part, [2][COLUMNS] */
-    REAL *chunk_sums;     /* [threads][chunk_stride]: all three, of a chunk of the rows of a task */
-    int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
-} RBF_NAME(gradient_job);
-
 /* The pieces of a thread's own memory. */
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
@@ -90,6 +57,51 @@ typedef struct {
     REAL *dx; /* as dx_sums, of one block */
     REAL *dy, *dweights, *column_sums;
 } RBF_NAME(gradient_sums);
+
+typedef struct RBF_NAME(gradient_job) RBF_NAME(gradient_job);
+
+/* Weights of the row panels and the panels [first, last) into a thread's memory, and what is summed
+ * beside them: see gradient_weights.h. */
+typedef void (*RBF_NAME(weigh))(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                                int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
+                                RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums);
+
+struct RBF_NAME(gradient_job) {
+    RBF_NAME(weigh) weigh;
+    RBF_NAME(points) points;
+    rbf_matrix g;
+    rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
+    rbf_vector gamma, amplitude;
+    int mixture;                 /* they have an entry a term */
+    int64_t terms;               /* of the mixture; otherwise 1 */
+    rbf_vector log_sums, offset; /* of a log-sum-exp: (n,) of doubles, (m,) */
+    /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
+     * sum where gamma or amplitude is a scalar. */
+    REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;
+    REAL *dgamma, *damplitude; /* [terms][m]: what those two are made from */
+    int symmetric;
+    int by_products; /* product_sums instead of difference_range, where it can be */
+    int64_t panels_per_block, blocks, blocks_per_wave;
+    int64_t row_panels_per_group, groups, row_panels_at_once;
+    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
+    REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
+    REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
+    RBF_NAME(close_entry) * close_entries; /* [threads][close_most] */
+    int64_t close_most;
+    RBF_NAME(coefficients) *
+        coefficients;   /* [panels], and those of gamma 1; or of a mixture [terms] */
+    REAL *thread_space; /* [threads][thread_stride]: see gradient_scratch */
+    int64_t thread_stride;
+    REAL *packed_weights; /* [panels][p][COLUMNS] */
+    REAL *offsets;        /* [panels][COLUMNS] */
+    REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
+                             [blocks_per_wave][row_panels][RBF_TILE_ROWS][depth] */
+    RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
+    RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
+    RBF_NAME(partial_sums) column_partial;   /* one part, [terms][2][COLUMNS] */
+    REAL *chunk_sums;     /* [threads][chunk_stride]: all three, of a chunk of the rows of a task */
+    int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
+};
 
 /* Where close entries are listed: NULL, known to the compiler where that is always so, if there are
  * no matrix products. */

@@ -2,8 +2,14 @@
  * and what is summed beside them: dgamma, damplitude, dweights.
  *
  * G comes from the caller's matrix, from G + G^T where y is x, from H W^T for a product, or is one
- * number a row for a log-sum-exp. Included once a precision by instantiate.h.
+ * number a row for a log-sum-exp. The weights of a mixture are the sums of those of its terms. Each
+ * of the four is a function of its own, and whoever needs one does not compile the others. Included
+ * once a precision by instantiate.h.
  */
+#ifndef RBF_HAVE_WEIGHTS
+#define RBF_HAVE_WEIGHTS
+enum { RBF_OF_KERNEL, RBF_OF_MIXTURE, RBF_OF_PRODUCT, RBF_OF_LOG_SUM };
+#endif
 
 /* G of one tile into tile[][COLUMNS], zero outside of the matrix. Like what else is rare here, a
  * call: inlined, its addresses would be kept up to date from tile to tile. */
@@ -115,18 +121,18 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
 RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * job, int64_t row,
                                                int64_t column, const REAL *g_rows,
                                                REAL gathered[RBF_TILE_ROWS][COLUMNS],
-                                               int64_t *stride, const int log_sum) {
+                                               int64_t *stride, const int of) {
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
     const int64_t p = job->weights.columns;
     int64_t i, j;
     *stride = COLUMNS * (int64_t)sizeof(REAL);
-    if (log_sum) {
+    if (of == RBF_OF_LOG_SUM) {
         for (i = 0; i < RBF_TILE_ROWS; ++i)
             for (j = 0; j < COLUMNS; ++j)
                 gathered[i][j] =
                     i < rows ? *(const REAL *)(job->g.data + (row + i) * job->g.row_stride) : 0;
-    } else if (job->weights.data) {
+    } else if (of == RBF_OF_PRODUCT) {
         RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
         for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
             memset(gathered[i], 0, sizeof gathered[i]);
@@ -144,8 +150,8 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
     return (const char *)gathered;
 }
 
-/* weight_tile entry by entry, with the C library's exponential: of columns of K whose coefficients
- * are extreme. */
+/* weight_tile entry by entry, with the C library's exponential: of columns of K, or a term of it,
+ * whose coefficients are extreme. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_t diagonal,
                           const REAL *distances, const char *g, int64_t g_stride, REAL *weights,
@@ -164,7 +170,7 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_
             amplitude_sum += weight;
             weight *= c->amplitude[j];
             gamma_sum += weight * distances[place];
-            weights[place] = weight * (2 * c->gamma[j]);
+            weights[place] += weight * (2 * c->gamma[j]);
         }
         column_sums[j] += gamma_sum;
         column_sums[COLUMNS + j] += amplitude_sum;
@@ -183,26 +189,24 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(clear_outside)(int64_t rows
 }
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
- * share of -dgamma and of damplitude added to column_sums[2][COLUMNS], of dweights to
+ * share of -dgamma and of damplitude added to column_sums[terms][2][COLUMNS], of dweights to
  * dweights[p][COLUMNS]; close entries to their list. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights,
-                                      RBF_NAME(close_entries) * close, const int log_sum) {
+                                      RBF_NAME(close_entries) * close, const int of) {
     enum { SIDE = RBF_STORED_EXPONENTIALS };
+    const int log_sum = of == RBF_OF_LOG_SUM, mixture = of == RBF_OF_MIXTURE;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
     const int64_t diagonal = job->symmetric ? column - row : RBF_TILE_ROWS;
-    const RBF_NAME(coefficients) *c = job->coefficients + panel;
-    /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of gamma 1.
-     */
-    const RBF_NAME(coefficients) *exponent = log_sum ? job->coefficients + job->points.panels : c;
+    const int64_t terms = mixture ? job->terms : 1;
     REAL gathered[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     REAL e[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-    int64_t g_stride;
-    const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, log_sum);
+    int64_t g_stride, t;
+    const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, of);
     REAL log_sums[2][RBF_TILE_ROWS]; /* of a log-sum-exp, and what of them the first leave out */
     int r, v, i;
     for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r) {
@@ -213,18 +217,30 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         log_sums[1][r] = isfinite(log_sums[0][r]) ? (REAL)(value - log_sums[0][r]) : 0;
     }
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
-    if (!log_sum && __builtin_expect(c->special, 0)) {
-        REAL distances[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        RBF_NAME(keep_tile)(tile, &distances[0][0]);
-        RBF_NAME(special_weights)
-        (c, rows, diagonal, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
-    } else {
-        /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
-         * log-sum-exp is at most 1.) */
-        if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
-            RBF_NAME(keep_tile)(tile, weights);
-            RBF_NAME(clear_outside)(rows, COLUMNS, diagonal, weights);
-            RBF_NAME(load_kept)(tile, weights);
+    /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
+     * log-sum-exp is at most 1.) */
+    if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
+        RBF_NAME(keep_tile)(tile, weights);
+        RBF_NAME(clear_outside)(rows, COLUMNS, diagonal, weights);
+        RBF_NAME(load_kept)(tile, weights);
+    }
+    if (mixture)
+        memset(weights, 0, RBF_TILE_ROWS * COLUMNS * sizeof(REAL));
+    for (t = 0; t < terms; ++t, column_sums += 2 * COLUMNS) {
+        const RBF_NAME(coefficients) *c = job->coefficients + (mixture ? t : panel);
+        /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of
+         * gamma 1. */
+        const RBF_NAME(coefficients) *exponent =
+            log_sum ? job->coefficients + job->points.panels : c;
+        if (!log_sum && __builtin_expect(c->special, 0)) {
+            REAL distances[RBF_TILE_ROWS][RBF_NAME(COLUMNS)]
+                __attribute__((aligned(RBF_ALIGNMENT)));
+            RBF_NAME(keep_tile)(tile, &distances[0][0]);
+            if (!mixture)
+                memset(weights, 0, RBF_TILE_ROWS * COLUMNS * sizeof(REAL));
+            RBF_NAME(special_weights)
+            (c, rows, diagonal, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
+            continue;
         }
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
@@ -240,6 +256,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             VECTOR gamma_sum = {0}, amplitude_sum = {0}, side[SIDE];
             RBF_UNROLL
             for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                REAL *to = weights + r * COLUMNS + v * LANES;
                 VECTOR weight;
                 if (r % SIDE == 0) {
                     RBF_UNROLL
@@ -263,7 +280,9 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                 weight *= amplitude;
                 gamma_sum += weight * tile[r][v];
                 weight *= twice_gamma;
-                RBF_NAME(store)(weights + r * COLUMNS + v * LANES, weight);
+                if (mixture)
+                    weight += RBF_NAME(load)(to);
+                RBF_NAME(store)(to, weight);
             }
             gamma_sum += RBF_NAME(load)(column_sums + v * LANES);
             amplitude_sum += RBF_NAME(load)(column_sums + COLUMNS + v * LANES);
@@ -278,16 +297,16 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
 }
 
 /* The weights of some row panels and a column block, tile by tile. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
-                        int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
-                        RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
+RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                                        int64_t last_row_panel, int64_t first_panel,
+                                        int64_t last_panel, RBF_NAME(gradient_scratch) scratch,
+                                        RBF_NAME(gradient_sums) sums, const int of) {
     const int64_t n = job->points.x.rows, p = job->weights.columns;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
     RBF_NAME(close_entries) *close = RBF_NAME(close_list)(job, scratch);
     int64_t row_panel, panel, row, q;
     scratch.close->count = 0;
-    for (row_panel = first_row_panel; job->weights.data && row_panel < last_row_panel;
+    for (row_panel = first_row_panel; of == RBF_OF_PRODUCT && row_panel < last_row_panel;
          ++row_panel) {
         REAL *h = scratch.g_rows + (row_panel - first_row_panel) * p * RBF_TILE_ROWS;
         RBF_NAME(pack_rows)(h, job->g, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
@@ -297,7 +316,7 @@ RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_pa
     }
     for (panel = first_panel; panel < last_panel; ++panel) {
         const int64_t in_block = panel - first_panel;
-        REAL *column_sums = sums.column_sums + in_block * 2 * COLUMNS;
+        REAL *column_sums = sums.column_sums + in_block * job->column_partial.size;
         REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
             const int64_t at_once = row_panel - first_row_panel;
@@ -317,15 +336,27 @@ RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_pa
                 (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
                 g_rows = scratch.g_rows + within * tile;
             }
-            if (job->log_sums.data)
-                RBF_NAME(weight_tile)(job, row_panel, panel, NULL, weights, column_sums, NULL,
-                                      close, 1);
-            else if (dweights)
+            if (of == RBF_OF_PRODUCT && dweights)
                 RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, dweights,
-                                      close, 0);
+                                      close, of);
             else
                 RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, NULL,
-                                      close, 0);
+                                      close, of);
         }
     }
 }
+
+#define RBF_BLOCK_WEIGHTS(name, of)                                                                \
+    RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(name)(                                    \
+        const RBF_NAME(gradient_job) * job, int64_t first_row_panel, int64_t last_row_panel,       \
+        int64_t first_panel, int64_t last_panel, RBF_NAME(gradient_scratch) scratch,               \
+        RBF_NAME(gradient_sums) sums) {                                                            \
+        RBF_NAME(block_weights)                                                                    \
+        (job, first_row_panel, last_row_panel, first_panel, last_panel, scratch, sums, of);        \
+    }
+
+RBF_BLOCK_WEIGHTS(kernel_weights, RBF_OF_KERNEL)
+RBF_BLOCK_WEIGHTS(mixture_weights, RBF_OF_MIXTURE)
+RBF_BLOCK_WEIGHTS(product_weights, RBF_OF_PRODUCT)
+RBF_BLOCK_WEIGHTS(log_sum_weights, RBF_OF_LOG_SUM)
+#undef RBF_BLOCK_WEIGHTS

@@ -154,6 +154,17 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     }
 }
 
+/* The coefficients of the terms of a mixture, each for all columns. */
+RBF_FUNCTION void RBF_NAME(pack_terms)(RBF_NAME(coefficients) * to, int64_t terms, rbf_vector gamma,
+                                       rbf_vector amplitude) {
+    for (int64_t t = 0; t < terms; ++t) {
+        to[t].special = 0;
+        RBF_NAME(set_coefficients)
+        (to + t, 0, RBF_NAME(entry)(gamma, t), RBF_NAME(entry)(amplitude, t));
+        RBF_NAME(repeat_coefficients)(to + t);
+    }
+}
+
 /* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. If `fetch`, a
  * constant, what comes some terms later is asked for. */
 RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT rows, const int step,

@@ -17,7 +17,7 @@ from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers its rew
 from rbf_op import sum_rewrite as _sum_rewrite  # noqa: E402, F401  (likewise)
 from rbf_op._version import __version__  # noqa: E402
 from rbf_op.fusion import fuse, fuse_report  # noqa: E402
-from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp  # noqa: E402
+from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture  # noqa: E402
 from rbf_op.ops import (  # noqa: E402
     RBFDot,
     RBFDotGrad,
@@ -25,6 +25,8 @@ from rbf_op.ops import (  # noqa: E402
     RBFKernelGrad,
     RBFLogSumExp,
     RBFLogSumExpGrad,
+    RBFMixture,
+    RBFMixtureGrad,
 )
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "RBFKernelGrad",
     "RBFLogSumExp",
     "RBFLogSumExpGrad",
+    "RBFMixture",
+    "RBFMixtureGrad",
     "__version__",
     "autofuse",
     "fuse",
@@ -41,4 +45,5 @@ __all__ = [
     "rbf_dot",
     "rbf_kernel",
     "rbf_logsumexp",
+    "rbf_mixture",
 ]

@@ -1,4 +1,5 @@
-"""The functions users call (rbf_kernel, rbf_dot, rbf_logsumexp) and what their parameters mean.
+"""The functions users call (rbf_kernel, rbf_mixture, rbf_dot, rbf_logsumexp) and what their
+parameters mean.
 
 Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
 can be checked before there are values, and leaves the rest to the Ops. Touches ops, reference,
@@ -11,7 +12,7 @@ import numpy as np
 import theano.tensor as T
 
 from rbf_op import cuda_placement, reference
-from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp
+from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, RBFMixture
 from rbf_op.theano_api import upcast, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
@@ -81,6 +82,60 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
             return _placed(RBFKernel(symmetric=True), device, (x, gamma, amplitude))
         y = x
     return _placed(RBFKernel(), device, (x, y, gamma, amplitude))
+
+
+def rbf_mixture(x, y=None, gamma=None, *, sigma=None, amplitude=None):
+    """Sum of Gaussian kernel matrices of several widths, as one node that has the distances once.
+
+        K[i, j] = sum_t amplitude[t] * exp(-gamma[t] * sum_k (x[i, k] - y[j, k])**2)
+
+    The kernel of a maximum mean discrepancy with many bandwidths (Li, Swersky and Zemel, Generative
+    moment matching networks, ICML 2015), of multi-scale interpolation and multiple kernel learning.
+
+    Parameters
+    ----------
+    gamma : (q,)
+        Inverse squared widths, one a term; or
+    sigma : (q,)
+        standard deviations: gamma = 1 / (2 sigma**2).
+    amplitude : () or (q,), optional
+        Factor of each term; 1 by default. Lists of numbers, here and above, do not change the
+        result's dtype.
+    x, y
+        As in rbf_kernel; with y=None, or x itself, K is exactly symmetric.
+
+    Returns
+    -------
+    K : matrix (n, m), of a dtype as rbf_kernel's; zeros where there are no terms. Computed on the
+        CPU.
+
+    All arguments are differentiable, to any order. Raises as rbf_kernel does, and TypeError if
+    neither or both of gamma and sigma are given.
+    """
+    name = "rbf_mixture"
+    if (gamma is None) == (sigma is None):
+        raise TypeError("rbf_mixture: give either gamma or sigma, a vector of one entry per term.")
+    given = {"gamma": gamma, "sigma": sigma, "amplitude": amplitude}
+    x, y, typed, dtype = _tensors(name, x, y, given, lists=True)
+    for argument, value in typed.items():
+        if value.ndim != 1 and (argument != "amplitude" or value.ndim):
+            raise TypeError(
+                "%s: %s must be a vector with one entry per term%s, but has %d dimension(s)."
+                % (name, argument, " or a scalar" * (argument == "amplitude"), value.ndim)
+            )
+        _check_constant(name, argument, value)
+    _check_constant_shapes(name, x, y, {})
+    known = [_constant_value(typed.get(argument)) for argument in _WIDTHS + ("amplitude",)]
+    known = [value for value in known if value is not None and value.ndim]
+    if len(known) == 2:
+        reference.check_terms(*known)
+    typed = {argument: widened(value, dtype) for argument, value in typed.items()}
+    widths = typed["gamma"] if sigma is None else T.cast(0.5, dtype) / T.sqr(typed["sigma"])
+    factors = typed.get("amplitude", T.constant(np.asarray(1, dtype=dtype)))
+    if factors.ndim == 0:
+        factors = T.alloc(factors, widths.shape[0])
+    points = (widened(x, dtype),) if y is None else (widened(x, dtype), widened(y, dtype))
+    return RBFMixture(symmetric=y is None)(*points, widths, factors)
 
 
 def rbf_dot(
@@ -190,24 +245,7 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
             "%s: give at most one of gamma, sigma and lengthscale, but got %s."
             % (name, " and ".join(widths))
         )
-    y = None if y is None or y is x else _as_tensor(name, "y", y)
-    x = _as_tensor(name, "x", x)
-    for argument, value in (("x", x), ("y", y)):
-        if value is not None and value.ndim != 2:
-            raise TypeError(
-                "%s: %s must be a matrix with one point a row, but has %d dimension(s). Use "
-                "dimshuffle('x', 0) of a vector for a single point, dimshuffle(0, 'x') for points "
-                "on a line, flatten(2) of what has more dimensions." % (name, argument, value.ndim)
-            )
-    numbers_of = {k: v for k, v in given.items() if v is not None}
-    arrays = [x] + ([] if y is None else [y])
-    typed = {k: _as_tensor(name, k, v) for k, v in numbers_of.items() if not _is_number(v)}
-    dtype = upcast(*[v.dtype for v in arrays + list(typed.values())])
-    if dtype not in ("float32", "float64"):
-        dtype = "float64"
-    for argument, value in numbers_of.items():
-        if _is_number(value):
-            typed[argument] = T.constant(np.asarray(value, dtype=dtype))
+    x, y, typed, dtype = _tensors(name, x, y, given)
     per_column = "y" if y is not None else "x"
     for argument, value in typed.items():
         typed[argument] = _scalar_or_vector(name, argument, value, per_column)
@@ -233,6 +271,36 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
         gamma = T.cast(1, dtype) / T.cast(T.maximum(x.shape[1], 1), dtype)
     amplitude = typed.get("amplitude", T.constant(np.asarray(1, dtype=dtype)))
     return x, y, gamma, typed.get("log_amplitude", amplitude)
+
+
+def _tensors(name, x, y, given, lists=False):
+    """(x, y, the parameters that are not None, dtype), Theano variables, numbers of that dtype.
+
+    y is None if it was, or was x. With `lists`, lists of numbers count as numbers.
+    """
+    y = None if y is None or y is x else _as_tensor(name, "y", y)
+    x = _as_tensor(name, "x", x)
+    for argument, value in (("x", x), ("y", y)):
+        if value is not None and value.ndim != 2:
+            raise TypeError(
+                "%s: %s must be a matrix with one point a row, but has %d dimension(s). Use "
+                "dimshuffle('x', 0) of a vector for a single point, dimshuffle(0, 'x') for points "
+                "on a line, flatten(2) of what has more dimensions." % (name, argument, value.ndim)
+            )
+    given = {k: v for k, v in given.items() if v is not None}
+    plain = {
+        k: v
+        for k, v in given.items()
+        if _is_number(v) or lists and isinstance(v, (list, tuple)) and all(map(_is_number, v))
+    }
+    typed = {k: _as_tensor(name, k, v) for k, v in given.items() if k not in plain}
+    arrays = [x] + ([] if y is None else [y])
+    dtype = upcast(*[v.dtype for v in arrays + list(typed.values())])
+    if dtype not in ("float32", "float64"):
+        dtype = "float64"
+    for argument, value in plain.items():
+        typed[argument] = T.constant(np.asarray(value, dtype=dtype))
+    return x, y, typed, dtype
 
 
 def _scaled(name, argument, points, lengthscale):

@@ -56,6 +56,7 @@ class _RBFOp(OpenMPOp):
     """
 
     symmetric = False
+    mixture = False  # gamma and amplitude have one entry a term, not a column
     known_names = ()  # inputs of a gradient Op behind those of F that only save work: float64
     _told_of_no_compiler = False
 
@@ -91,12 +92,14 @@ class _RBFOp(OpenMPOp):
 
     def _allowed_ndim(self, name):
         if name in _PER_CENTRE:
-            return (0,) if self.symmetric else (0, 1)
+            return (1,) if self.mixture else (0,) if self.symmetric else (0, 1)
         return (2,)
 
     def _way_out(self, name):
         if name not in _PER_CENTRE:
             return "For one row use %s.dimshuffle('x', 0)." % name
+        if self.mixture:
+            return "Give one entry per term."
         if self.symmetric:
             return "Values per centre make K asymmetric: use symmetric=False with y=x."
         return "Give a scalar or one entry per centre."
@@ -273,15 +276,11 @@ class _GradientOp(_RBFOp):
         return grad(change, wanted, disconnected_inputs="ignore")
 
 
-class RBFKernel(_ForwardOp):
-    """K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2).
+class _MatrixOp(_ForwardOp):
+    """An Op whose output is a matrix K (n, m) of x (n, d), y (m, d), gamma and amplitude.
 
-    Inputs x (n, d), y (m, d), gamma and amplitude () or (m,); output K (n, m). With
-    symmetric=True the inputs are x, gamma, amplitude (both scalars) and y is x: half the
-    exponentials, K exactly symmetric, its diagonal exactly `amplitude`.
-
-    float32 or float64, any strides. `openmp=False` keeps it on one thread. At run time raises
-    ValueError, naming both shapes, when the inputs do not fit together.
+    With symmetric=True the inputs are x, gamma, amplitude and y is x. Subclasses name the function
+    of reference.py, and those of glue.h and of the kernels.
     """
 
     __props__ = ("symmetric",)
@@ -298,9 +297,6 @@ class RBFKernel(_ForwardOp):
         """(x, y, gamma, amplitude, ...) from the node's inputs: y is x when symmetric."""
         return (values[0],) + tuple(values) if self.symmetric else tuple(values)
 
-    def gradient_op(self):
-        return RBFKernelGrad(self.symmetric, openmp=self.openmp)
-
     def make_node(self, *inputs):
         inputs = self._as_inputs(inputs, self.input_names)
         x, y = self.with_y(inputs)[:2]
@@ -313,12 +309,59 @@ class RBFKernel(_ForwardOp):
         return [(x_shape[0], y_shape[0])]
 
     def perform(self, node, inputs, output_storage):
-        kernel = reference.rbf_kernel(*self.with_y(inputs))
+        kernel = self.in_numpy(*self.with_y(inputs))
         output_storage[0][0] = np.ascontiguousarray(kernel, dtype=node.outputs[0].dtype)
 
     def c_code(self, node, name, inputs, outputs, sub):
         arguments = self.with_y(inputs) + ("&" + outputs[0], "%d" % self.symmetric)
-        return self._c_call(node, "rbf_forward_apply", "rbf_forward", arguments, sub)
+        return self._c_call(node, self.c_function, self.c_kernel, arguments, sub)
+
+
+class _MatrixGradientOp(_GradientOp):
+    """Gradients of sum(grad_output * K) with respect to the inputs of a _MatrixOp."""
+
+    __props__ = ("symmetric", "wrt")
+
+    def __init__(self, symmetric=False, wrt=None, openmp=True):
+        self.symmetric = bool(symmetric)
+        self.openmp = openmp
+        _GradientOp.__init__(self, wrt, openmp)
+
+    def narrowed(self, wrt):
+        return type(self)(self.symmetric, wrt=wrt, openmp=self.openmp)
+
+    def perform(self, node, inputs, output_storage):
+        names = ("x", "y", "gamma", "amplitude")
+        values = self.forward_op().with_y(inputs)
+        gradients = dict(zip(names, self.in_numpy(*values)))
+        if self.symmetric:
+            gradients["x"] = gradients["x"] + gradients["y"]
+        self._store(node, output_storage, gradients)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
+        names = ("x", "y", "gamma", "amplitude")
+        arguments = self.forward_op().with_y(inputs) + tuple(wanted.get(n, "NULL") for n in names)
+        arguments += ("%d" % self.symmetric,)
+        return self._c_call(node, self.c_function, self.c_kernel, arguments, sub)
+
+
+class RBFKernel(_MatrixOp):
+    """K[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2).
+
+    Inputs x (n, d), y (m, d), gamma and amplitude () or (m,); output K (n, m). With
+    symmetric=True the inputs are x, gamma, amplitude (both scalars) and y is x: half the
+    exponentials, K exactly symmetric, its diagonal exactly `amplitude`.
+
+    float32 or float64, any strides. `openmp=False` keeps it on one thread. At run time raises
+    ValueError, naming both shapes, when the inputs do not fit together.
+    """
+
+    in_numpy = staticmethod(reference.rbf_kernel)
+    c_function, c_kernel = "rbf_forward_apply", "rbf_forward"
+
+    def gradient_op(self):
+        return RBFKernelGrad(self.symmetric, openmp=self.openmp)
 
     def directional_derivative(self, inputs, directions):
         """The change of K when its inputs move in the given directions: the forward rule.
@@ -342,7 +385,7 @@ class RBFKernel(_ForwardOp):
         return (change if damplitude is None else change + damplitude) * unit
 
 
-class RBFKernelGrad(_GradientOp):
+class RBFKernelGrad(_MatrixGradientOp):
     """Gradients of sum(grad_output * K) with respect to the inputs of RBFKernel.
 
     Inputs: those of RBFKernel, then grad_output (n, m). Outputs: one for each name in `wrt`, in
@@ -351,33 +394,63 @@ class RBFKernelGrad(_GradientOp):
     docs/gradients.md has the derivation.
     """
 
-    __props__ = ("symmetric", "wrt")
-
-    def __init__(self, symmetric=False, wrt=None, openmp=True):
-        self.symmetric = bool(symmetric)
-        self.openmp = openmp
-        _GradientOp.__init__(self, wrt, openmp)
+    in_numpy = staticmethod(reference.rbf_kernel_grad)
+    c_function, c_kernel = "rbf_gradient_apply", "rbf_gradient"
 
     def forward_op(self):
         return RBFKernel(self.symmetric, openmp=self.openmp)
 
-    def narrowed(self, wrt):
-        return RBFKernelGrad(self.symmetric, wrt=wrt, openmp=self.openmp)
 
-    def perform(self, node, inputs, output_storage):
-        names = ("x", "y", "gamma", "amplitude")
-        values = self.forward_op().with_y(inputs)
-        gradients = dict(zip(names, reference.rbf_kernel_grad(*values)))
-        if self.symmetric:
-            gradients["x"] = gradients["x"] + gradients["y"]
-        self._store(node, output_storage, gradients)
+class RBFMixture(_MatrixOp):
+    """K[i, j] = sum_t amplitude[t] * exp(-gamma[t] * sum_k (x[i, k] - y[j, k])**2).
 
-    def c_code(self, node, name, inputs, outputs, sub):
-        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
-        names = ("x", "y", "gamma", "amplitude")
-        arguments = self.forward_op().with_y(inputs) + tuple(wanted.get(n, "NULL") for n in names)
-        arguments += ("%d" % self.symmetric,)
-        return self._c_call(node, "rbf_gradient_apply", "rbf_gradient", arguments, sub)
+    Inputs x (n, d), y (m, d), gamma and amplitude (q,); output K (n, m). Distances are computed
+    once for all widths. Otherwise as RBFKernel.
+    """
+
+    mixture = True
+    in_numpy = staticmethod(reference.rbf_mixture)
+    c_function, c_kernel = "rbf_mixture_apply", "rbf_mixture"
+
+    def gradient_op(self):
+        return RBFMixtureGrad(self.symmetric, openmp=self.openmp)
+
+    def directional_derivative(self, inputs, directions):
+        """The change of K in the given directions (None: zero), by mixtures of other amplitudes.
+
+        dK[i, j] = sum_t exp(-gamma[t] D[i, j]) (damplitude[t]
+                   - amplitude[t] (dgamma[t] D[i, j] + gamma[t] dD[i, j]))
+        """
+        x, y, gamma, amplitude = self.with_y(inputs)
+        dx, dy, dgamma, damplitude = self.with_y(directions)
+        distance, changes = RBFDistance(openmp=self.openmp), []
+
+        def mixture(amplitudes):
+            return self(*(list(inputs[:-1]) + [amplitudes]))
+
+        if dx is not None or dy is not None:
+            change = distance.directional_derivative((x, y), (dx, dy))
+            changes.append(mixture(-amplitude * gamma) * change)
+        if dgamma is not None:
+            changes.append(mixture(-amplitude * dgamma) * distance(x, y))
+        if damplitude is not None:
+            changes.append(mixture(damplitude))
+        return sum(changes[1:], changes[0]) if changes else None
+
+
+class RBFMixtureGrad(_MatrixGradientOp):
+    """Gradients of sum(grad_output * K) with respect to the inputs of RBFMixture.
+
+    Inputs and outputs as those of RBFKernelGrad, but for gamma and amplitude, which have an entry a
+    term.
+    """
+
+    mixture = True
+    in_numpy = staticmethod(reference.rbf_mixture_grad)
+    c_function, c_kernel = "rbf_mixture_gradient_apply", "rbf_mixture_gradient"
+
+    def forward_op(self):
+        return RBFMixture(self.symmetric, openmp=self.openmp)
 
 
 class RBFDot(_ForwardOp):
@@ -782,7 +855,7 @@ def _as_column(value):
 
 
 @register_canonicalize("fast_compile")
-@local_optimizer([RBFKernelGrad, RBFDotGrad, RBFLogSumExpGrad])
+@local_optimizer([RBFKernelGrad, RBFMixtureGrad, RBFDotGrad, RBFLogSumExpGrad])
 def local_rbf_gradient_only_what_is_used(node, fgraph):
     """Replace a gradient Op some of whose outputs have no clients by one without them.
 

@@ -46,6 +46,15 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
             )
 
 
+def check_terms(gamma, amplitude):
+    """Raise ValueError unless the widths and the amplitudes of a mixture are of as many terms."""
+    if gamma.shape != amplitude.shape:
+        raise ValueError(
+            "rbf_mixture: amplitude must be a scalar or have one entry per width, but amplitude "
+            "has shape (%d,) and the widths have shape (%d,)." % (amplitude.shape + gamma.shape)
+        )
+
+
 def check_entries(name, argument, values, matrix_name, matrix, axis):
     """Raise ValueError unless `values` have as many entries, or rows, as a matrix rows (axis 0) or
     columns (axis 1).
@@ -136,6 +145,35 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
     if amplitude.ndim == 0:
         damplitude = damplitude.sum()
     return dx, dy, np.asarray(dgamma), np.asarray(damplitude)
+
+
+def rbf_mixture(x, y, gamma, amplitude):
+    """K[i, j] = sum_t amplitude[t] * exp(-gamma[t] * D[i, j]), shape (n, m).
+
+    x (n, d), y (m, d), gamma and amplitude (q,), all of one floating dtype.
+    """
+    check_terms(gamma, amplitude)
+    check_shapes(x, y, None, name="rbf_mixture")
+    with np.errstate(all="ignore"):
+        distance = squared_distance(x, y)
+        terms = (a * np.exp(-g * distance) for g, a in zip(gamma, amplitude))
+        return sum(terms, np.zeros_like(distance))
+
+
+def rbf_mixture_grad(x, y, gamma, amplitude, grad_output):
+    """Gradients of sum(grad_output * rbf_mixture) with respect to x, y, gamma and amplitude: of x
+    and y the sums of those of the terms. Returns the four arrays in that order."""
+    check_terms(gamma, amplitude)
+    check_shapes(x, y, None, grad_output=grad_output, name="rbf_mixture")
+    dx, dy = np.zeros(x.shape, dtype=x.dtype), np.zeros(y.shape, dtype=y.dtype)
+    dgamma, damplitude = np.zeros_like(gamma), np.zeros_like(amplitude)
+    for t in range(len(gamma)):
+        more_x, more_y, dgamma[t], damplitude[t] = rbf_kernel_grad(
+            x, y, np.asarray(gamma[t]), np.asarray(amplitude[t]), grad_output
+        )
+        dx += more_x
+        dy += more_y
+    return dx, dy, dgamma, damplitude
 
 
 def rbf_dot(x, y, gamma, weights):

@@ -212,6 +212,99 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     free(ga.memory);
 }
 
+/* A mixture of widths and its gradients, each relative to the sum of the sizes of what is added; of
+ * y = x if `symmetric`. The last of five widths and more has coefficients beyond the usual. */
+static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count, int layout,
+                                 int symmetric) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
+    CHECK(array) ga = CHECK(make_matrix)(n, m, (layout + 2) % LAYOUTS, 1);
+    const rbf_matrix x = xa.matrix, y = symmetric ? xa.matrix : ya.matrix, g = ga.matrix;
+    const int64_t sizes[5] = {n * d, m * d, count, count, n * m}; /* the last of K itself */
+    CHECK_REAL *widths = (CHECK_REAL *)checked_malloc((size_t)(2 * count + 1) * sizeof *widths);
+    CHECK_REAL *factors = widths + count;
+    CHECK_REAL *got[5], *again[5];
+    long double *want[5], *terms[5];
+    rbf_vector gamma, amplitude;
+    int64_t part, i, j, l, t;
+    for (part = 0; part < 5; ++part) {
+        const size_t entries = (size_t)(sizes[part] + 1);
+        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        again[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
+        for (i = 0; i <= sizes[part]; ++i) {
+            got[part][i] = again[part][i] = (CHECK_REAL)NAN;
+            want[part][i] = terms[part][i] = 0;
+        }
+    }
+    for (t = 0; t < count; ++t) {
+        widths[t] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
+        factors[t] = (CHECK_REAL)random_normal();
+    }
+    if (count >= 5)
+        widths[count - 1] = CHECK_TINY;
+    gamma = CHECK(make_vector)(widths, 0);
+    amplitude = CHECK(make_vector)(factors, 0);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < m; ++j)
+            for (t = 0; t < count; ++t) {
+                const long double distance = CHECK(distance)(x, y, i, j), rate = widths[t];
+                const long double e = expl(-rate * distance), w = CHECK(at)(g, i, j);
+                const long double entry = e * factors[t];
+                want[4][i * m + j] += entry;
+                terms[4][i * m + j] += fabsl(entry) * (4 + 2 * rate * distance);
+                want[2][t] += w * entry * -distance;
+                terms[2][t] += fabsl(w * entry * distance);
+                want[3][t] += w * e;
+                terms[3][t] += fabsl(w * e);
+                for (l = 0; l < d; ++l) {
+                    const long double term =
+                        2 * rate * w * entry * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
+                    want[0][i * d + l] += term;
+                    terms[0][i * d + l] += fabsl(term);
+                    want[symmetric ? 0 : 1][j * d + l] -= term;
+                    terms[symmetric ? 0 : 1][j * d + l] += fabsl(term);
+                }
+            }
+    EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, got[4], symmetric) == RBF_OK);
+    EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, got[0],
+                                  symmetric ? NULL : got[1], got[2], got[3], symmetric) == RBF_OK);
+    for (i = 0; symmetric && i < n; ++i)
+        for (j = 0; j < i; ++j)
+            EXPECT(got[4][i * m + j] == got[4][j * m + i]);
+    for (part = 0; part < 5; ++part) {
+        EXPECT(isnan(got[part][sizes[part]]));
+        if (!(symmetric && part == 1))
+            EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part],
+                                        CHECK(width)(part, d)),
+                         (part < 4 ? 12 : 1) * CHECK_EPSILON);
+    }
+#ifdef _OPENMP
+    {
+        const int threads = omp_get_max_threads();
+        omp_set_num_threads(1);
+        EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, again[4], symmetric) == RBF_OK);
+        EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, again[0],
+                                      symmetric ? NULL : again[1], again[2], again[3],
+                                      symmetric) == RBF_OK);
+        for (part = 0; part < 5; ++part)
+            EXPECT(memcmp(again[part], got[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+        omp_set_num_threads(threads);
+    }
+#endif
+    for (part = 0; part < 5; ++part) {
+        free(got[part]);
+        free(again[part]);
+        free(want[part]);
+        free(terms[part]);
+    }
+    free(widths);
+    free(xa.memory);
+    free(ya.memory);
+    free(ga.memory);
+}
+
 /* P = K W and its gradients, each relative to the sum of the sizes of its terms; of y = x if `same`
  * (n = m then). */
 static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout, int scalar,
@@ -848,6 +941,11 @@ static void CHECK(check_all)(void) {
         CHECK(check_product)(n, m, random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
                              round % 2, 0);
     }
+    for (round = 0; round < 40 / share; ++round) {
+        const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
+        CHECK(check_mixture)(n, m, random_below(20), random_below(7), round % LAYOUTS, 0);
+        CHECK(check_mixture)(n, n, random_below(20), random_below(7), round % LAYOUTS, 1);
+    }
     for (round = 0; round < 40 / share; ++round)
         CHECK(check_log_sum)(sizes[random_below(SIZES)], sizes[random_below(SIZES)],
                              random_below(20), round % LAYOUTS, round % 2, round % 3 ? 1 : 40);
@@ -867,6 +965,10 @@ static void CHECK(check_all)(void) {
         CHECK(check_problem)(277, 277, 33, layout, 1, 1);
         CHECK(check_problem)(277, 277, 97, layout, 1, 1);          /* mirrored */
         CHECK(check_problem)(150, 131, 97, layout, layout % 2, 0); /* expanded */
+        CHECK(check_mixture)(301, 213, 37, 3, layout, 0);
+        CHECK(check_mixture)(1203, 5, 3, 5, layout, 0);
+        CHECK(check_mixture)(277, 277, 17, 2, layout, 1);
+        CHECK(check_mixture)(150, 131, 97, 2, layout, 0); /* expanded */
         CHECK(check_product)(150, 131, 67, 3, layout, layout % 2, 0);
         CHECK(check_product)(143, 143, 67, 1, layout, 1, 1);
         CHECK(check_log_sum)(150, 131, 67, layout, layout % 2, 1);

@@ -123,6 +123,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK(name) name##_check_f32
 #define CHECK_FORWARD rbf_forward_f32
 #define CHECK_GRADIENT rbf_gradient_f32
+#define CHECK_MIXTURE rbf_mixture_f32
+#define CHECK_MIXTURE_GRADIENT rbf_mixture_gradient_f32
 #define CHECK_PRODUCT rbf_product_f32
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f32
 #define CHECK_LOG_SUM rbf_log_sum_f32
@@ -140,6 +142,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #undef CHECK
 #undef CHECK_FORWARD
 #undef CHECK_GRADIENT
+#undef CHECK_MIXTURE
+#undef CHECK_MIXTURE_GRADIENT
 #undef CHECK_PRODUCT
 #undef CHECK_PRODUCT_GRADIENT
 #undef CHECK_LOG_SUM
@@ -157,6 +161,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK(name) name##_check_f64
 #define CHECK_FORWARD rbf_forward_f64
 #define CHECK_GRADIENT rbf_gradient_f64
+#define CHECK_MIXTURE rbf_mixture_f64
+#define CHECK_MIXTURE_GRADIENT rbf_mixture_gradient_f64
 #define CHECK_PRODUCT rbf_product_f64
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f64
 #define CHECK_LOG_SUM rbf_log_sum_f64

@@ -1206,6 +1206,80 @@ SEVERAL = {
 }
 
 
+def mixed_mmd(x, c, s, v):
+    """Kernels of two samples and of both, of three widths (Sutherland's opt-mmd, in Theano)."""
+    xx, xc, cc = T.dot(x, x.T), T.dot(x, c.T), T.dot(c, c.T)
+    x_norms, c_norms = T.diagonal(xx), T.diagonal(cc)
+    row, column = (lambda u: u.dimshuffle(0, "x")), (lambda u: u.dimshuffle("x", 0))
+    k_xx, k_xc, k_cc = 0, 0, 0
+    for sigma, weight in zip([0.5, s, v[1]], [1, 0.25, v[0]]):
+        gamma = 1 / (2 * sigma**2)
+        k_xx += weight * T.exp(-gamma * (-2 * xx + column(x_norms) + row(x_norms)))
+        k_xc += weight * T.exp(-gamma * (-2 * xc + column(c_norms) + row(x_norms)))
+        k_cc += weight * T.exp(-gamma * (-2 * cc + column(c_norms) + row(c_norms)))
+    return k_xx.mean() + k_cc.mean() - 2 * k_xc.mean()
+
+
+# name -> (number of mixtures, number of other kernels, expression): kernels that share distances.
+MIXTURES = {
+    "sum of widths": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: sum(T.exp(-g * squared(x, c)) for g in (0.25, s, v[0], 2)),
+    ),
+    "five widths": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            lambda d2: sum(T.exp(-d2 / width) for width in (1, 2, 5, 10, 20))
+        )(expanded(x, c)),
+    ),
+    "one distance": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (lambda d2: T.exp(-s * d2) - 0.5 * T.exp(-2 * s * d2))(
+            expanded(x, c)
+        ),
+    ),
+    "same points": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            s * T.exp(-squared(x, x)) + T.exp(-expanded(x, x) / v[0]) + T.eye(x.shape[0])
+        ),
+    ),
+    "equal widths": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            lambda d2: 2 * T.exp(-s * d2) + T.exp(-d2) + v[0] * T.exp(-s * d2)
+        )(squared(x, c)),
+    ),
+    "among other terms": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            w * (T.exp(-s * squared(x, c)) + T.outer(r, w) + T.exp(-expanded(x, c))) + 1
+        ),
+    ),
+    "and a kernel of other points": (
+        1,
+        1,
+        lambda x, c, s, v, w, r: (
+            T.exp(-s * squared(x, c)) + T.exp(-squared(2 * x, 3 * c)) - T.exp(-squared(x, c))
+        ),
+    ),
+    "of two pairs of points": (
+        1,  # candidate, of two nodes
+        0,
+        lambda x, c, s, v, w, r: (
+            lambda d2, e2: T.exp(-d2) + T.exp(-s * d2) + T.exp(-e2) + T.exp(-s * e2)
+        )(squared(x, c), squared(x * v, c * v)),
+    ),
+    "MMD of several widths": (3, 0, lambda x, c, s, v, w, r: mixed_mmd(x, c, s, v)),
+}
+
+
 def mmd(x, c, s):
     """(biased, unbiased) squared maximum mean discrepancy; the norms are diagonals of the Grams."""
     xx, xc, cc = T.dot(x, x.T), T.dot(x, c.T), T.dot(c, c.T)
@@ -1379,8 +1453,8 @@ NEAR_MISSES = {
     "median of the distances": lambda x, c, s, v, w, r: (
         lambda d: T.exp(-d / T.sort(d.flatten())[d.size // 2])
     )(expanded(x, x)),
-    "five widths": lambda x, c, s, v, w, r: (
-        lambda d: sum(T.exp(-d / width) for width in (1, 2, 5, 10, 20))
+    "product of what two widths give": lambda x, c, s, v, w, r: (
+        lambda d: (1 + T.exp(-d)) * (1 + T.exp(-s * d))
     )(expanded(x, c)),
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))

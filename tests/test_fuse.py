@@ -18,7 +18,7 @@ from theano.tensor.subtensor import Subtensor
 
 from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.search import nodes_of
-from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp
+from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp, RBFMixture
 from rbf_op.theano_api import Scan
 
 N, M, D = 5, 4, 3
@@ -545,20 +545,47 @@ def test_kernels_of_kernels():
 
 
 def test_two_kernels_of_one_distance_are_left_alone():
-    x, c, s, _, _, _ = variables("float64")
+    x, c, s, _, w, _ = variables("float64")
     distance = spellings.expanded(x, c)
-    output = T.exp(-distance) + T.exp(-s * distance)
-    fused, report = fuse(output, report=True)
-    assert fused is output and len(report.left_alone) == 2
-    assert all("elsewhere" in candidate.reason for candidate in report)
+    for output in (
+        T.exp(-distance) * T.tanh(T.exp(-s * distance)),
+        T.exp(-distance) + w * T.exp(-s * distance),  # has an amplitude a column
+    ):
+        fused, report = fuse(output, report=True)
+        assert fused is output and len(report.left_alone) == 2
+        assert all("elsewhere" in candidate.reason for candidate in report)
 
 
 def test_equal_distances_written_twice_count_as_one():
     x, c, s, _, _, _ = variables("float64")
-    output = T.exp(-spellings.expanded(x, c)) + T.exp(-s * spellings.expanded(x, c))
+    output = T.exp(-spellings.expanded(x, c)) * T.tanh(T.exp(-s * spellings.expanded(x, c)))
     assert fuse(output) is output
     same_twice = T.exp(-spellings.expanded(x, c)) + T.exp(-spellings.expanded(x, c))
     assert len(fuse_report(same_twice).fused) == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(spellings.MIXTURES))
+def test_kernels_of_one_distance_that_are_added_up(name, dtype):
+    mixtures, kernels, build = spellings.MIXTURES[name]
+    inputs = variables(dtype)
+    output = build(*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(report) == mixtures + kernels, str(report)
+    nodes = fused_nodes(fused, RBFMixture)
+    assert len(nodes) == mixtures + (name == "of two pairs of points")
+    assert len(fused_nodes(fused)) == kernels
+    assert fuse(fused) is fused
+    if name == "equal widths":
+        assert len(nodes[0].inputs[2].owner.inputs) == 2
+    assert_equal(inputs, output, fused, values(dtype), dtype)
+
+
+def test_a_mixture_of_which_a_term_is_used_alone_too():
+    x, c, s, _, _, _ = variables("float64")
+    first, second = T.exp(-spellings.squared(x, c)), T.exp(-s * spellings.squared(x, c))
+    outputs = [first + second, T.tanh(first)]
+    assert fuse(outputs) == outputs
 
 
 def test_the_median_heuristic_keeps_its_distance():

@@ -1,7 +1,7 @@
 """The fused node for an expression: what is read from it, taken apart and written anew.
 
 Between search.py, which chooses the expressions, and reading, matching and writing. May import
-Theano and kernels.py.
+Theano, kernels.py and ops.py.
 """
 
 from collections import namedtuple
@@ -33,9 +33,10 @@ from rbf_op.fusion.loops import filled_positions, fills, lengths_of
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.values import nodes_of
+from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant
 from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
-from rbf_op.kernels import rbf_kernel, rbf_logsumexp
+from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture
+from rbf_op.ops import RBFKernel
 
 # exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
 _LARGEST_CONSTANT = 60
@@ -130,6 +131,77 @@ def read_sum(graph, root, logarithm, closed=()):
     kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
     kernel.opened.update(looked_through)
     return kernel
+
+
+def read_mixture(graph, root, closed=()):
+    """The Kernel for a sum of which two terms or more are kernels of the same points.
+
+    What else is added stays as it is.
+    """
+    opened, groups, others = set(), {}, []  # groups: {points: [(sign, term, kernel)]}
+    for sign, term in _terms_of(root, closed, opened):
+        points = None
+        try:
+            kernel = graph.read(term, closed)
+        except Exception:  # as in find_kernels; it may be read, or reported, by itself
+            kernel = None
+        node = kernel.result.owner if kernel is not None else None
+        if node is not None and isinstance(node.op, RBFKernel):
+            x, y, *parameters = node.op.with_y(node.inputs)
+            if not any(v.ndim for v in parameters):
+                points = node.op.symmetric, graph.values.key(x), graph.values.key(y)
+        groups.setdefault(points, []).append((sign, term, kernel))
+    others = groups.pop(None, [])
+    result, passed = None, set()
+    for (symmetric, _, _), group in groups.items():
+        amplitudes = {}  # by their widths
+        for sign, _, kernel in group:
+            op, inputs = kernel.result.owner.op, kernel.result.owner.inputs
+            x, y, gamma, amplitude = op.with_y(inputs)
+            _, total = amplitudes.get(graph.values.key(gamma), (gamma, None))
+            signed = amplitude if sign == 1 else -amplitude
+            total = signed if total is None else total + signed
+            amplitudes[graph.values.key(gamma)] = gamma, total
+        if len(amplitudes) < 2:
+            others.extend(group)
+            continue
+        gamma, amplitude = (T.stack(values) for values in zip(*amplitudes.values()))
+        mixture = rbf_mixture(x, None if symmetric else y, gamma, amplitude=amplitude)
+        result = mixture if result is None else result + mixture
+        candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, symmetric)
+        for _, _, kernel in group:
+            opened |= kernel.opened
+            passed |= kernel.passed
+    if result is None:
+        raise NoMatch("no two of its terms are kernels of the same points")
+    for sign, term, _ in others:
+        if scalar_constant(term) != 0:  # as Python's sum() begins with
+            result = result + term if sign == 1 else result - term
+    if result.type != root.type:
+        raise NoMatch("the fused node has another type: %s" % result.type)
+    result.name = root.name
+    return Kernel(root, result, opened, passed | opened, candidate)
+
+
+def _terms_of(variable, closed, looked_through):
+    """[(1 or -1, term)] of a sum of sums and differences, which go to the set `looked_through`."""
+    terms, stack = [], [(1, variable)]
+    while stack:
+        sign, term = stack.pop()
+        node = None if term in closed else term.owner
+        if (
+            node is None
+            or not is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
+            or term.broadcastable != variable.broadcastable
+        ):
+            terms.append((sign, term))
+            continue
+        looked_through.add(term)
+        first, *rest = node.inputs
+        minus = is_elemwise(node, scalar_ops.Sub)
+        stack.extend((-sign if minus else sign, v) for v in reversed(rest))
+        stack.append((sign, first))
+    return terms
 
 
 def _reader(graph, root, roots, closed, separate=False, members=()):

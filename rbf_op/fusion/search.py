@@ -9,7 +9,7 @@ from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.building import read_kernel, read_sum
+from rbf_op.fusion.building import read_kernel, read_mixture, read_sum
 from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import TooLong, Unreadable
@@ -101,13 +101,16 @@ def _carries(inputs, found, scalars, output):
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, outputs, kept=(), cautious=False):
+    def __init__(self, outputs, logarithms, mixtures, kept=(), cautious=False):
+        self.logarithms = logarithms
+        self.mixtures = mixtures
         self.kept = set(kept)
         self.values = Values(self.kept)
         self.sizes = Sizes(self.values)
         self.signs = Signs()
         self.outputs = outputs
         self.cautious = cautious
+        self._read = {}
 
     def needed(self, variables, kernels, without=False):
         """Keys of all that variables are computed from, kernels' results computed as fused; or
@@ -127,24 +130,31 @@ class Graph:
                 stack.extend(node.inputs)
         return found
 
-    def read(self, root, logarithm=None, closed=()):
+    def read(self, root, closed=()):
         """The Kernel of a root; see building.py."""
-        # Lengths that one candidate requires to be equal may differ where another is used.
-        self.sizes = Sizes(self.values)
-        if logarithm is not None:
-            return read_sum(self, root, logarithm, closed)
-        return read_kernel(self, root, closed)
+        if root in self.mixtures:
+            return read_mixture(self, root, closed)
+        # A kernel may be read as a term of a mixture, and then by itself.
+        key = root, frozenset(closed)
+        if key not in self._read:
+            # Lengths that one candidate requires to be equal may differ where another is used.
+            self.sizes = Sizes(self.values)
+            if root in self.logarithms:
+                self._read[key] = read_sum(self, root, self.logarithms[root], closed)
+            else:
+                self._read[key] = read_kernel(self, root, closed)
+        return self._read[key]
 
-    def read_at_first(self, root, logarithm):
+    def read_at_first(self, root):
         """The Kernel of a root, of what is kept if that can be."""
         if self.kept:
             try:
-                return self.read(root, logarithm, self.kept)
+                return self.read(root, self.kept)
             except Exception:  # whatever it is: the next line says so again, or it does not matter
                 pass
-        return self.read(root, logarithm)
+        return self.read(root)
 
-    def sharing(self, kernel, logarithm, elsewhere, order):
+    def sharing(self, kernel, elsewhere, order):
         """The kernel, computed from those variables by which the outputs depend on something else.
 
         So that derivatives with respect to those, and what replaces them, reach both. `elsewhere`
@@ -159,7 +169,7 @@ class Graph:
         for variable in sorted(shared, key=order.get, reverse=True)[:_MOST_SHARED]:
             if variable in kernel.passed and scalar_constant(variable) is None:
                 try:
-                    kernel = self.read(kernel.root, logarithm, closed | {variable})
+                    kernel = self.read(kernel.root, closed | {variable})
                     closed.add(variable)
                 except Exception:  # as in find_kernels; and it has been read, looking through this
                     continue
@@ -215,15 +225,17 @@ def find_kernels(outputs, kept=(), cautious=False):
         return [], Report()
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
     logarithms = sums_of_rows(nodes, carrying)
+    roots = {v for v in carrying if v not in filled and _is_root(v)}
+    mixtures = sums_of_kernels(nodes, roots)
     candidates = [
         v
         for node in reversed(nodes)
         for v in node.outputs
-        if v in logarithms or v in carrying and v not in filled and _is_root(v)
+        if v in logarithms or v in mixtures or v in roots
     ]
     if not candidates:
         return [], Report()
-    graph = Graph(outputs, kept, cautious)
+    graph = Graph(outputs, logarithms, mixtures, kept, cautious)
     kernels, reasons = {}, {}
     while True:
         chosen, superfluous = [], set()
@@ -232,7 +244,7 @@ def find_kernels(outputs, kept=(), cautious=False):
                 continue
             if root not in kernels:
                 try:
-                    kernels[root] = graph.read_at_first(root, logarithms.get(root))
+                    kernels[root] = graph.read_at_first(root)
                 except (NoMatch, Unreadable) as error:
                     reasons[root] = str(error)
                     continue
@@ -251,7 +263,7 @@ def find_kernels(outputs, kept=(), cautious=False):
     if not cautious:
         elsewhere = graph.needed(outputs, chosen, without=True)
         order = {v: place for place, node in enumerate(nodes) for v in node.outputs}
-        chosen = [graph.sharing(k, logarithms.get(k.root), elsewhere, order) for k in chosen]
+        chosen = [graph.sharing(k, elsewhere, order) for k in chosen]
     replacements = [(kernel.root, kernel.result) for kernel in chosen]
     known = set(nodes)
     for root, result in replacements:
@@ -260,9 +272,18 @@ def find_kernels(outputs, kept=(), cautious=False):
     report = Report(
         fused.get(root) or Candidate(root, False, reasons[root], *[None] * 4, False, False)
         for root in candidates
-        if root in fused or root in reasons and root not in superfluous
+        if root in fused or root in reasons and root not in superfluous and root not in mixtures
     )
     return replacements, _without_products(report)
+
+
+def sums_of_kernels(nodes, roots):
+    """Sums and differences of which two terms, or more, are among the roots."""
+    counts = dict.fromkeys(roots, 1)
+    for node in nodes:  # inputs first
+        if is_elemwise(node, scalar_ops.Add, scalar_ops.Sub) and _is_root(node.outputs[0]):
+            counts[node.outputs[0]] = sum(counts.get(v, 0) for v in node.inputs)
+    return {v for v, count in counts.items() if count > 1}
 
 
 def sums_of_rows(nodes, carrying):

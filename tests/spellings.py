@@ -1277,7 +1277,41 @@ MIXTURES = {
         )(squared(x, c), squared(x * v, c * v)),
     ),
     "MMD of several widths": (3, 0, lambda x, c, s, v, w, r: mixed_mmd(x, c, s, v)),
+    "moment matching network": (1, 0, lambda x, c, s, v, w, r: moment_matching(x, c, s, v)),
+    "means of each width": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            lambda d2: sum(T.exp(-0.5 * d2 / u).mean() for u in (0.5, s, v[1]))
+        )(squared(x, c)),
+    ),
+    "weighted sums of rows": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            lambda d2: (
+                v[0] * (r[:, None] * T.exp(-d2)).sum(axis=0)
+                - 3 * (r[:, None] * T.exp(-s * d2)).sum(axis=0)
+                + w
+            )
+        )(expanded(x, c)),
+    ),
 }
+
+
+def moment_matching(x, c, s, v):
+    """The loss of generative moment matching networks, the root of a sum over widths."""
+    both = T.concatenate([x, c])
+    products = T.dot(both, both.T)
+    norms = T.sum(both * both, axis=1, keepdims=True)
+    exponent = products - 0.5 * norms - 0.5 * norms.T
+    n, m = T.cast(x.shape[0], x.dtype), T.cast(c.shape[0], x.dtype)
+    signs = T.concatenate([T.ones_like(x[:, 0]) / n, -T.ones_like(c[:, 0]) / m])
+    pairs = T.outer(signs, signs)
+    loss = 0
+    for sigma in (2, s, v[2], 16):
+        loss += T.sum(pairs * T.exp(1 / sigma * exponent))
+    return T.sqrt(loss)
 
 
 def mmd(x, c, s):

@@ -6,6 +6,7 @@ May import Theano by way of theano_api.
 
 from rbf_op.fusion.report import Report
 from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.values import rebuild
 from rbf_op.theano_api import Variable
 
 
@@ -81,45 +82,4 @@ def fuse_graph(outputs, kept=()):
     return [rebuilt.get(v, v) for v in outputs], report, rebuilt
 
 
-def rebuild(outputs, replacements):
-    """{original: new} for all that changes when variables are replaced, replacements included."""
-    new, changed = {}, {}
-    stack = list(outputs)
-    while stack:
-        variable = stack[-1]
-        if variable in new:
-            stack.pop()
-            continue
-        if variable in replacements:
-            target = replacements[variable]
-            if target not in new:
-                stack.append(target)
-                continue
-            stack.pop()
-            new[variable] = new[target]
-            changed[variable] = new[variable]
-            continue
-        node = variable.owner
-        if node is None:
-            stack.pop()
-            new[variable] = variable
-            continue
-        waiting = [v for v in node.inputs if v not in new]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        stack.pop()
-        inputs = [new[v] for v in node.inputs]
-        if all(a is b for a, b in zip(inputs, node.inputs)):
-            for v in node.outputs:
-                if v not in replacements:
-                    new[v] = v
-            continue
-        clone = node.clone_with_new_inputs(inputs)
-        for old, copy in zip(node.outputs, clone.outputs):
-            if old not in replacements:
-                new[old] = changed[old] = copy
-    return changed
-
-
-__all__ = ["Report", "fuse", "fuse_graph", "fuse_report", "rebuild"]
+__all__ = ["Report", "fuse", "fuse_graph", "fuse_report"]

@@ -9,7 +9,7 @@ from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.building import read_kernel, read_mixture, read_sum
+from rbf_op.fusion.building import LINEAR, LINEAR_ELEMWISE, read_kernel, read_mixture, read_sum
 from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import TooLong, Unreadable
@@ -101,7 +101,8 @@ def _carries(inputs, found, scalars, output):
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, outputs, logarithms, mixtures, kept=(), cautious=False):
+    def __init__(self, outputs, roots, logarithms, mixtures, kept=(), cautious=False):
+        self.roots = roots
         self.logarithms = logarithms
         self.mixtures = mixtures
         self.kept = set(kept)
@@ -111,6 +112,11 @@ class Graph:
         self.outputs = outputs
         self.cautious = cautious
         self._read = {}
+        self._any = {}
+
+    def any_of(self, type_):
+        """A variable of a type, the same each time, to compare functions by."""
+        return self._any.setdefault(type_, type_())
 
     def needed(self, variables, kernels, without=False):
         """Keys of all that variables are computed from, kernels' results computed as fused; or
@@ -235,7 +241,7 @@ def find_kernels(outputs, kept=(), cautious=False):
     ]
     if not candidates:
         return [], Report()
-    graph = Graph(outputs, logarithms, mixtures, kept, cautious)
+    graph = Graph(outputs, roots, logarithms, mixtures, kept, cautious)
     kernels, reasons = {}, {}
     while True:
         chosen, superfluous = [], set()
@@ -278,12 +284,17 @@ def find_kernels(outputs, kept=(), cautious=False):
 
 
 def sums_of_kernels(nodes, roots):
-    """Sums and differences of which two terms, or more, are among the roots."""
+    """Sums and differences of which two terms, or more, are among the roots or linear in one."""
     counts = dict.fromkeys(roots, 1)
     for node in nodes:  # inputs first
-        if is_elemwise(node, scalar_ops.Add, scalar_ops.Sub) and _is_root(node.outputs[0]):
-            counts[node.outputs[0]] = sum(counts.get(v, 0) for v in node.inputs)
-    return {v for v, count in counts.items() if count > 1}
+        (sum_, *_) = node.outputs
+        of_inputs = [counts.get(v, 0) for v in node.inputs]
+        if is_elemwise(node, scalar_ops.Add, scalar_ops.Sub):
+            counts[sum_] = sum(of_inputs)
+        elif is_elemwise(node, *LINEAR_ELEMWISE) or isinstance(node.op, LINEAR):
+            counts.setdefault(sum_, min(1, max(of_inputs)))
+    found = {v for v, count in counts.items() if count > 1}
+    return {v for v in found if v.dtype in ("float32", "float64")}
 
 
 def sums_of_rows(nodes, carrying):

@@ -31,6 +31,47 @@ def nodes_of(outputs):
     return order
 
 
+def rebuild(outputs, replacements):
+    """{original: new} for all that changes when variables are replaced, replacements included."""
+    new, changed = {}, {}
+    stack = list(outputs)
+    while stack:
+        variable = stack[-1]
+        if variable in new:
+            stack.pop()
+            continue
+        if variable in replacements:
+            target = replacements[variable]
+            if target not in new:
+                stack.append(target)
+                continue
+            stack.pop()
+            new[variable] = new[target]
+            changed[variable] = new[variable]
+            continue
+        node = variable.owner
+        if node is None:
+            stack.pop()
+            new[variable] = variable
+            continue
+        waiting = [v for v in node.inputs if v not in new]
+        if waiting:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        inputs = [new[v] for v in node.inputs]
+        if all(a is b for a, b in zip(inputs, node.inputs)):
+            for v in node.outputs:
+                if v not in replacements:
+                    new[v] = v
+            continue
+        clone = node.clone_with_new_inputs(inputs)
+        for old, copy in zip(node.outputs, clone.outputs):
+            if old not in replacements:
+                new[old] = changed[old] = copy
+    return changed
+
+
 class Values:
     """Numbers variables: the same number for the same Op applied to the same inputs.
 

@@ -7,7 +7,7 @@ rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_e
 
 import theano.tensor as T
 
-from rbf_op.ops import RBFDotGrad, RBFKernelGrad
+from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFMixtureGrad
 from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite, replace
 
 
@@ -21,17 +21,18 @@ class RBFSums(GlobalOptimizer):
         P = E W                  dW = E.T G                                (name rbf_dot_sum)
 
     So sum(K * G) -> sum(amplitude * damplitude) and sum(P * G) -> sum(W * dW), and F need not be
-    computed, multiplied and summed. sum(F) is the same with G of ones. Nothing is replaced by
-    another type.
+    computed, multiplied and summed. A mixture is the same, with one amplitude a term. sum(F) is the
+    same with G of ones; where G is another number, as it is for a mean, the gradients are those for
+    ones times that. Nothing is replaced by another type.
     """
 
-    def __init__(self, name, gradient_type, linear_input):
+    def __init__(self, name, gradient_types, linear_input):
         super().__init__()
-        self._name, self._gradient_type, self._linear_input = name, gradient_type, linear_input
+        self._name, self._gradient_types, self._linear_input = name, gradient_types, linear_input
 
     def apply(self, fgraph):
         for node in fgraph.toposort():
-            if isinstance(node.op, self._gradient_type):
+            if isinstance(node.op, self._gradient_types):
                 sums = _sums_with(fgraph, node)
                 if sums:
                     self._replace(fgraph, node, sums)
@@ -39,9 +40,16 @@ class RBFSums(GlobalOptimizer):
     def _replace(self, fgraph, gradient, sums):
         names, linear_input = gradient.op.forward_op().input_names, self._linear_input
         wrt = tuple(name for name in names if name in gradient.op.wrt + (linear_input,))
-        outputs = gradient.op.narrowed(wrt)(*gradient.inputs, return_list=True)
+        *inputs, grad_output = gradient.inputs
+        number = _number_filling(grad_output)
+        if number is not None:
+            one = T.constant(1, dtype=grad_output.dtype)
+            grad_output = T.alloc(one, *grad_output.owner.inputs[1:])
+        outputs = gradient.op.narrowed(wrt)(*inputs, grad_output, return_list=True)
         found = dict(zip(wrt, outputs))
-        total = (gradient.inputs[names.index(linear_input)] * found[linear_input]).sum()
+        total = (inputs[names.index(linear_input)] * found[linear_input]).sum()
+        if number is not None:
+            found = {name: number * output for name, output in found.items()}
         pairs = [(old, found[name]) for name, old in zip(gradient.op.wrt, gradient.outputs)]
         pairs += [(old, total) for old in sums]
         replace(fgraph, pairs, self._name)
@@ -69,8 +77,11 @@ def _total_of(fgraph, user, output, grad_output):
     if user == "output":
         return None
     if isinstance(user.op, T.Sum):
-        return user.outputs[0] if user.outputs[0].ndim == 0 and _is_ones(grad_output) else None
+        uniform = _is_ones(grad_output) or _number_filling(grad_output) is not None
+        return user.outputs[0] if user.outputs[0].ndim == 0 and uniform else None
     if not (isinstance(user.op, T.Elemwise) and user.op.scalar_op == T.mul.scalar_op):
+        return None
+    if _number_filling(grad_output) is not None:
         return None
     if len(user.inputs) != 2 or not any(v is grad_output for v in user.inputs):
         return None
@@ -90,14 +101,22 @@ def _is_ones(variable):
     return isinstance(variable, Constant) and (variable.data == 1).all()
 
 
+def _number_filling(variable):
+    """The number that a matrix is filled with, unless it is known to be 1; None if it is not so."""
+    node = variable.owner
+    if node is None or not isinstance(node.op, T.Alloc) or not all(node.inputs[0].broadcastable):
+        return None
+    return None if _is_ones(variable) else node.inputs[0].dimshuffle()
+
+
 def register():
     """Register the rewrites, once."""
     # After Theano's stabilisation (1.5), before rbf_dot (1.6); after that, before BLAS (1.7).
-    for name, gradient_type, linear_input, position in (
-        ("rbf_sum", RBFKernelGrad, "amplitude", 1.55),
-        ("rbf_dot_sum", RBFDotGrad, "weights", 1.65),
+    for name, gradient_types, linear_input, position in (
+        ("rbf_sum", (RBFKernelGrad, RBFMixtureGrad), "amplitude", 1.55),
+        ("rbf_dot_sum", (RBFDotGrad,), "weights", 1.65),
     ):
-        register_rewrite(name, RBFSums(name, gradient_type, linear_input), position, "fast_run")
+        register_rewrite(name, RBFSums(name, gradient_types, linear_input), position, "fast_run")
 
 
 register()

@@ -226,6 +226,56 @@ def test_what_is_fused_stays_equal(case, seed):
     np.testing.assert_allclose(got[finite], expected[finite], rtol=1e-8, atol=1e-10)
 
 
+# -- sums of kernels -------------------------------------------------------------------------------
+
+# Of a matrix k, linear or not, to a scalar or a vector of columns.
+OF_KERNELS = [
+    lambda k, s, w, r: k.mean(),
+    lambda k, s, w, r: s * (T.outer(r, w) * k).sum(),
+    lambda k, s, w, r: T.sum(k, axis=0).mean() / s,
+    lambda k, s, w, r: -(k * w).sum() / k.shape[0],
+    lambda k, s, w, r: (k * k.mean()).sum(),
+    lambda k, s, w, r: T.sqr(k).sum(),
+]
+
+
+@st.composite
+def sums_of_kernels(draw):
+    inputs = x, c, s, v, w, r = variables("float64")
+    points = draw(st.lists(st.sampled_from([(x, c), (x, x), (c, c)]), min_size=1, max_size=2))
+    shared = [draw(st.sampled_from(DISTANCES[:4]))(a, b) for a, b in points]
+    function = draw(st.sampled_from(OF_KERNELS + [lambda k, s, w, r: k] * 2))
+    others = draw(st.sampled_from([[function], [function], OF_KERNELS]))
+    if draw(st.booleans()):
+        others = [lambda k, s, w, r: T.sum(function(k, s, w, r))]
+    total = 0
+    for _ in range(draw(st.integers(2, 4))):
+        d2 = draw(st.sampled_from(shared))
+        gamma = draw(st.sampled_from([s, 2 * s, 0.7, 1 / s, s]))
+        kernel = draw(st.sampled_from([1, 1, -0.5, s, s * s])) * T.exp(-gamma * d2)
+        kernel = draw(st.sampled_from(others))(kernel, s, w, r)
+        total = total + kernel if draw(st.booleans()) else total - kernel
+    return inputs, total + draw(st.sampled_from([0, 1, s]))
+
+
+@given(sums_of_kernels(), st.integers(0, 99))
+@FEW
+def test_sums_of_kernels_stay_equal(case, seed):
+    inputs, output = case
+    fused = fuse(output)
+    if fused is output:
+        return
+    assert fused.type == output.type and fuse(fused) is fused
+    outputs = []
+    for f in (output, fused):
+        outputs += [f] + T.grad(f.sum(), inputs[:3], disconnected_inputs="ignore")
+    results = theano.function(inputs, outputs, mode=MODE, on_unused_input="ignore")(
+        *values("float64", 3, 3, 2, seed)
+    )  # n = m, so that matrices of different points can be added up
+    for expected, got in zip(results[:4], results[4:]):
+        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
 @given(st.lists(st.sampled_from([-2, -1, 1, 2, 3, -0.5]), min_size=3, max_size=3))
 @FEW
 def test_only_the_right_coefficients_make_a_distance(coefficients):

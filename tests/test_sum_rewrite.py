@@ -10,8 +10,15 @@ import theano
 import theano.tensor as T
 from graphs import DTYPES
 
-from rbf_op import rbf_dot, rbf_kernel
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op import rbf_dot, rbf_kernel, rbf_mixture
+from rbf_op.ops import (
+    RBFDot,
+    RBFDotGrad,
+    RBFKernel,
+    RBFKernelGrad,
+    RBFMixture,
+    RBFMixtureGrad,
+)
 
 N, M, D = 6, 5, 3
 
@@ -36,8 +43,8 @@ def compiled(inputs, outputs, excluded=()):
 def kernels(function):
     """How many nodes form K, and what the gradient nodes give."""
     nodes = function.maker.fgraph.toposort()
-    wrt = [n.op.wrt for n in nodes if isinstance(n.op, RBFKernelGrad)]
-    return sum(isinstance(n.op, RBFKernel) for n in nodes), wrt
+    wrt = [n.op.wrt for n in nodes if isinstance(n.op, (RBFKernelGrad, RBFMixtureGrad))]
+    return sum(isinstance(n.op, (RBFKernel, RBFMixture)) for n in nodes), wrt
 
 
 def check(dtype, build, replaced=True):
@@ -82,6 +89,32 @@ def test_plain_sum_of_a_symmetric_kernel():
         return with_gradients(rbf_kernel(x, gamma=gamma, amplitude=2).sum(), [x])
 
     check("float64", build)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "of_kernel",
+    [
+        lambda k, s: k.mean(),
+        lambda k, s: 3 * k.sum(),
+        lambda k, s: T.sqr(s * k.sum()),  # G is computed from the sum
+        lambda k, s: -k.sum() / s,
+    ],
+)
+def test_sum_of_which_the_gradient_is_one_number(of_kernel, dtype):
+    def build(x, y, gamma, amplitude, g):
+        return with_gradients(of_kernel(rbf_kernel(x, y, gamma, amplitude=amplitude), gamma), [x])
+
+    assert kernels(check(dtype, build))[1] == [("x", "amplitude")]
+
+
+@pytest.mark.parametrize("of_kernel", [lambda k, g: k.mean(), lambda k, g: (k * g).sum()])
+def test_sums_of_a_mixture(of_kernel):
+    def build(x, y, gamma, amplitude, g):
+        k = rbf_mixture(x, y, [gamma, 2 * gamma], amplitude=[1, -0.5])
+        return with_gradients(of_kernel(k, g), [x, y])
+
+    assert kernels(check("float64", build))[1] == [("x", "y", "amplitude")]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +168,18 @@ def test_weighted_sum_of_a_product(spelling, dtype):
     assert products(new) == (0, [("x", "y", "weights")])
     for a, b in zip(new(*given), old(*given)):
         np.testing.assert_allclose(a, b, rtol=100 * np.finfo(dtype).eps)
+
+
+def test_mean_of_a_product():
+    x, y, gamma = graphs.variables("float64", (False, False))[:3]
+    weights = T.dmatrix()
+    outputs = with_gradients(rbf_dot(x, y, weights, gamma).mean(), [x, weights])
+    inputs = [x, y, gamma, weights]
+    new, old = compiled(inputs, outputs), compiled(inputs, outputs, ["rbf_dot_sum"])
+    assert (products(old)[0], products(new)[0]) == (1, 0)
+    given = values("float64")[:3] + [np.random.RandomState(6).rand(M, 4)]
+    for a, b in zip(new(*given), old(*given)):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ WORKERS = -n auto --maxprocesses=8 --dist=loadfile
 C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cuda_emulator/*.[ch] \
 	tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
 
-.PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) clients bench \
+.PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) clients environments bench \
 	lint format c-test c-test-machines clean
 .DELETE_ON_ERROR:
 
@@ -73,6 +73,10 @@ $(PYMC_TESTS): pymc-test-%: $(VENV)-pymc-%/complete-$(VERSION)
 
 clients: $(STAMP)
 	@$(RUN) tests/clients/run.py $(CLIENT_ARGS)
+
+# Those of pymc-test and clients, which both set up what is missing themselves.
+environments: $(THEANO_PYMC:%=$(VENV)-pymc-%/complete-$(VERSION))
+	@$(RUN) tests/clients/run.py --set-up
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)

@@ -643,7 +643,7 @@ report([memory.bytes, sum(r.nbytes for r in results)])
 
 @needs_compiler
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/status")
-@pytest.mark.parametrize("what, n", [("product", 100000), ("gradient", 30000)])
+@pytest.mark.parametrize("what, n", [("product", 100000), ("gradient", 15000)])
 def test_peak_memory(what, n):
     """Below 100 MB over the inputs at n = m = 100 000, d = 10, p = 1, where K would take 40 GB.
 

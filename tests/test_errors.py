@@ -15,11 +15,13 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import MODES, needs_compiler
+from graphs import MODES, needs_compiler, only_our_c_code  # noqa: F401
 from processes import run_python
 
 from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp
 from rbf_op.ops import RBFKernel, RBFKernelGrad
+
+pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
 X, Y = T.dmatrices("x", "y")
 A, B = np.zeros((4, 3)), np.zeros((5, 3))

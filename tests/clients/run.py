@@ -1,6 +1,6 @@
 """Runs PyMC3, Keras and Lasagne, unchanged, with and without fusing, each in its own environment.
 
-    python tests/clients/run.py [--time] [client ...]
+    python tests/clients/run.py [--time | --set-up] [client ...]
     python tests/clients/run.py --compile-cost
 
 The environments are set up beside the one that runs this when they are missing. Exits with 1 if a
@@ -9,6 +9,7 @@ the standard library only.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -147,6 +148,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clients", nargs="*", help="of: %s" % ", ".join(CLIENTS))
     parser.add_argument("--time", action="store_true", help="time them too, on a quiet machine")
+    parser.add_argument("--set-up", action="store_true", help="set up environments, run nothing")
     parser.add_argument(
         "--compile-cost", action="store_true", help="what fusing costs where there is no kernel"
     )
@@ -167,12 +169,15 @@ def main():
     # At once, except where they are timed: setting up is mostly waiting.
     with ThreadPoolExecutor(1 if options.time else len(CLIENTS)) as pool:
         arguments = ["--time"] if options.time else []
-        jobs = [pool.submit(results_of, c, arguments) for c in options.clients or CLIENTS]
+        task = environment if options.set_up else functools.partial(results_of, options=arguments)
+        jobs = [pool.submit(task, client) for client in options.clients or CLIENTS]
         for job in jobs:
             try:
                 results = job.result()
             except Failed as error:
                 failures.append(str(error))
+                continue
+            if options.set_up:
                 continue
             show(results)
             reason = failure(results)

@@ -32,7 +32,7 @@ def test_every_fault_fits_the_sources(tmp_path):
     [
         "a slice reads a row too many",
         "no barrier after the payload was used",
-        "lost digits in memory are not added up",
+        "half the gradient",
         "no barrier before the points are used",
     ],
 )

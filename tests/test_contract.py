@@ -15,7 +15,7 @@ import theano.tensor as T
 from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler
 
 from rbf_op import ops, rbf_kernel
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
 
 EVERY_OP = [
     RBFKernel(),
@@ -25,6 +25,10 @@ EVERY_OP = [
     RBFKernelGrad(wrt=("y", "amplitude")),
     RBFKernelGrad(symmetric=True),
     RBFKernelGrad(symmetric=True, wrt=("x",)),
+    RBFMixture(),
+    RBFMixture(symmetric=True),
+    RBFMixtureGrad(),
+    RBFMixtureGrad(symmetric=True, wrt=("gamma",)),
 ]
 
 

@@ -59,6 +59,20 @@ def test_the_c_code_runs(points, numpy_path_forbidden):
     np.testing.assert_allclose(function(*points)[0], kernel(*points), rtol=1e-13)
 
 
+def test_mixture_of_widths(points, only_our_c_code):  # noqa: F811
+    x, y = T.dmatrices("x", "y")
+    spelled_out = sum(T.exp(-g * ((x[:, None, :] - y) ** 2).sum(axis=2)) for g in (GAMMA, 0.7))
+    outputs = []
+    for k in (rbf_op.rbf_mixture(x, y, [GAMMA, 0.7]), rbf_op.fuse(spelled_out), spelled_out):
+        outputs += [k] + T.grad(k.mean(), [x, y])
+    function = theano.function([x, y], outputs)
+    assert any(isinstance(n.op, rbf_op.RBFMixture) for n in function.maker.fgraph.toposort())
+    results = function(*points)
+    for node, fused, plain in zip(results, results[3:], results[6:]):
+        np.testing.assert_allclose(node, plain, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(fused, plain, rtol=1e-12, atol=1e-14)
+
+
 def test_only_the_gradient_asked_for_is_computed(points):
     x, y = T.dmatrices("x", "y")
     dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)

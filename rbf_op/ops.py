@@ -309,7 +309,7 @@ class _MatrixOp(_ForwardOp):
         return [(x_shape[0], y_shape[0])]
 
     def perform(self, node, inputs, output_storage):
-        kernel = self.in_numpy(*self.with_y(inputs))
+        kernel = getattr(reference, self.in_numpy)(*self.with_y(inputs))
         output_storage[0][0] = np.ascontiguousarray(kernel, dtype=node.outputs[0].dtype)
 
     def c_code(self, node, name, inputs, outputs, sub):
@@ -333,7 +333,7 @@ class _MatrixGradientOp(_GradientOp):
     def perform(self, node, inputs, output_storage):
         names = ("x", "y", "gamma", "amplitude")
         values = self.forward_op().with_y(inputs)
-        gradients = dict(zip(names, self.in_numpy(*values)))
+        gradients = dict(zip(names, getattr(reference, self.in_numpy)(*values)))
         if self.symmetric:
             gradients["x"] = gradients["x"] + gradients["y"]
         self._store(node, output_storage, gradients)
@@ -357,7 +357,7 @@ class RBFKernel(_MatrixOp):
     ValueError, naming both shapes, when the inputs do not fit together.
     """
 
-    in_numpy = staticmethod(reference.rbf_kernel)
+    in_numpy = "rbf_kernel"
     c_function, c_kernel = "rbf_forward_apply", "rbf_forward"
 
     def gradient_op(self):
@@ -394,7 +394,7 @@ class RBFKernelGrad(_MatrixGradientOp):
     docs/gradients.md has the derivation.
     """
 
-    in_numpy = staticmethod(reference.rbf_kernel_grad)
+    in_numpy = "rbf_kernel_grad"
     c_function, c_kernel = "rbf_gradient_apply", "rbf_gradient"
 
     def forward_op(self):
@@ -409,7 +409,7 @@ class RBFMixture(_MatrixOp):
     """
 
     mixture = True
-    in_numpy = staticmethod(reference.rbf_mixture)
+    in_numpy = "rbf_mixture"
     c_function, c_kernel = "rbf_mixture_apply", "rbf_mixture"
 
     def gradient_op(self):
@@ -446,7 +446,7 @@ class RBFMixtureGrad(_MatrixGradientOp):
     """
 
     mixture = True
-    in_numpy = staticmethod(reference.rbf_mixture_grad)
+    in_numpy = "rbf_mixture_grad"
     c_function, c_kernel = "rbf_mixture_gradient_apply", "rbf_mixture_gradient"
 
     def forward_op(self):

@@ -1,7 +1,7 @@
 """The fused node for an expression: what is read from it, taken apart and written anew.
 
 Between search.py, which chooses the expressions, and reading, matching and writing. May import
-Theano, kernels.py and ops.py.
+Theano and kernels.py.
 """
 
 from collections import namedtuple
@@ -33,10 +33,9 @@ from rbf_op.fusion.loops import filled_positions, fills, lengths_of
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.values import is_elemwise, nodes_of, rebuild, scalar_constant
+from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
-from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture
-from rbf_op.ops import RBFKernel
+from rbf_op.kernels import rbf_kernel, rbf_logsumexp
 
 # exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
 _LARGEST_CONSTANT = 60
@@ -131,155 +130,6 @@ def read_sum(graph, root, logarithm, closed=()):
     kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
     kernel.opened.update(looked_through)
     return kernel
-
-
-def read_mixture(graph, root, closed=()):
-    """The Kernel for a sum of which two terms or more come from kernels of the same points.
-
-    Those terms are the kernels themselves, or what is linear in them and otherwise the same, such
-    as their means. What else is added stays as it is.
-    """
-    opened, groups, others, known = set(), {}, [], {}
-    for sign, term in _terms_of(root, closed, opened):
-        share = _share_of_kernel(graph, term, closed, known)
-        if share is None:
-            others.append((sign, term))
-        else:
-            x, y, *_ = _arguments(share.kernel)
-            function = share.of(graph.any_of(share.kernel.root.type))
-            group = tuple(graph.values.key(v) for v in (x, y, function))
-            groups.setdefault(group, []).append((sign, term, share))
-    result, passed = None, set()
-    for group in groups.values():
-        amplitudes = {}  # by their widths
-        for sign, _, share in group:
-            x, y, gamma, amplitude = _arguments(share.kernel)
-            if share.factor is not None:
-                amplitude = amplitude * share.factor
-            amplitude = amplitude if sign == 1 else -amplitude
-            _, total = amplitudes.get(graph.values.key(gamma), (gamma, None))
-            total = amplitude if total is None else total + amplitude
-            amplitudes[graph.values.key(gamma)] = gamma, total
-        if len(amplitudes) < 2:
-            others.extend((sign, term) for sign, term, _ in group)
-            continue
-        gamma, amplitude = (T.stack(values) for values in zip(*amplitudes.values()))
-        mixture = rbf_mixture(x, y, gamma, amplitude=amplitude)
-        of_mixture = share.of(mixture)
-        result = of_mixture if result is None else result + of_mixture
-        candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, y is x)
-        for _, _, share in group:
-            opened.update(share.kernel.opened, share.path)
-            passed |= share.kernel.passed
-    if result is None:
-        raise NoMatch("no two of its terms are kernels of the same points")
-    for sign, term in others:
-        if scalar_constant(term) != 0:  # as Python's sum() begins with
-            result = result + term if sign == 1 else result - term
-    if result.type != root.type:
-        raise NoMatch("the fused node has another type: %s" % result.type)
-    result.name = root.name
-    return Kernel(root, result, opened, passed | opened, candidate)
-
-
-def _terms_of(variable, closed, looked_through):
-    """[(1 or -1, term)] of a sum of sums and differences, which go to the set `looked_through`."""
-    terms, stack = [], [(1, variable)]
-    while stack:
-        sign, term = stack.pop()
-        node = None if term in closed else term.owner
-        if (
-            node is None
-            or not is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
-            or term.broadcastable != variable.broadcastable
-        ):
-            terms.append((sign, term))
-            continue
-        looked_through.add(term)
-        first, *rest = node.inputs
-        minus = is_elemwise(node, scalar_ops.Sub)
-        stack.extend((-sign if minus else sign, v) for v in reversed(rest))
-        stack.append((sign, first))
-    return terms
-
-
-# What is linear in each of its inputs, or in the first.
-LINEAR_ELEMWISE = scalar_ops.Mul, scalar_ops.TrueDiv, scalar_ops.Neg
-LINEAR = T.DimShuffle, T.elemwise.Sum
-
-# Of a term: factor * of(kernel), with a linear function `of`; path: what lies between them.
-Share = namedtuple("Share", "kernel factor of path")
-
-
-def _share_of_kernel(graph, term, closed, known):
-    """The Share that a term is of a kernel with scalar parameters, or None."""
-    if term not in known:
-        known[term] = _find_share(graph, term, closed, known)
-    return known[term]
-
-
-def _find_share(graph, term, closed, known):
-    node = None if term in closed else term.owner
-    if node is None:
-        return None
-    if term in graph.roots:
-        try:
-            kernel = graph.read(term, closed)
-        except Exception:  # as in find_kernels; it may be read, or reported, by itself
-            kernel = None
-        if kernel is not None and _arguments(kernel) is not None:
-            return Share(kernel, None, lambda matrix: matrix, ())
-    if not is_elemwise(node, *LINEAR_ELEMWISE) and not isinstance(node.op, LINEAR):
-        return None
-    for place in range(len(node.inputs) if is_elemwise(node, scalar_ops.Mul) else 1):
-        share = _share_of_kernel(graph, node.inputs[place], closed, known)
-        if share is not None:
-            return _share_through(graph, term, place, share)
-    return None
-
-
-def _share_through(graph, term, place, share):
-    """The Share of a term of which the input in some place is one; None if others need the kernel.
-
-    They may need its shape, which then is that of what comes in its place.
-    """
-    node, kernel = term.owner, share.kernel.root
-    factor, kept = share.factor, {}
-    for k, v in enumerate(node.inputs):
-        if k == place:
-            continue
-        of_any = _with(v, kernel, graph.any_of(kernel.type))
-        if graph.values.key(graph.any_of(kernel.type)) in graph.needed([of_any], ()):
-            return None
-        unchanged = graph.values.key(of_any) == graph.values.key(v)
-        if unchanged and all(v.broadcastable) and is_elemwise(node, scalar_ops.Mul):
-            v = v.dimshuffle()
-            factor = v if factor is None else factor * v
-        else:
-            kept[k] = v
-
-    def of(matrix):
-        inner = share.of(matrix)
-        if not kept and is_elemwise(node, scalar_ops.Mul):
-            return inner
-        others = {k: _with(v, kernel, matrix) for k, v in kept.items()}
-        return node.op(*[inner if k == place else others[k] for k in range(len(node.inputs))])
-
-    return Share(share.kernel, factor, of, share.path + (term,))
-
-
-def _with(variable, old, new):
-    """A variable computed from `new` where it was from `old`."""
-    return rebuild([variable], {old: new}).get(variable, variable)
-
-
-def _arguments(kernel):
-    """(x, y, gamma, amplitude) if a kernel is a plain node with scalar parameters, else None."""
-    node = kernel.result.owner
-    if node is None or not isinstance(node.op, RBFKernel):
-        return None
-    x, y, gamma, amplitude = node.op.with_y(node.inputs)
-    return None if gamma.ndim or amplitude.ndim else (x, y, gamma, amplitude)
 
 
 def _reader(graph, root, roots, closed, separate=False, members=()):

@@ -9,9 +9,10 @@ from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.building import LINEAR, LINEAR_ELEMWISE, read_kernel, read_mixture, read_sum
+from rbf_op.fusion.building import read_kernel, read_sum
 from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
+from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading import TooLong, Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.values import (
@@ -281,20 +282,6 @@ def find_kernels(outputs, kept=(), cautious=False):
         if root in fused or root in reasons and root not in superfluous and root not in mixtures
     )
     return replacements, _without_products(report)
-
-
-def sums_of_kernels(nodes, roots):
-    """Sums and differences of which two terms, or more, are among the roots or linear in one."""
-    counts = dict.fromkeys(roots, 1)
-    for node in nodes:  # inputs first
-        (sum_, *_) = node.outputs
-        of_inputs = [counts.get(v, 0) for v in node.inputs]
-        if is_elemwise(node, scalar_ops.Add, scalar_ops.Sub):
-            counts[sum_] = sum(of_inputs)
-        elif is_elemwise(node, *LINEAR_ELEMWISE) or isinstance(node.op, LINEAR):
-            counts.setdefault(sum_, min(1, max(of_inputs)))
-    found = {v for v, count in counts.items() if count > 1}
-    return {v for v in found if v.dtype in ("float32", "float64")}
 
 
 def sums_of_rows(nodes, carrying):

@@ -1,0 +1,180 @@
+"""Kernels of one distance that are added up: one node that computes it once for all widths.
+
+Between search.py, which asks for them, and building.py, which reads each kernel. May import Theano,
+kernels.py and ops.py.
+"""
+
+from collections import namedtuple
+
+import theano.scalar as scalar_ops
+import theano.tensor as T
+
+from rbf_op.fusion.building import Kernel
+from rbf_op.fusion.matching import NoMatch
+from rbf_op.fusion.report import Candidate
+from rbf_op.fusion.values import is_elemwise, rebuild, scalar_constant
+from rbf_op.kernels import rbf_mixture
+from rbf_op.ops import RBFKernel
+
+# What is linear in each of its inputs, or in the first.
+_LINEAR_ELEMWISE = scalar_ops.Mul, scalar_ops.TrueDiv, scalar_ops.Neg
+_LINEAR = T.DimShuffle, T.elemwise.Sum
+
+
+def sums_of_kernels(nodes, roots):
+    """Sums and differences of which two terms, or more, are among the roots or linear in one."""
+    counts = dict.fromkeys(roots, 1)
+    for node in nodes:  # inputs first
+        (sum_, *_) = node.outputs
+        of_inputs = [counts.get(v, 0) for v in node.inputs]
+        if is_elemwise(node, scalar_ops.Add, scalar_ops.Sub):
+            counts[sum_] = sum(of_inputs)
+        elif is_elemwise(node, *_LINEAR_ELEMWISE) or isinstance(node.op, _LINEAR):
+            counts.setdefault(sum_, min(1, max(of_inputs)))
+    found = {v for v, count in counts.items() if count > 1}
+    return {v for v in found if v.dtype in ("float32", "float64")}
+
+
+def read_mixture(graph, root, closed=()):
+    """The Kernel for a sum of which two terms or more come from kernels of the same points.
+
+    Those terms are the kernels themselves, or what is linear in them and otherwise the same, such
+    as their means. What else is added stays as it is.
+    """
+    opened, groups, others, known = set(), {}, [], {}
+    for sign, term in _terms_of(root, closed, opened):
+        share = _share_of_kernel(graph, term, closed, known)
+        if share is None:
+            others.append((sign, term))
+        else:
+            x, y, *_ = _arguments(share.kernel)
+            function = share.of(graph.any_of(share.kernel.root.type))
+            group = tuple(graph.values.key(v) for v in (x, y, function))
+            groups.setdefault(group, []).append((sign, term, share))
+    result, passed = None, set()
+    for group in groups.values():
+        amplitudes = {}  # by their widths
+        for sign, _, share in group:
+            x, y, gamma, amplitude = _arguments(share.kernel)
+            if share.factor is not None:
+                amplitude = amplitude * share.factor
+            amplitude = amplitude if sign == 1 else -amplitude
+            _, total = amplitudes.get(graph.values.key(gamma), (gamma, None))
+            total = amplitude if total is None else total + amplitude
+            amplitudes[graph.values.key(gamma)] = gamma, total
+        if len(amplitudes) < 2:
+            others.extend((sign, term) for sign, term, _ in group)
+            continue
+        gamma, amplitude = (T.stack(values) for values in zip(*amplitudes.values()))
+        mixture = rbf_mixture(x, y, gamma, amplitude=amplitude)
+        of_mixture = share.of(mixture)
+        result = of_mixture if result is None else result + of_mixture
+        candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, y is x)
+        for _, _, share in group:
+            opened.update(share.kernel.opened, share.path)
+            passed |= share.kernel.passed
+    if result is None:
+        raise NoMatch("no two of its terms are kernels of the same points")
+    for sign, term in others:
+        if scalar_constant(term) != 0:  # as Python's sum() begins with
+            result = result + term if sign == 1 else result - term
+    if result.type != root.type:
+        raise NoMatch("the fused node has another type: %s" % result.type)
+    result.name = root.name
+    return Kernel(root, result, opened, passed | opened, candidate)
+
+
+def _terms_of(variable, closed, looked_through):
+    """[(1 or -1, term)] of a sum of sums and differences, which go to the set `looked_through`."""
+    terms, stack = [], [(1, variable)]
+    while stack:
+        sign, term = stack.pop()
+        node = None if term in closed else term.owner
+        if (
+            node is None
+            or not is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
+            or term.broadcastable != variable.broadcastable
+        ):
+            terms.append((sign, term))
+            continue
+        looked_through.add(term)
+        first, *rest = node.inputs
+        minus = is_elemwise(node, scalar_ops.Sub)
+        stack.extend((-sign if minus else sign, v) for v in reversed(rest))
+        stack.append((sign, first))
+    return terms
+
+
+# Of a term: factor * of(kernel), with a linear function `of`; path: what lies between them.
+Share = namedtuple("Share", "kernel factor of path")
+
+
+def _share_of_kernel(graph, term, closed, known):
+    """The Share that a term is of a kernel with scalar parameters, or None."""
+    if term not in known:
+        known[term] = _find_share(graph, term, closed, known)
+    return known[term]
+
+
+def _find_share(graph, term, closed, known):
+    node = None if term in closed else term.owner
+    if node is None:
+        return None
+    if term in graph.roots:
+        try:
+            kernel = graph.read(term, closed)
+        except Exception:  # as in find_kernels; it may be read, or reported, by itself
+            kernel = None
+        if kernel is not None and _arguments(kernel) is not None:
+            return Share(kernel, None, lambda matrix: matrix, ())
+    if not is_elemwise(node, *_LINEAR_ELEMWISE) and not isinstance(node.op, _LINEAR):
+        return None
+    for place in range(len(node.inputs) if is_elemwise(node, scalar_ops.Mul) else 1):
+        share = _share_of_kernel(graph, node.inputs[place], closed, known)
+        if share is not None:
+            return _share_through(graph, term, place, share)
+    return None
+
+
+def _share_through(graph, term, place, share):
+    """The Share of a term of which the input in some place is one; None if others need the kernel.
+
+    They may need its shape, which then is that of what comes in its place.
+    """
+    node, kernel = term.owner, share.kernel.root
+    factor, kept = share.factor, {}
+    for k, v in enumerate(node.inputs):
+        if k == place:
+            continue
+        of_any = _with(v, kernel, graph.any_of(kernel.type))
+        if graph.values.key(graph.any_of(kernel.type)) in graph.needed([of_any], ()):
+            return None
+        unchanged = graph.values.key(of_any) == graph.values.key(v)
+        if unchanged and all(v.broadcastable) and is_elemwise(node, scalar_ops.Mul):
+            v = v.dimshuffle()
+            factor = v if factor is None else factor * v
+        else:
+            kept[k] = v
+
+    def of(matrix):
+        inner = share.of(matrix)
+        if not kept and is_elemwise(node, scalar_ops.Mul):
+            return inner
+        others = {k: _with(v, kernel, matrix) for k, v in kept.items()}
+        return node.op(*[inner if k == place else others[k] for k in range(len(node.inputs))])
+
+    return Share(share.kernel, factor, of, share.path + (term,))
+
+
+def _with(variable, old, new):
+    """A variable computed from `new` where it was from `old`."""
+    return rebuild([variable], {old: new}).get(variable, variable)
+
+
+def _arguments(kernel):
+    """(x, y, gamma, amplitude) if a kernel is a plain node with scalar parameters, else None."""
+    node = kernel.result.owner
+    if node is None or not isinstance(node.op, RBFKernel):
+        return None
+    x, y, gamma, amplitude = node.op.with_y(node.inputs)
+    return None if gamma.ndim or amplitude.ndim else (x, y, gamma, amplitude)

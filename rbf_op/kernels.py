@@ -213,8 +213,7 @@ def rbf_logsumexp(
         log_amplitude=log_amplitude,
     )  # fmt: skip
     logarithm = T.log(factor) if log_amplitude is None else factor
-    log_sums = RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
-    return T.cast(log_sums, x.dtype)
+    return RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
 
 
 def _placed(op, device, inputs):

@@ -48,10 +48,12 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
                                   PyArrayObject *gamma, PyArrayObject *amplitude,
                                   PyArrayObject *weights, PyArrayObject *g) {
     PyArrayObject *per_column[2] = {gamma, amplitude};
-    const char *names[2] = {"gamma", "amplitude"}; /* or its logarithm */
+    const char *names[2] = {"gamma", "amplitude"};
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
     const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
+    if (strcmp(name, "rbf_logsumexp") == 0) /* whose node gets the logarithm of either */
+        names[1] = "amplitude (or log_amplitude)";
     if (PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
         PyErr_Format(PyExc_ValueError,
                      "%s: x and y must have the same number of columns (d), but x has shape "

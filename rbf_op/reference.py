@@ -25,7 +25,9 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
             "y has shape (%d, %d). Pass centres as rows: for weights of shape (d, m) pass W.T."
             % ((name,) + x.shape + y.shape)
         )
-    for argument, value in (("gamma", gamma), ("amplitude", amplitude)):
+    # The node of rbf_logsumexp gets the logarithm of either.
+    factor = "amplitude (or log_amplitude)" if name == "rbf_logsumexp" else "amplitude"
+    for argument, value in (("gamma", gamma), (factor, amplitude)):
         if value is not None and value.ndim and value.shape[0] != y.shape[0]:
             raise ValueError(
                 "%s: %s must be a scalar or have one entry per row of y (m), but %s has shape "

@@ -322,8 +322,39 @@ def test_errors_name_both_shapes(function):
     x, y, gamma, amplitude = draw(9)
     with pytest.raises(ValueError, match=r"rbf_logsumexp.*\(9, 3\).*\(6, 4\)"):
         function(x[:, :3], y, gamma, amplitude)
-    with pytest.raises(ValueError, match=r"amplitude.*\(5,\).*\(6, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"rbf_logsumexp: amplitude \(or log_amplitude\).*\(5,\).*\(6, 4\)"
+    ):
         function(x, y, gamma, amplitude[:5])
+    with pytest.raises(ValueError, match=r"rbf_logsumexp: log_amplitude must.*\(5,\).*\(6, 4\)"):
+        rbf_logsumexp(x, y, gamma, log_amplitude=amplitude[:5])
+
+
+@needs_compiler
+def test_c_and_numpy_word_errors_alike():
+    def message(f, *values):
+        with pytest.raises(ValueError) as caught:
+            f(*values)
+        return str(caught.value).split("\n")[0]
+
+    x, y, gamma, offsets = draw(9)
+    forward, backward = RBFLogSumExp(), RBFLogSumExpGrad()
+    inputs = [T.TensorType("float64", (False,) * v.ndim)() for v in (x, y, gamma, offsets)]
+    known = T.dvectors("log_sums", "rests", "g")
+    wrong = (x[:, :3], y, gamma, offsets), (x, y, gamma[:5], offsets), (x, y, gamma, offsets[:5])
+    by_linker = []
+    for linker in ("py", "vm"):
+        mode = theano.Mode(linker, None)
+        f = theano.function(inputs, forward(*inputs), mode=mode)
+        df = theano.function(inputs + known, backward(*(inputs + known)), mode=mode)
+        messages = [message(f, *values) for values in wrong]
+        assert messages == [message(df, *values, x[:, 0], x[:, 0], x[:, 0]) for values in wrong]
+        for place in range(3):
+            vectors = [x[:7, 0] if i == place else x[:, 0] for i in range(3)]
+            messages.append(message(df, x, y, gamma, offsets, *vectors))
+        by_linker.append(messages)
+    assert by_linker[0] == by_linker[1] and all(m.startswith("rbf_log") for m in by_linker[0])
+    assert "amplitude (or log_amplitude) has shape (5,)" in by_linker[0][2]
 
 
 def test_symmetric_default_and_shape():

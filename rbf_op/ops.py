@@ -7,6 +7,7 @@ call are above, in kernels.py. Touches Theano (what moved between its versions b
 theano_api), reference, sources and forking.
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -707,6 +708,39 @@ class CheckedEntries(Op):
         )
         output_storage[0][0] = values
 
+    def c_code(self, node, name, inputs, outputs, sub):
+        # An error is worded where perform has it from.
+        words = (_c_string(word) for word in (self.function, self.argument, self.matrix_name))
+        function, argument, matrix_name = words
+        return """
+        {
+            if (PyArray_DIM(%(values)s, 0) != PyArray_DIM(%(matrix)s, %(axis)d)) {
+                PyObject *reference = PyImport_ImportModule("rbf_op.reference");
+                PyObject *none = reference == NULL ? NULL : PyObject_CallMethod(
+                    reference, "check_entries", "ssOsOi", %(function)s, %(argument)s,
+                    (PyObject *)%(values)s, %(matrix_name)s, (PyObject *)%(matrix)s, %(axis)d);
+                Py_XDECREF(none);
+                Py_XDECREF(reference);
+                %(fail)s
+            }
+            Py_INCREF(%(values)s);
+            Py_XDECREF(%(output)s);
+            %(output)s = %(values)s;
+        }
+        """ % dict(
+            values=inputs[0],
+            matrix=inputs[1],
+            output=outputs[0],
+            axis=self.axis,
+            function=function,
+            argument=argument,
+            matrix_name=matrix_name,
+            fail=sub["fail"],
+        )
+
+    def c_code_cache_version(self):
+        return (1,)
+
     def connection_pattern(self, node):
         return [[True], [False]]
 
@@ -831,6 +865,12 @@ class _Middle(Op):
 
     def R_op(self, inputs, eval_points):
         return [None]
+
+
+def _c_string(text):
+    """A C string literal of any text: whatever could mean something else is given by its number."""
+    numbered = re.sub(rb"\W", lambda found: b"\\%03o" % ord(found.group()), text.encode("utf-8"))
+    return '"%s"' % numbered.decode("ascii")
 
 
 def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):

@@ -170,6 +170,24 @@ def test_responsibilities_of_a_row_add_up_however_large_its_sum(mode):
     np.testing.assert_allclose(dx, expected.sum(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_term_left_out_has_gradients_of_zero(mode, dtype):
+    x, y, gamma, offsets = draw(19, dtype=dtype)
+    inputs = [T.TensorType(dtype, (False,) * v.ndim)() for v in (x, y, gamma, offsets)]
+    L = rbf_logsumexp(*inputs[:3], log_amplitude=inputs[3])
+    f = theano.function(inputs, [L] + T.grad(L.sum(), inputs), mode=mode)
+    offsets[2] = -np.inf
+    value, dx, *others = f(x, y, gamma, offsets)
+    kept = np.arange(M) != 2
+    expected, expected_dx, *expected_others = f(x, y[kept], gamma[kept], offsets[kept])
+    tolerance = 20 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dx, expected_dx, rtol=tolerance, atol=tolerance)
+    for gradient, expected in zip(others, expected_others):
+        assert (gradient[2] == 0).all()
+        np.testing.assert_allclose(gradient[kept], expected, rtol=tolerance, atol=tolerance)
+
+
 MILLION = 1000000  # squares of integers, so that all exponents are exact, in float32 too
 
 

@@ -13,9 +13,10 @@ typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector
 typedef int (*rbf_product_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix, void *);
 typedef int (*rbf_product_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix,
                                            rbf_matrix, void *, void *, void *, void *);
-typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, double *);
+typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *, void *);
 typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
-                                           rbf_vector, rbf_vector, void *, void *, void *, void *);
+                                           rbf_vector, rbf_vector, rbf_vector, void *, void *,
+                                           void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
                                    void *, void *, void *, void *, int);
 typedef int (*rbf_mixture_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, int64_t, void *,
@@ -47,10 +48,12 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
                                   PyArrayObject *gamma, PyArrayObject *amplitude,
                                   PyArrayObject *weights, PyArrayObject *g) {
     PyArrayObject *per_column[2] = {gamma, amplitude};
-    const char *names[2] = {"gamma", "amplitude"}; /* or its logarithm */
+    const char *names[2] = {"gamma", "amplitude"};
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
     const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
+    if (strcmp(name, "rbf_logsumexp") == 0) /* whose node gets the logarithm of either */
+        names[1] = "amplitude (or log_amplitude)";
     if (PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
         PyErr_Format(PyExc_ValueError,
                      "%s: x and y must have the same number of columns (d), but x has shape "
@@ -326,23 +329,25 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
 
 RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                    PyArrayObject *log_amplitude, PyArrayObject **output,
-                                   rbf_log_sum_kernel kernel) {
+                                   PyArrayObject **rests, rbf_log_sum_kernel kernel) {
     npy_intp shape[1] = {PyArray_DIM(x, 0)};
     int code;
     if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0 ||
-        rbf_prepare_output(output, 1, shape, NPY_DOUBLE) != 0)
+        rbf_prepare_output(output, 1, shape, PyArray_TYPE(x)) != 0 ||
+        rbf_prepare_output(rests, 1, shape, PyArray_TYPE(x)) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS code =
         kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-               rbf_vector_of(log_amplitude), (double *)PyArray_DATA(*output));
+               rbf_vector_of(log_amplitude), PyArray_DATA(*output), PyArray_DATA(*rests));
     Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
 }
 
 RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
                                             PyArrayObject *gamma, PyArrayObject *log_amplitude,
-                                            PyArrayObject *log_sums, PyArrayObject *g,
-                                            PyArrayObject **dx, PyArrayObject **dy,
-                                            PyArrayObject **dgamma, PyArrayObject **dlog_amplitude,
+                                            PyArrayObject *log_sums, PyArrayObject *rests,
+                                            PyArrayObject *g, PyArrayObject **dx,
+                                            PyArrayObject **dy, PyArrayObject **dgamma,
+                                            PyArrayObject **dlog_amplitude,
                                             rbf_log_sum_gradient_kernel kernel) {
     PyArrayObject *inputs[4] = {x, y, gamma, log_amplitude};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, dlog_amplitude};
@@ -351,19 +356,20 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     int code;
     if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0)
         return -1;
-    if (PyArray_DIM(log_sums, 0) != n || PyArray_DIM(g, 0) != n) {
+    if (PyArray_DIM(log_sums, 0) != n || PyArray_DIM(rests, 0) != n || PyArray_DIM(g, 0) != n) {
         PyErr_Format(PyExc_ValueError,
-                     "rbf_logsumexp: its value and the gradient of the output must have shape "
-                     "(%zd,), but have shapes (%zd,) and (%zd,).",
+                     "rbf_logsumexp: its value, the rest of it and the gradient of the output must "
+                     "have shape (%zd,), but have shapes (%zd,), (%zd,) and (%zd,).",
                      (Py_ssize_t)n, (Py_ssize_t)PyArray_DIM(log_sums, 0),
-                     (Py_ssize_t)PyArray_DIM(g, 0));
+                     (Py_ssize_t)PyArray_DIM(rests, 0), (Py_ssize_t)PyArray_DIM(g, 0));
         return -1;
     }
     if (rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                                         rbf_vector_of(log_amplitude), rbf_vector_of(log_sums),
-                                         rbf_vector_of(g), data[0], data[1], data[2], data[3]);
+    Py_BEGIN_ALLOW_THREADS code =
+        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+               rbf_vector_of(log_amplitude), rbf_vector_of(log_sums), rbf_vector_of(rests),
+               rbf_vector_of(g), data[0], data[1], data[2], data[3]);
     Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
 }
 

@@ -540,16 +540,17 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     return RBF_NAME(run_gradient)(&job);
 }
 
-/* Of sum_i g[i] L[i], L the output of rbf_log_sum: doffset as damplitude above. */
+/* Of sum_i g[i] L[i], L and its rests the outputs of rbf_log_sum: doffset as damplitude above. */
 RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                                 rbf_vector offset, rbf_vector log_sums,
-                                                rbf_vector g, void *dx, void *dy, void *dgamma,
-                                                void *doffset) {
+                                                rbf_vector rests, rbf_vector g, void *dx, void *dy,
+                                                void *dgamma, void *doffset) {
     const rbf_matrix column = {g.data, x.rows, 1, g.stride, 0};
     RBF_NAME(gradient_job)
     job = RBF_NAME(new_gradient)(RBF_NAME(log_sum_weights), x, y, gamma, column, dx, dy, dgamma);
     job.offset = offset;
     job.log_sums = log_sums;
+    job.rests = rests;
     job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
     job.total_damplitude = (REAL *)doffset;
     return RBF_NAME(run_gradient)(&job);

@@ -72,9 +72,10 @@ struct RBF_NAME(gradient_job) {
     rbf_matrix g;
     rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
     rbf_vector gamma, amplitude;
-    int mixture;                 /* they have an entry a term */
-    int64_t terms;               /* of the mixture; otherwise 1 */
-    rbf_vector log_sums, offset; /* of a log-sum-exp: (n,) of doubles, (m,) */
+    int mixture;                /* they have an entry a term */
+    int64_t terms;              /* of the mixture; otherwise 1 */
+    rbf_vector log_sums, rests; /* of a log-sum-exp: L and what it leaves out, (n,) */
+    rbf_vector offset;          /* (m,) */
     /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
      * sum where gamma or amplitude is a scalar. */
     REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;

@@ -210,11 +210,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     REAL log_sums[2][RBF_TILE_ROWS]; /* of a log-sum-exp, and what of them the first leave out */
     int r, v, i;
     for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r) {
-        const double value =
-            *(const double *)(job->log_sums.data +
-                              rbf_minimum(row + r, job->points.x.rows - 1) * job->log_sums.stride);
-        log_sums[0][r] = (REAL)value;
-        log_sums[1][r] = isfinite(log_sums[0][r]) ? (REAL)(value - log_sums[0][r]) : 0;
+        log_sums[0][r] = RBF_NAME(entry)(job->log_sums, row + rbf_minimum(r, rows - 1));
+        log_sums[1][r] = RBF_NAME(entry)(job->rests, row + rbf_minimum(r, rows - 1));
     }
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
     /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a

@@ -2,8 +2,10 @@
  *
  * The exponents of a row panel and a column block are kept; then their largest of each row is
  * known, and the block is summed as exp(exponent - largest), at most 1 each. Block sums are added
- * in double, scaled when a later block holds a larger exponent. Tasks and splits as in product.h.
- * Included once a precision by instantiate.h.
+ * in double, scaled when a later block holds a larger exponent. L = largest + log(sum) is given as
+ * two numbers, the second what the first leaves out: however large L is, its error is that of the
+ * exponents and of log(sum). Tasks and splits as in product.h. Included once a precision by
+ * instantiate.h.
  */
 typedef struct {
     double largest, sum; /* sum of exp(exponent - largest) */
@@ -12,7 +14,7 @@ typedef struct {
 typedef struct {
     RBF_NAME(points) points;
     rbf_vector gamma, offset;
-    double *output; /* (n,) */
+    REAL *output, *rests; /* (n,) */
     int64_t panels_per_block, splits, panels_per_split;
     REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
@@ -146,23 +148,30 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     RBF_OMP(for schedule(static))
     for (i = 0; i < n; ++i) {
         RBF_NAME(log_sum) total = job->partial[i];
+        REAL *value = job->output + i, *rest = job->rests + i;
         int64_t split;
         for (split = 1; split < job->splits; ++split)
             RBF_NAME(join_log_sums)
         (&total, job->partial[split * n + i].largest, job->partial[split * n + i].sum);
+        *rest = 0;
         if (total.sum != total.sum) /* a NaN among the exponents */
-            job->output[i] = total.sum;
+            *value = (REAL)total.sum;
         else if (total.largest - total.largest != 0) /* -inf: no terms at all; or inf */
-            job->output[i] = total.largest;
-        else
-            job->output[i] = total.largest + log(total.sum);
+            *value = (REAL)total.largest;
+        else {
+            double sum, lost;
+            RBF_EXACT_SUM(double, sum, lost, total.largest, log(total.sum));
+            *value = (REAL)sum;
+            if (*value - *value == 0)
+                *rest = (REAL)((sum - *value) + lost);
+        }
     }
 }
 
-/* output (n,), doubles in either precision: the gradient needs all of their digits. Returns RBF_OK
- * or RBF_NO_MEMORY. */
+/* output (n,), and in rests (n,) what rounding it left out, 0 where it is not finite: the gradient
+ * needs both. Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
-                                       rbf_vector offset, double *output) {
+                                       rbf_vector offset, void *output, void *rests) {
     RBF_NAME(log_sum_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
@@ -175,7 +184,8 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     RBF_NAME(set_points)(&job.points, x, y);
     job.gamma = gamma;
     job.offset = offset;
-    job.output = output;
+    job.output = (REAL *)output;
+    job.rests = (REAL *)rests;
     RBF_NAME(cut_columns)
     (&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.thread_tiles_stride =

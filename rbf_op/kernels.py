@@ -202,9 +202,9 @@ def rbf_logsumexp(
     finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel, but for
     `device`: it is computed on the CPU. amplitude must not be negative, which gives NaN; 0 leaves a
     term out (with a derivative of NaN, since 0 has no logarithm); log_amplitude, () or (m,), gives
-    its logarithm instead, such as the log weights of a mixture. Returns a vector (n,) of the dtype
-    that rbf_kernel would give. Value and gradient take O((n + m) d) memory; second derivatives form
-    (n, m) matrices.
+    its logarithm instead, such as the log weights of a mixture, and -inf leaves a term out with a
+    derivative of 0. Returns a vector (n,) of the dtype that rbf_kernel would give. Value and
+    gradient take O((n + m) d) memory; second derivatives form (n, m) matrices.
     """
     if amplitude is not None and log_amplitude is not None:
         raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")
@@ -213,8 +213,7 @@ def rbf_logsumexp(
         log_amplitude=log_amplitude,
     )  # fmt: skip
     logarithm = T.log(factor) if log_amplitude is None else factor
-    log_sums = RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
-    return T.cast(log_sums, x.dtype)
+    return RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
 
 
 def _placed(op, device, inputs):

@@ -7,6 +7,7 @@ call are above, in kernels.py. Touches Theano (what moved between its versions b
 theano_api), reference, sources and forking.
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -57,7 +58,7 @@ class _RBFOp(OpenMPOp):
 
     symmetric = False
     mixture = False  # gamma and amplitude have one entry a term, not a column
-    known_names = ()  # inputs of a gradient Op behind those of F that only save work: float64
+    known_names = ()  # inputs of a gradient Op behind those of F, outputs of F that save work
     _told_of_no_compiler = False
 
     def __init__(self, openmp):
@@ -86,9 +87,7 @@ class _RBFOp(OpenMPOp):
                         self._way_out(name),
                     )
                 )
-        own = [(name, variable) for name, variable in named if name not in self.known_names]
-        cast = dict(zip((name for name, _ in own), _common_float(op_name, own)))
-        return [cast[n] if n in cast else T.cast(variable, "float64") for n, variable in named]
+        return _common_float(op_name, named)
 
     def _allowed_ndim(self, name):
         if name in _PER_CENTRE:
@@ -211,6 +210,9 @@ class _GradientOp(_RBFOp):
     """Gradients of sum(grad_output * F(inputs)), where F is `forward_op()`: one output for each
     name in `wrt`, with the type of that input.
 
+    What is known of F, `known_names`, is no variable of its own: what depends on it is counted as
+    depending on the other inputs.
+
     Both second-order rules contract the symmetric matrix of second derivatives with one direction,
     so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
     """
@@ -236,6 +238,10 @@ class _GradientOp(_RBFOp):
         shapes = dict(zip(self.forward_op().input_names, args[-1]))
         return [shapes[n] for n in self.wrt]
 
+    def connection_pattern(self, node):
+        names = self.forward_op().input_names + self.known_names + ("grad_output",)
+        return [[name not in self.known_names] * len(self.wrt) for name in names]
+
     def _store(self, node, output_storage, gradients):
         for n, storage, output in zip(self.wrt, output_storage, node.outputs):
             storage[0] = np.asarray(gradients[n], dtype=output.dtype)
@@ -256,8 +262,7 @@ class _GradientOp(_RBFOp):
         derivative = forward.directional_derivative(copies, directions)
         derivative = T.patternbroadcast(derivative, inputs[-1].broadcastable)
         gradients = grad((inputs[-1] * derivative).sum(), copies, disconnected_inputs="ignore")
-        known = inputs[len(names) : -1]
-        return list(gradients) + [T.zeros_like(v) for v in known] + [derivative]
+        return list(gradients) + [DisconnectedType()() for _ in self.known_names] + [derivative]
 
     def grad(self, inputs, output_gradients):
         return self.L_op(inputs, None, output_gradients)
@@ -570,40 +575,50 @@ class RBFDotGrad(_GradientOp):
 class RBFLogSumExp(_ForwardOp):
     """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * sum_k (x[i, k] - y[j, k])**2), stable.
 
-    Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,), float64 whatever
-    the inputs are: exponents can be large, and the gradient needs what float32 leaves of their
-    differences. -inf where there are no terms (m = 0) or all are zero. Memory O((n + m) d).
+    Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,), -inf where there
+    are no terms (m = 0) or all are zero. Memory O((n + m) d).
+
+    A second output, which calling the Op does not return, is for its gradient alone: the rest, what
+    rounding L left out, 0 where L is not finite. Exponents can be large, and their differences from
+    L then need more digits of it. It counts as a constant.
     """
 
     __props__ = ("input_names",)
     input_names = ("x", "y", "gamma", "log_amplitude")
+    default_output = 0
 
     def __init__(self, openmp=True):
         _RBFOp.__init__(self, openmp)
 
     def make_node(self, *inputs):
         inputs = self._as_inputs(inputs, self.input_names)
-        return Apply(self, inputs, [T.TensorType("float64", inputs[0].broadcastable[:1])()])
+        output = T.TensorType(inputs[0].dtype, inputs[0].broadcastable[:1])
+        return Apply(self, inputs, [output(), output()])
 
     def infer_shape(self, *args):
-        return [(args[-1][0][0],)]
+        return [(args[-1][0][0],)] * 2
 
     def perform(self, node, inputs, output_storage):
-        output_storage[0][0] = reference.rbf_logsumexp(*inputs)
+        for storage, values in zip(output_storage, reference.rbf_logsumexp(*inputs)):
+            storage[0] = values
 
     def c_code(self, node, name, inputs, outputs, sub):
-        arguments = tuple(inputs) + ("&" + outputs[0],)
+        arguments = tuple(inputs) + tuple("&" + output for output in outputs)
         return self._c_call(node, "rbf_log_sum_apply", "rbf_log_sum", arguments, sub)
 
+    def connection_pattern(self, node):
+        return [[True, False] for _ in self.input_names]
+
     def L_op(self, inputs, outputs, output_gradients):
+        if outputs is None:
+            outputs = self(*inputs).owner.outputs  # merged with those of the node itself
         grad_op = RBFLogSumExpGrad(openmp=self.openmp)
-        log_sums = self(*inputs)  # merged with the node itself
+        # Of the inputs' dtype, since exponents of another would not be those that L is of.
         grad_output = T.cast(output_gradients[0], inputs[0].dtype)
-        return grad_op(*(list(inputs) + [log_sums, grad_output]), return_list=True)
+        return grad_op(*(list(inputs) + list(outputs) + [grad_output]), return_list=True)
 
     def R_op(self, inputs, eval_points):
-        (change,) = _ForwardOp.R_op(self, inputs, eval_points)
-        return [None if change is None else T.cast(change, "float64")]
+        return _ForwardOp.R_op(self, inputs, eval_points) + [None]
 
     def directional_derivative(self, inputs, directions):
         """The change of L when its inputs move in the given directions (None: zero).
@@ -630,13 +645,11 @@ class RBFLogSumExp(_ForwardOp):
 class RBFLogSumExpGrad(_GradientOp):
     """Gradients of sum(grad_output * L) with respect to the inputs of RBFLogSumExp.
 
-    Inputs: those of RBFLogSumExp, its output log_sums (n,) in float64, then grad_output (n,).
-    log_sums is no variable of its own: what depends on it is counted as depending on the other
-    inputs.
+    Inputs: those of RBFLogSumExp, its outputs log_sums and rests (n,), then grad_output (n,).
     """
 
     __props__ = ("wrt",)
-    known_names = ("log_sums",)
+    known_names = ("log_sums", "rests")
 
     def __init__(self, wrt=None, openmp=True):
         self.openmp = openmp
@@ -649,7 +662,7 @@ class RBFLogSumExpGrad(_GradientOp):
         return RBFLogSumExpGrad(wrt=wrt, openmp=self.openmp)
 
     def _allowed_ndim(self, name):
-        if name in ("log_sums", "grad_output"):
+        if name in self.known_names + ("grad_output",):
             return (1,)
         return _GradientOp._allowed_ndim(self, name)
 
@@ -694,6 +707,39 @@ class CheckedEntries(Op):
             self.function, self.argument, values, self.matrix_name, matrix, self.axis
         )
         output_storage[0][0] = values
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        # An error is worded where perform has it from.
+        words = (_c_string(word) for word in (self.function, self.argument, self.matrix_name))
+        function, argument, matrix_name = words
+        return """
+        {
+            if (PyArray_DIM(%(values)s, 0) != PyArray_DIM(%(matrix)s, %(axis)d)) {
+                PyObject *reference = PyImport_ImportModule("rbf_op.reference");
+                PyObject *none = reference == NULL ? NULL : PyObject_CallMethod(
+                    reference, "check_entries", "ssOsOi", %(function)s, %(argument)s,
+                    (PyObject *)%(values)s, %(matrix_name)s, (PyObject *)%(matrix)s, %(axis)d);
+                Py_XDECREF(none);
+                Py_XDECREF(reference);
+                %(fail)s
+            }
+            Py_INCREF(%(values)s);
+            Py_XDECREF(%(output)s);
+            %(output)s = %(values)s;
+        }
+        """ % dict(
+            values=inputs[0],
+            matrix=inputs[1],
+            output=outputs[0],
+            axis=self.axis,
+            function=function,
+            argument=argument,
+            matrix_name=matrix_name,
+            fail=sub["fail"],
+        )
+
+    def c_code_cache_version(self):
+        return (1,)
 
     def connection_pattern(self, node):
         return [[True], [False]]
@@ -819,6 +865,12 @@ class _Middle(Op):
 
     def R_op(self, inputs, eval_points):
         return [None]
+
+
+def _c_string(text):
+    """A C string literal of any text: whatever could mean something else is given by its number."""
+    numbered = re.sub(rb"\W", lambda found: b"\\%03o" % ord(found.group()), text.encode("utf-8"))
+    return '"%s"' % numbered.decode("ascii")
 
 
 def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):

@@ -25,7 +25,9 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
             "y has shape (%d, %d). Pass centres as rows: for weights of shape (d, m) pass W.T."
             % ((name,) + x.shape + y.shape)
         )
-    for argument, value in (("gamma", gamma), ("amplitude", amplitude)):
+    # The node of rbf_logsumexp gets the logarithm of either.
+    factor = "amplitude (or log_amplitude)" if name == "rbf_logsumexp" else "amplitude"
+    for argument, value in (("gamma", gamma), (factor, amplitude)):
         if value is not None and value.ndim and value.shape[0] != y.shape[0]:
             raise ValueError(
                 "%s: %s must be a scalar or have one entry per row of y (m), but %s has shape "
@@ -216,37 +218,47 @@ def rbf_dot_grad(x, y, gamma, weights, grad_output):
 def rbf_logsumexp(x, y, gamma, log_amplitude):
     """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * D[i, j]), shape (n,), stable.
 
-    x (n, d), y (m, d), gamma and log_amplitude () or (m,), all of one floating dtype; L in float64,
-    of which the gradient needs all digits.
+    x (n, d), y (m, d), gamma and log_amplitude () or (m,), all of one floating dtype. Returns L and
+    the rest, what rounding L to this dtype left out, which the gradient needs; 0 where L is not
+    finite.
     """
     check_shapes(x, y, gamma, log_amplitude, name="rbf_logsumexp")
-    log_sums = np.empty(x.shape[0])
+    log_sums, rests = np.empty(x.shape[0], dtype=x.dtype), np.empty(x.shape[0], dtype=x.dtype)
     with np.errstate(all="ignore"):
         for rows in _row_blocks(x, y):
             exponents = log_amplitude - gamma * squared_distance(x[rows], y)
             largest = np.max(exponents, axis=1, initial=-np.inf)
-            base = np.where(np.isinf(largest), 0, largest)[:, None]
-            sums = np.exp(exponents - base).sum(axis=1, dtype="float64")
-            log_sums[rows] = base[:, 0] + np.log(sums)
-    return log_sums
+            base = np.where(np.isinf(largest), 0, largest)
+            sums = np.exp(exponents - base[:, None]).sum(axis=1, dtype="float64")
+            value, lost = _exact_sum(base.astype("float64"), np.log(sums))
+            log_sums[rows] = value
+            rests[rows] = value - log_sums[rows] + lost
+        rests[~np.isfinite(log_sums)] = 0
+    return log_sums, rests
 
 
-def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, grad_output):
+def _exact_sum(a, b):
+    """a + b, and what of it the sum leaves out, as RBF_EXACT_SUM of distances.h."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output):
     """Gradients of sum(grad_output * L) with respect to x, y, gamma and log_amplitude.
 
-    log_sums is L in float64, grad_output (n,).
+    log_sums and rests are what rbf_logsumexp returns, grad_output (n,).
     With the responsibilities R[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]) in the
     place of K and one grad_output a row: as in rbf_kernel_grad, and dlog_amplitude[j] =
     sum_i grad_output[i] R[i, j].
     """
     check_shapes(x, y, gamma, log_amplitude, name="rbf_logsumexp")
-    for value in (log_sums, grad_output):
-        if value.shape != x.shape[:1]:
-            raise ValueError(
-                "rbf_logsumexp: its value and the gradient of the output must have shape (%d,), "
-                "but have shapes (%d,) and (%d,)."
-                % (x.shape[0], log_sums.shape[0], grad_output.shape[0])
-            )
+    lengths = log_sums.shape[0], rests.shape[0], grad_output.shape[0]
+    if any(length != x.shape[0] for length in lengths):
+        raise ValueError(
+            "rbf_logsumexp: its value, the rest of it and the gradient of the output must have "
+            "shape (%d,), but have shapes (%d,), (%d,) and (%d,)." % ((x.shape[0],) + lengths)
+        )
     dx = np.zeros(x.shape, dtype=x.dtype)
     dy = np.zeros(y.shape, dtype=y.dtype)
     dgamma = np.zeros(y.shape[0], dtype=x.dtype)
@@ -256,7 +268,7 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, grad_output):
             difference = x[rows, None, :] - y[None, :, :]
             distance = _sums_of_squares(difference)
             exponents = log_amplitude - gamma * distance
-            weight = np.exp(exponents - log_sums[rows, None]).astype(x.dtype)
+            weight = np.exp((exponents - log_sums[rows, None]) - rests[rows, None])
             weight *= grad_output[rows, None]
             dlog_amplitude += weight.sum(axis=0)
             dgamma -= (weight * distance).sum(axis=0)

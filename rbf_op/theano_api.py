@@ -30,7 +30,8 @@ except ImportError:  # Theano-PyMC 1.1
     from theano.graph.basic import Apply, Constant, Variable
     from theano.graph.basic import clone as clone_graph
     from theano.graph.fg import FunctionGraph
-    from theano.graph.op import Op, OpenMPOp
+    from theano.graph.op import COp as Op  # its Op may have no C code
+    from theano.graph.op import OpenMPOp
     from theano.graph.opt import TopoOptimizer
 
 try:

@@ -19,7 +19,7 @@ from graphs import MODES, needs_compiler, only_our_c_code  # noqa: F401
 from processes import run_python
 
 from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import CheckedEntries, RBFKernel, RBFKernelGrad
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -266,6 +266,55 @@ def test_vectors_that_scale_an_argument(name, mode):
         assert word in message
     square = np.random.RandomState(0).normal(size=(5, 5))
     assert all(np.isfinite(v).all() for v in f(square, square, np.full(5, 2.0)))
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", ["sigma", "lengthscale"])
+def test_vectors_of_widths_where_all_must_be_c(width):
+    """linker="c" knows no other code: value, gradient and error."""
+    values = dict(sigma=np.arange(1.0, 6.0), lengthscale=np.arange(1.0, 4.0))[width]
+    vector = T.dvector(width)
+    k = rbf_kernel(X, Y, **{width: vector})
+    f = theano.function([X, Y, vector], [k, T.grad(k.sum(), vector)], mode=theano.Mode("c"))
+    x, y = np.random.RandomState(1).normal(size=(2, 5, 3))
+    k, gradient = f(x[:4], y, values)
+    differences = x[:4, None] - y
+    scaled = np.square(differences / (values if width == "lengthscale" else values[:, None]))
+    expected = np.exp(-scaled.sum(axis=2) / 2)
+    np.testing.assert_allclose(k, expected, rtol=1e-13)
+    if width == "sigma":
+        expected = (expected * scaled.sum(axis=2)).sum(axis=0) / values
+    else:
+        expected = (expected[:, :, None] * scaled).sum(axis=(0, 1)) / values
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    message = _message(f, [x[:4], y, np.ones(2)])
+    assert "rbf_kernel: %s must have one entry per" % width in message and "(2,)" in message
+
+
+@needs_compiler
+@pytest.mark.parametrize("argument", ["sigma", 'any "text" \\n 100%s ?\u03bb'])
+def test_checked_entries(monkeypatch, argument):
+    """C and NumPy word it alike, and give the very array that they got."""
+    matrix, vector = T.dmatrix(), T.dvector()
+    checked = [CheckedEntries("f", argument, "y", axis) for axis in (0, 1)]
+    outputs = [theano.Out(op(vector, matrix), borrow=True) for op in checked]
+    outputs.append(theano.Out(checked[0](matrix, matrix), borrow=True))
+    values, square = np.ones(3), np.ones((3, 3))
+    messages = []
+    for linker in ("py", "c"):
+        if linker == "c":
+            monkeypatch.setattr(CheckedEntries, "perform", None)
+        f = theano.function(
+            [theano.In(vector, borrow=True), matrix], outputs, mode=theano.Mode(linker, None)
+        )
+        assert all(np.shares_memory(got, values) for got in f(values, square)[:2])
+        messages.append([_message(f, [values, np.ones(shape)]) for shape in ((4, 3), (3, 4))])
+        np.testing.assert_array_equal(f(values, square)[2], square)
+    assert messages[0] == messages[1]
+    assert messages[0][0] == (
+        "f: %s must have one entry per row of y (m), but %s has shape (3,) and y has shape (4, 3)."
+        % (argument, argument)
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)

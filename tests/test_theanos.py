@@ -52,6 +52,26 @@ def test_value_and_gradient(points, linker):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_all_must_be_c(points):
+    """linker="c": also what checks a vector of widths; a node of two outputs."""
+    x, y = T.dmatrices("x", "y")
+    lengthscale = T.dvector("lengthscale")
+    L = rbf_op.rbf_logsumexp(x, y, lengthscale=lengthscale)
+    function = theano.function(
+        [x, y, lengthscale], [L, T.grad(L.sum(), x)], mode=theano.Mode(linker="c")
+    )
+    a, b = points
+    scales = np.array([0.5, 1, 2])
+    unit = np.sqrt(2 * GAMMA)  # exp(-GAMMA D) of points divided by it is exp(-D / 2)
+    k = kernel(a / scales / unit, b / scales / unit)
+    by_x = gradient(a / scales / unit, b / scales / unit)[0] / scales / unit
+    value, slope = function(a, b, scales)
+    np.testing.assert_allclose(value, np.log(k.sum(axis=1)), rtol=1e-12)
+    np.testing.assert_allclose(slope, by_x / k.sum(axis=1, keepdims=True), rtol=1e-12)
+    with pytest.raises(ValueError, match="lengthscale must have one entry per column of [xy]"):
+        function(a, b, scales[:2])
+
+
 def test_the_c_code_runs(points, numpy_path_forbidden):
     x, y = T.dmatrices("x", "y")
     K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)

@@ -406,11 +406,11 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
     CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *offsets = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *upstream = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
-    double *values = (double *)checked_malloc((size_t)(n + 1) * sizeof(double));
+    CHECK_REAL *values = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
+    CHECK_REAL *rests = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *got[4];
     long double *want[4], *terms[4], *exact;
     int64_t sizes[4], part, i, j, l;
-    const rbf_vector log_sums = {(const char *)values, sizeof(double), 0};
     rbf_vector gamma, offset, g;
     double worst = 0;
     sizes[0] = n * d;
@@ -434,13 +434,13 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
         offsets[j] = (CHECK_REAL)random_normal();
     }
     for (i = 0; i <= n; ++i)
-        upstream[i] = (CHECK_REAL)(values[i] = random_normal());
+        upstream[i] = values[i] = rests[i] = (CHECK_REAL)random_normal();
     gamma = CHECK(make_vector)(gammas, scalar);
     offset = CHECK(make_vector)(offsets, scalar);
     g = CHECK(make_vector)(upstream, 0);
-    values[n] = 42;
-    EXPECT(CHECK_LOG_SUM(x, y, gamma, offset, values) == RBF_OK);
-    EXPECT(values[n] == 42);
+    values[n] = rests[n] = 42;
+    EXPECT(CHECK_LOG_SUM(x, y, gamma, offset, values, rests) == RBF_OK);
+    EXPECT(values[n] == 42 && rests[n] == 42);
     for (i = 0; i < n; ++i) {
         long double largest = -INFINITY, sum = 0;
         for (j = 0; j < m; ++j)
@@ -451,14 +451,16 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
                         CHECK(value)(gamma, j) * CHECK(distance)(x, y, i, j) - largest);
         exact[i] = m > 0 ? largest + logl(sum) : largest;
         if (m == 0) {
-            EXPECT(values[i] == -INFINITY);
+            EXPECT(values[i] == -INFINITY && rests[i] == 0);
         } else {
-            const double error = (double)(fabsl(values[i] - exact[i]) / (4 + fabsl(exact[i])));
+            const long double value = (long double)values[i] + rests[i];
+            const double error = (double)(fabsl(value - exact[i]) / (4 + fabsl(exact[i])));
             if (!(error <= worst))
                 worst = error;
+            EXPECT(fabs(rests[i]) <= CHECK_EPSILON / 2 * fabs(values[i]));
         }
-        /* What rounding the value to its type does to the terms is not the gradient's doing. */
-        exact[i] = values[i];
+        /* What rounding the exponents does to the terms is not the gradient's doing. */
+        exact[i] = (long double)values[i] + rests[i];
     }
     EXPECT_BELOW(worst, 3 * CHECK_EPSILON); /* 2.2 by Clang, 2.1 without multiply-add */
     for (i = 0; i < n; ++i)
@@ -481,7 +483,8 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
             want[3][scalar ? 0 : j] += r;
             terms[3][scalar ? 0 : j] += size;
         }
-    EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, gamma, offset, log_sums, g, got[0], got[1], got[2],
+    EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, gamma, offset, CHECK(make_vector)(values, 0),
+                                  CHECK(make_vector)(rests, 0), g, got[0], got[1], got[2],
                                   got[3]) == RBF_OK);
     for (part = 0; part < 4; ++part) {
         EXPECT(isnan(got[part][sizes[part]]));
@@ -497,8 +500,58 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
     free(offsets);
     free(upstream);
     free(values);
+    free(rests);
     free(xa.memory);
     free(ya.memory);
+}
+
+/* Exponents of a million, all of them exact: the logarithm and the terms' shares of the sum are as
+ * right as with exponents near 0, since all that counts is differences. */
+static void CHECK(check_large_log_sum)(void) {
+    enum { N = 19, M = 37 };
+    const int64_t size = (int64_t)sizeof(CHECK_REAL);
+    const CHECK_REAL one = 1;
+    const rbf_vector scalar = CHECK(make_vector)(&one, 1);
+    CHECK_REAL points[N][2], centres[M][2], offsets[M], values[N], rests[N], shares[M];
+    const rbf_matrix y = {(const char *)centres, M, 2, 2 * size, size};
+    rbf_matrix x = {(const char *)points, N, 2, 2 * size, size};
+    const rbf_vector offset = CHECK(make_vector)(offsets, 0);
+    int i, j;
+    for (i = 0; i < N; ++i) {
+        points[i][0] = 0;
+        points[i][1] = (CHECK_REAL)i;
+    }
+    for (j = 0; j < M; ++j) {
+        centres[j][0] = 1000;
+        centres[j][1] = (CHECK_REAL)j;
+        offsets[j] = (CHECK_REAL)(j * 29 % 48) / 16; /* of 20 and 4 bits is an exponent */
+    }
+    EXPECT(CHECK_LOG_SUM(x, y, scalar, offset, values, rests) == RBF_OK);
+    x.rows = 1;
+    for (i = 0; i < N; ++i) {
+        long double sum = 0, total = 0, beyond; /* a long double of -1e6 would lose digits too */
+        for (j = 0; j < M; ++j)
+            sum += expl((long double)offsets[j] - (i - j) * (i - j));
+        beyond = ((long double)values[i] + 1000000) + rests[i];
+        EXPECT_BELOW((double)fabsl(beyond - logl(sum)), 2 * CHECK_EPSILON);
+        x.data = (const char *)points[i];
+        EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, scalar, offset, CHECK(make_vector)(values + i, 0),
+                                      CHECK(make_vector)(rests + i, 0), scalar, NULL, NULL, NULL,
+                                      shares) == RBF_OK);
+        for (j = 0; j < M; ++j) {
+            const long double share = expl((long double)offsets[j] - (i - j) * (i - j)) / sum;
+            EXPECT_BELOW((double)fabsl(shares[j] - share), 2 * CHECK_EPSILON);
+            total += shares[j];
+        }
+        EXPECT_BELOW((double)fabsl(total - 1), 4 * CHECK_EPSILON);
+    }
+    /* Where it is not finite nothing is left out. */
+    points[0][0] = (CHECK_REAL)INFINITY;
+    points[1][0] = (CHECK_REAL)NAN;
+    x.data = (const char *)points;
+    x.rows = 2;
+    EXPECT(CHECK_LOG_SUM(x, y, scalar, offset, values, rests) == RBF_OK);
+    EXPECT(values[0] == -INFINITY && rests[0] == 0 && isnan(values[1]) && rests[1] == 0);
 }
 
 /* Squared distances of many columns k, relative to themselves, of points that lie so that some, or
@@ -949,6 +1002,7 @@ static void CHECK(check_all)(void) {
     for (round = 0; round < 40 / share; ++round)
         CHECK(check_log_sum)(sizes[random_below(SIZES)], sizes[random_below(SIZES)],
                              random_below(20), round % LAYOUTS, round % 2, round % 3 ? 1 : 40);
+    CHECK(check_large_log_sum)();
     for (round = 0; round < 3 * PLACES; round += share)
         CHECK(check_distances)(depths[round / PLACES], round % PLACES, round % BROADCAST);
     CHECK(check_close_gradient)(PAIRED);

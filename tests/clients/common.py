@@ -17,7 +17,7 @@ import rbf_op  # isort: skip  # noqa: F401  (mends Theano before its import)
 import numpy as np
 import theano
 
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
 
 # Gone since Python 3.10, 3.11 and NumPy 1.23.
 for name in ("Callable", "Iterable", "Mapping", "MutableMapping", "Sequence"):
@@ -64,7 +64,7 @@ def fused_mode():
 def node_counts(function):
     """[forward, gradient] fused nodes of a compiled function."""
     nodes = list(function.maker.fgraph.apply_nodes)
-    kinds = (RBFKernel, RBFDot), (RBFKernelGrad, RBFDotGrad)
+    kinds = (RBFKernel, RBFMixture, RBFDot), (RBFKernelGrad, RBFMixtureGrad, RBFDotGrad)
     return [sum(isinstance(n.op, kind) for n in nodes) for kind in kinds]
 
 

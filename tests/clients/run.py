@@ -37,7 +37,8 @@ CLIENTS = {
     ),
     "keras_rbf": "theano==1.0.5 keras==2.3.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
     "lasagne_rbf": "theano==1.0.5 Lasagne==0.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
-    "question": "",  # Theano alone
+    "moment_matching": "",  # Theano alone
+    "question": "",
 }
 # Programs that are not named after their client.
 PROGRAMS = {"pymc3_gp_theano_pymc": "pymc3_gp"}

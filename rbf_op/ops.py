@@ -708,6 +708,11 @@ class CheckedEntries(Op):
         )
         output_storage[0][0] = values
 
+    def make_thunk(self, node, storage_map, compute_map, no_recycling, impl=None):
+        # Two lengths are compared: not worth the second that a C module of its own would take. The
+        # C code is for graphs that are one module.
+        return Op.make_thunk(self, node, storage_map, compute_map, no_recycling, impl=impl or "py")
+
     def c_code(self, node, name, inputs, outputs, sub):
         # An error is worded where perform has it from.
         words = (_c_string(word) for word in (self.function, self.argument, self.matrix_name))

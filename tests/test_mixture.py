@@ -1,4 +1,7 @@
-"""rbf_mixture: values and derivatives against sums of kernels in long double, shapes, errors."""
+"""rbf_mixture: values and derivatives against sums of kernels in long double, shapes, errors.
+
+The C kernels themselves, and that threads do not show, are checked in tests/c.
+"""
 
 import functools
 
@@ -8,7 +11,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, needs_compiler, only_our_c_code, theano_mode  # noqa: F401
+from graphs import DTYPES, MODES, only_our_c_code, theano_mode  # noqa: F401
 from theano.gradient import verify_grad
 
 from rbf_op import RBFMixture, RBFMixtureGrad, rbf_kernel, rbf_mixture, reference
@@ -126,21 +129,6 @@ def test_special_numbers(mode):
             with np.errstate(all="ignore"):
                 expected = reference.rbf_mixture(*values[:4])
             np.testing.assert_allclose(f(*values)[0], expected, rtol=1e-12)
-
-
-@needs_compiler
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_do_not_show(dtype):
-    """The same bits from one thread."""
-    values = problem(700, 650, 6, 3, dtype)
-    inputs = [T.TensorType(dtype, (False,) * v.ndim)() for v in values]
-    results = []
-    for openmp in (True, False):
-        outputs = [RBFMixture(openmp=openmp)(*inputs[:4])]
-        outputs += RBFMixtureGrad(openmp=openmp)(*inputs)
-        results.append(theano.function(inputs, outputs, mode=theano_mode("cvm"))(*values))
-    for several, one in zip(*results):
-        np.testing.assert_array_equal(several, one)
 
 
 # -- derivatives -------------------------------------------------------------------------------

@@ -85,6 +85,46 @@ static double CHECK(compare)(const CHECK_REAL *got, const long double *want,
     return (double)worst;
 }
 
+/* What a kernel gives, twice, and what that is compared with: sums, and sums of the sizes of what
+ * is summed. One entry more than are wanted: malloc(0) may be NULL, and its NaN must survive. */
+typedef struct {
+    int64_t size;
+    CHECK_REAL *got, *again;
+    long double *want, *terms;
+} CHECK(part);
+
+static CHECK(part) CHECK(make_part)(int64_t size) {
+    const size_t entries = (size_t)(size + 1);
+    CHECK(part) part;
+    int64_t i;
+    part.size = size;
+    part.got = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+    part.again = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
+    part.want = (long double *)checked_malloc(entries * sizeof(long double));
+    part.terms = (long double *)checked_malloc(entries * sizeof(long double));
+    for (i = 0; i <= size; ++i) {
+        part.got[i] = part.again[i] = (CHECK_REAL)NAN;
+        part.want[i] = part.terms[i] = 0;
+    }
+    return part;
+}
+
+/* compare, of a part; and whether it came out the same twice. */
+static double CHECK(error)(CHECK(part) part, int64_t width) {
+    return CHECK(compare)(part.got, part.want, part.terms, part.size, width);
+}
+
+static int CHECK(repeats)(CHECK(part) part) {
+    return memcmp(part.again, part.got, (size_t)part.size * sizeof(CHECK_REAL)) == 0;
+}
+
+static void CHECK(free_part)(CHECK(part) part) {
+    free(part.got);
+    free(part.again);
+    free(part.want);
+    free(part.terms);
+}
+
 /* Rows of gradients that are sums of matrix products have an error that is small for the row; sums
  * of differences one that is small for each entry. Gradient `part` of those of d columns: the width
  * that `compare` takes. */
@@ -104,25 +144,14 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     CHECK_REAL *amplitudes = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *k = (CHECK_REAL *)checked_malloc((size_t)(count + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *again = (CHECK_REAL *)checked_malloc((size_t)(count + 1) * sizeof(CHECK_REAL));
-    int64_t sizes[4], part, i, j, l;
-    CHECK_REAL *grad[4], *partial[4];
-    long double *want[4], *terms[4]; /* sums, and sums of the sizes of what is summed */
+    CHECK(part) parts[4];
+    int64_t part, i, j, l;
     rbf_vector gamma, amplitude;
     double worst_k = 0;
-    sizes[0] = n * d;
-    sizes[1] = m * d;
-    sizes[2] = sizes[3] = scalar ? 1 : m;
-    for (part = 0; part < 4; ++part) {
-        const size_t entries = (size_t)(sizes[part] + 1);
-        grad[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        partial[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        for (i = 0; i <= sizes[part]; ++i) {
-            grad[part][i] = partial[part][i] = (CHECK_REAL)NAN;
-            want[part][i] = terms[part][i] = 0;
-        }
-    }
+    parts[0] = CHECK(make_part)(n * d);
+    parts[1] = CHECK(make_part)(m * d);
+    parts[2] = CHECK(make_part)(scalar ? 1 : m);
+    parts[3] = CHECK(make_part)(scalar ? 1 : m);
     for (j = 0; j <= m; ++j) {
         gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
         amplitudes[j] = (CHECK_REAL)random_normal();
@@ -146,15 +175,15 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
             for (l = 0; l < d; ++l) {
                 const long double term = 2 * CHECK(value)(gamma, j) * w * exact *
                                          (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
-                want[0][i * d + l] += term;
-                terms[0][i * d + l] += fabsl(term);
-                want[symmetric ? 0 : 1][j * d + l] -= term;
-                terms[symmetric ? 0 : 1][j * d + l] += fabsl(term);
+                parts[0].want[i * d + l] += term;
+                parts[0].terms[i * d + l] += fabsl(term);
+                parts[symmetric ? 0 : 1].want[j * d + l] -= term;
+                parts[symmetric ? 0 : 1].terms[j * d + l] += fabsl(term);
             }
-            want[2][scalar ? 0 : j] -= w * exact * distance;
-            terms[2][scalar ? 0 : j] += fabsl(w * exact * distance);
-            want[3][scalar ? 0 : j] += w * e;
-            terms[3][scalar ? 0 : j] += fabsl(w * e);
+            parts[2].want[scalar ? 0 : j] -= w * exact * distance;
+            parts[2].terms[scalar ? 0 : j] += fabsl(w * exact * distance);
+            parts[3].want[scalar ? 0 : j] += w * e;
+            parts[3].terms[scalar ? 0 : j] += fabsl(w * e);
         }
     }
     EXPECT_BELOW(worst_k, CHECK_EPSILON);
@@ -165,23 +194,21 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
                 EXPECT(k[i * m + j] == k[j * m + i]);
         }
 
-    EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, grad[0], symmetric ? NULL : grad[1], grad[2],
-                          grad[3], symmetric) == RBF_OK);
+    EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, parts[0].got, symmetric ? NULL : parts[1].got,
+                          parts[2].got, parts[3].got, symmetric) == RBF_OK);
     for (part = 0; part < 4; ++part) {
-        EXPECT(isnan(grad[part][sizes[part]]));
+        EXPECT(isnan(parts[part].got[parts[part].size]));
         if (!(symmetric && part == 1))
-            EXPECT_BELOW(CHECK(compare)(grad[part], want[part], terms[part], sizes[part],
-                                        CHECK(width)(part, d)),
-                         12 * CHECK_EPSILON);
+            EXPECT_BELOW(CHECK(error)(parts[part], CHECK(width)(part, d)), 12 * CHECK_EPSILON);
     }
     /* Each gradient on its own has the same bits as all of them together. */
     for (part = 0; part < 4; ++part) {
         if (symmetric && part == 1)
             continue;
-        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, part == 0 ? partial[0] : NULL,
-                              part == 1 ? partial[1] : NULL, part == 2 ? partial[2] : NULL,
-                              part == 3 ? partial[3] : NULL, symmetric) == RBF_OK);
-        EXPECT(memcmp(partial[part], grad[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, part == 0 ? parts[0].again : NULL,
+                              part == 1 ? parts[1].again : NULL, part == 2 ? parts[2].again : NULL,
+                              part == 3 ? parts[3].again : NULL, symmetric) == RBF_OK);
+        EXPECT(CHECK(repeats)(parts[part]));
     }
 #ifdef _OPENMP
     {
@@ -189,20 +216,16 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
         omp_set_num_threads(1);
         EXPECT(CHECK_FORWARD(x, y, gamma, amplitude, again, symmetric) == RBF_OK);
         EXPECT(memcmp(again, k, (size_t)count * sizeof(CHECK_REAL)) == 0);
-        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, partial[0], symmetric ? NULL : partial[1],
-                              partial[2], partial[3], symmetric) == RBF_OK);
+        EXPECT(CHECK_GRADIENT(x, y, gamma, amplitude, g, parts[0].again,
+                              symmetric ? NULL : parts[1].again, parts[2].again, parts[3].again,
+                              symmetric) == RBF_OK);
         for (part = 0; part < 4; ++part)
-            EXPECT(memcmp(partial[part], grad[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) ==
-                   0);
+            EXPECT(CHECK(repeats)(parts[part]));
         omp_set_num_threads(threads);
     }
 #endif
-    for (part = 0; part < 4; ++part) {
-        free(grad[part]);
-        free(partial[part]);
-        free(want[part]);
-        free(terms[part]);
-    }
+    for (part = 0; part < 4; ++part)
+        CHECK(free_part)(parts[part]);
     free(gammas);
     free(amplitudes);
     free(k);
@@ -220,24 +243,16 @@ static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count,
     CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
     CHECK(array) ga = CHECK(make_matrix)(n, m, (layout + 2) % LAYOUTS, 1);
     const rbf_matrix x = xa.matrix, y = symmetric ? xa.matrix : ya.matrix, g = ga.matrix;
-    const int64_t sizes[5] = {n * d, m * d, count, count, n * m}; /* the last of K itself */
     CHECK_REAL *widths = (CHECK_REAL *)checked_malloc((size_t)(2 * count + 1) * sizeof *widths);
     CHECK_REAL *factors = widths + count;
-    CHECK_REAL *got[5], *again[5];
-    long double *want[5], *terms[5];
     rbf_vector gamma, amplitude;
+    CHECK(part) parts[5];
     int64_t part, i, j, l, t;
-    for (part = 0; part < 5; ++part) {
-        const size_t entries = (size_t)(sizes[part] + 1);
-        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        again[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        for (i = 0; i <= sizes[part]; ++i) {
-            got[part][i] = again[part][i] = (CHECK_REAL)NAN;
-            want[part][i] = terms[part][i] = 0;
-        }
-    }
+    parts[0] = CHECK(make_part)(n * d);
+    parts[1] = CHECK(make_part)(m * d);
+    parts[2] = CHECK(make_part)(count);
+    parts[3] = CHECK(make_part)(count);
+    parts[4] = CHECK(make_part)(n * m);
     for (t = 0; t < count; ++t) {
         widths[t] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
         factors[t] = (CHECK_REAL)random_normal();
@@ -252,53 +267,49 @@ static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count,
                 const long double distance = CHECK(distance)(x, y, i, j), rate = widths[t];
                 const long double e = expl(-rate * distance), w = CHECK(at)(g, i, j);
                 const long double entry = e * factors[t];
-                want[4][i * m + j] += entry;
-                terms[4][i * m + j] += fabsl(entry) * (4 + 2 * rate * distance);
-                want[2][t] += w * entry * -distance;
-                terms[2][t] += fabsl(w * entry * distance);
-                want[3][t] += w * e;
-                terms[3][t] += fabsl(w * e);
+                parts[4].want[i * m + j] += entry;
+                parts[4].terms[i * m + j] += fabsl(entry) * (4 + 2 * rate * distance);
+                parts[2].want[t] += w * entry * -distance;
+                parts[2].terms[t] += fabsl(w * entry * distance);
+                parts[3].want[t] += w * e;
+                parts[3].terms[t] += fabsl(w * e);
                 for (l = 0; l < d; ++l) {
                     const long double term =
                         2 * rate * w * entry * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
-                    want[0][i * d + l] += term;
-                    terms[0][i * d + l] += fabsl(term);
-                    want[symmetric ? 0 : 1][j * d + l] -= term;
-                    terms[symmetric ? 0 : 1][j * d + l] += fabsl(term);
+                    parts[0].want[i * d + l] += term;
+                    parts[0].terms[i * d + l] += fabsl(term);
+                    parts[symmetric ? 0 : 1].want[j * d + l] -= term;
+                    parts[symmetric ? 0 : 1].terms[j * d + l] += fabsl(term);
                 }
             }
-    EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, got[4], symmetric) == RBF_OK);
-    EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, got[0],
-                                  symmetric ? NULL : got[1], got[2], got[3], symmetric) == RBF_OK);
+    EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, parts[4].got, symmetric) == RBF_OK);
+    EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, parts[0].got,
+                                  symmetric ? NULL : parts[1].got, parts[2].got, parts[3].got,
+                                  symmetric) == RBF_OK);
     for (i = 0; symmetric && i < n; ++i)
         for (j = 0; j < i; ++j)
-            EXPECT(got[4][i * m + j] == got[4][j * m + i]);
+            EXPECT(parts[4].got[i * m + j] == parts[4].got[j * m + i]);
     for (part = 0; part < 5; ++part) {
-        EXPECT(isnan(got[part][sizes[part]]));
+        EXPECT(isnan(parts[part].got[parts[part].size]));
         if (!(symmetric && part == 1))
-            EXPECT_BELOW(CHECK(compare)(got[part], want[part], terms[part], sizes[part],
-                                        CHECK(width)(part, d)),
+            EXPECT_BELOW(CHECK(error)(parts[part], CHECK(width)(part, d)),
                          (part < 4 ? 12 : 1) * CHECK_EPSILON);
     }
 #ifdef _OPENMP
     {
         const int threads = omp_get_max_threads();
         omp_set_num_threads(1);
-        EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, again[4], symmetric) == RBF_OK);
-        EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, again[0],
-                                      symmetric ? NULL : again[1], again[2], again[3],
-                                      symmetric) == RBF_OK);
+        EXPECT(CHECK_MIXTURE(x, y, gamma, amplitude, count, parts[4].again, symmetric) == RBF_OK);
+        EXPECT(CHECK_MIXTURE_GRADIENT(x, y, gamma, amplitude, count, g, parts[0].again,
+                                      symmetric ? NULL : parts[1].again, parts[2].again,
+                                      parts[3].again, symmetric) == RBF_OK);
         for (part = 0; part < 5; ++part)
-            EXPECT(memcmp(again[part], got[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+            EXPECT(CHECK(repeats)(parts[part]));
         omp_set_num_threads(threads);
     }
 #endif
-    for (part = 0; part < 5; ++part) {
-        free(got[part]);
-        free(again[part]);
-        free(want[part]);
-        free(terms[part]);
-    }
+    for (part = 0; part < 5; ++part)
+        CHECK(free_part)(parts[part]);
     free(widths);
     free(xa.memory);
     free(ya.memory);
@@ -316,26 +327,14 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
     const rbf_matrix x = xa.matrix, y = same ? xa.matrix : ya.matrix;
     const rbf_matrix w = wa.matrix, h = ha.matrix;
     CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
-    int64_t sizes[5], part, i, j, l;
-    CHECK_REAL *got[5], *again[5];
-    long double *want[5], *terms[5];
+    CHECK(part) parts[5];
+    int64_t part, i, j, l;
     rbf_vector gamma;
-    sizes[0] = n * d;
-    sizes[1] = m * d;
-    sizes[2] = scalar ? 1 : m;
-    sizes[3] = m * p;
-    sizes[4] = n * p;
-    for (part = 0; part < 5; ++part) {
-        const size_t entries = (size_t)(sizes[part] + 1);
-        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        again[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        for (i = 0; i <= sizes[part]; ++i) {
-            got[part][i] = again[part][i] = (CHECK_REAL)NAN;
-            want[part][i] = terms[part][i] = 0;
-        }
-    }
+    parts[0] = CHECK(make_part)(n * d);
+    parts[1] = CHECK(make_part)(m * d);
+    parts[2] = CHECK(make_part)(scalar ? 1 : m);
+    parts[3] = CHECK(make_part)(m * p);
+    parts[4] = CHECK(make_part)(n * p);
     for (j = 0; j <= m; ++j)
         gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
     gamma = CHECK(make_vector)(gammas, scalar);
@@ -348,47 +347,42 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
                 const long double weight = CHECK(at)(w, j, l), down = CHECK(at)(h, i, l);
                 g += down * weight;
                 sizes_of_g += fabsl(down * weight);
-                want[4][i * p + l] += e * weight;
-                terms[4][i * p + l] += fabsl(e * weight);
-                want[3][j * p + l] += e * down;
-                terms[3][j * p + l] += fabsl(e * down);
+                parts[4].want[i * p + l] += e * weight;
+                parts[4].terms[i * p + l] += fabsl(e * weight);
+                parts[3].want[j * p + l] += e * down;
+                parts[3].terms[j * p + l] += fabsl(e * down);
             }
             for (l = 0; l < d; ++l) {
                 const long double factor = 2 * rate * e * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
-                want[0][i * d + l] += g * factor;
-                terms[0][i * d + l] += sizes_of_g * fabsl(factor);
-                want[1][j * d + l] -= g * factor;
-                terms[1][j * d + l] += sizes_of_g * fabsl(factor);
+                parts[0].want[i * d + l] += g * factor;
+                parts[0].terms[i * d + l] += sizes_of_g * fabsl(factor);
+                parts[1].want[j * d + l] -= g * factor;
+                parts[1].terms[j * d + l] += sizes_of_g * fabsl(factor);
             }
-            want[2][scalar ? 0 : j] -= g * e * distance;
-            terms[2][scalar ? 0 : j] += sizes_of_g * e * distance;
+            parts[2].want[scalar ? 0 : j] -= g * e * distance;
+            parts[2].terms[scalar ? 0 : j] += sizes_of_g * e * distance;
         }
-    EXPECT(CHECK_PRODUCT(x, y, gamma, w, got[4]) == RBF_OK);
-    EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, got[0], got[1], got[2], got[3]) == RBF_OK);
+    EXPECT(CHECK_PRODUCT(x, y, gamma, w, parts[4].got) == RBF_OK);
+    EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, parts[0].got, parts[1].got, parts[2].got,
+                                  parts[3].got) == RBF_OK);
     for (part = 0; part < 5; ++part) {
-        EXPECT(isnan(got[part][sizes[part]]));
-        EXPECT_BELOW(
-            CHECK(compare)(got[part], want[part], terms[part], sizes[part], CHECK(width)(part, d)),
-            20 * CHECK_EPSILON);
+        EXPECT(isnan(parts[part].got[parts[part].size]));
+        EXPECT_BELOW(CHECK(error)(parts[part], CHECK(width)(part, d)), 20 * CHECK_EPSILON);
     }
 #ifdef _OPENMP
     {
         const int threads = omp_get_max_threads();
         omp_set_num_threads(1);
-        EXPECT(CHECK_PRODUCT(x, y, gamma, w, again[4]) == RBF_OK);
-        EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, again[0], again[1], again[2], again[3]) ==
-               RBF_OK);
+        EXPECT(CHECK_PRODUCT(x, y, gamma, w, parts[4].again) == RBF_OK);
+        EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, parts[0].again, parts[1].again,
+                                      parts[2].again, parts[3].again) == RBF_OK);
         for (part = 0; part < 5; ++part)
-            EXPECT(memcmp(again[part], got[part], (size_t)sizes[part] * sizeof(CHECK_REAL)) == 0);
+            EXPECT(CHECK(repeats)(parts[part]));
         omp_set_num_threads(threads);
     }
 #endif
-    for (part = 0; part < 5; ++part) {
-        free(got[part]);
-        free(again[part]);
-        free(want[part]);
-        free(terms[part]);
-    }
+    for (part = 0; part < 5; ++part)
+        CHECK(free_part)(parts[part]);
     free(gammas);
     free(xa.memory);
     free(ya.memory);
@@ -408,27 +402,19 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
     CHECK_REAL *upstream = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *values = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
     CHECK_REAL *rests = (CHECK_REAL *)checked_malloc((size_t)(n + 1) * sizeof(CHECK_REAL));
-    CHECK_REAL *got[4];
-    long double *want[4], *terms[4], *exact;
-    int64_t sizes[4], part, i, j, l;
+    long double *exact;
+    CHECK(part) parts[4];
+    int64_t part, i, j, l;
     rbf_vector gamma, offset, g;
     double worst = 0;
-    sizes[0] = n * d;
-    sizes[1] = m * d;
-    sizes[2] = sizes[3] = scalar ? 1 : m;
     exact = (long double *)checked_malloc((size_t)(n + 1) * sizeof(long double));
-    for (part = 0; part < 4; ++part) {
-        const size_t entries = (size_t)(sizes[part] + 1);
-        got[part] = (CHECK_REAL *)checked_malloc(entries * sizeof(CHECK_REAL));
-        want[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        terms[part] = (long double *)checked_malloc(entries * sizeof(long double));
-        for (i = 0; i <= sizes[part]; ++i) {
-            got[part][i] = (CHECK_REAL)NAN;
-            want[part][i] = 0;
-            /* what may get lost where numbers underflow */
-            terms[part][i] = (sizeof(CHECK_REAL) == 4 ? FLT_MIN : DBL_MIN) / CHECK_EPSILON;
-        }
-    }
+    parts[0] = CHECK(make_part)(n * d);
+    parts[1] = CHECK(make_part)(m * d);
+    parts[2] = CHECK(make_part)(scalar ? 1 : m);
+    parts[3] = CHECK(make_part)(scalar ? 1 : m);
+    for (part = 0; part < 4; ++part)
+        for (i = 0; i < parts[part].size; ++i) /* what may get lost where numbers underflow */
+            parts[part].terms[i] = (sizeof(CHECK_REAL) == 4 ? FLT_MIN : DBL_MIN) / CHECK_EPSILON;
     for (j = 0; j <= m; ++j) {
         gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
         offsets[j] = (CHECK_REAL)random_normal();
@@ -473,27 +459,23 @@ static void CHECK(check_log_sum)(int64_t n, int64_t m, int64_t d, int layout, in
             const long double size = fabsl(r) * (1 + rate * distance + fabsl(exact[i]));
             for (l = 0; l < d; ++l) {
                 const long double factor = 2 * rate * (CHECK(at)(y, j, l) - CHECK(at)(x, i, l));
-                want[0][i * d + l] += r * factor;
-                terms[0][i * d + l] += size * fabsl(factor);
-                want[1][j * d + l] -= r * factor;
-                terms[1][j * d + l] += size * fabsl(factor);
+                parts[0].want[i * d + l] += r * factor;
+                parts[0].terms[i * d + l] += size * fabsl(factor);
+                parts[1].want[j * d + l] -= r * factor;
+                parts[1].terms[j * d + l] += size * fabsl(factor);
             }
-            want[2][scalar ? 0 : j] -= r * distance;
-            terms[2][scalar ? 0 : j] += size * distance;
-            want[3][scalar ? 0 : j] += r;
-            terms[3][scalar ? 0 : j] += size;
+            parts[2].want[scalar ? 0 : j] -= r * distance;
+            parts[2].terms[scalar ? 0 : j] += size * distance;
+            parts[3].want[scalar ? 0 : j] += r;
+            parts[3].terms[scalar ? 0 : j] += size;
         }
     EXPECT(CHECK_LOG_SUM_GRADIENT(x, y, gamma, offset, CHECK(make_vector)(values, 0),
-                                  CHECK(make_vector)(rests, 0), g, got[0], got[1], got[2],
-                                  got[3]) == RBF_OK);
+                                  CHECK(make_vector)(rests, 0), g, parts[0].got, parts[1].got,
+                                  parts[2].got, parts[3].got) == RBF_OK);
     for (part = 0; part < 4; ++part) {
-        EXPECT(isnan(got[part][sizes[part]]));
-        EXPECT_BELOW(
-            CHECK(compare)(got[part], want[part], terms[part], sizes[part], CHECK(width)(part, d)),
-            20 * CHECK_EPSILON);
-        free(got[part]);
-        free(want[part]);
-        free(terms[part]);
+        EXPECT(isnan(parts[part].got[parts[part].size]));
+        EXPECT_BELOW(CHECK(error)(parts[part], CHECK(width)(part, d)), 20 * CHECK_EPSILON);
+        CHECK(free_part)(parts[part]);
     }
     free(exact);
     free(gammas);

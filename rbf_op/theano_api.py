@@ -18,7 +18,6 @@ try:
         Apply,
         Constant,
         FunctionGraph,
-        Op,
         OpenMPOp,
         TopoOptimizer,
         Variable,
@@ -30,7 +29,6 @@ except ImportError:  # Theano-PyMC 1.1
     from theano.graph.basic import Apply, Constant, Variable
     from theano.graph.basic import clone as clone_graph
     from theano.graph.fg import FunctionGraph
-    from theano.graph.op import COp as Op  # its Op may have no C code
     from theano.graph.op import OpenMPOp
     from theano.graph.opt import TopoOptimizer
 
@@ -38,6 +36,9 @@ try:
     from theano.scan_module.scan_op import Scan
 except ImportError:  # Theano-PyMC
     from theano.scan.op import Scan
+
+# The class of Ops that may have C code: Theano's Op, of which Theano-PyMC made one below it.
+Op = next(c for c in OpenMPOp.__mro__ if "make_c_thunk" in vars(c))
 
 # Theano-PyMC gave these longer names.
 Maximum = getattr(scalar, "Maximum", None) or scalar.ScalarMaximum

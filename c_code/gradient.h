@@ -2,7 +2,8 @@
  *
  * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n,
  * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
- * logsum.h it is the same with exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a row.
+ * logsum.h it is the same with exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a row. Of a
+ * mixture there are several gamma and amplitude, for all columns, and a dgamma and damplitude each.
  *
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
  * are computed again, tile by tile, and the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j]

@@ -59,9 +59,10 @@ def read_mixture(graph, root, closed=()):
             if share.factor is not None:
                 amplitude = amplitude * share.factor
             amplitude = amplitude if sign == 1 else -amplitude
-            _, total = amplitudes.get(graph.values.key(gamma), (gamma, None))
-            total = amplitude if total is None else total + amplitude
-            amplitudes[graph.values.key(gamma)] = gamma, total
+            width = graph.values.key(gamma)
+            if width in amplitudes:
+                amplitude = amplitudes[width][1] + amplitude
+            amplitudes[width] = gamma, amplitude
         if len(amplitudes) < 2:
             others.extend((sign, term) for sign, term, _ in group)
             continue

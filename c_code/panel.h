@@ -174,6 +174,7 @@ RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT r
     const int line = RBF_ALIGNMENT / (int)sizeof(REAL);
     int64_t t;
     int r, v;
+    RBF_UNROLL_TERMS
     for (t = 0; t < terms; ++t) {
         VECTOR column[RBF_TILE_VECTORS];
         RBF_UNROLL
@@ -282,7 +283,10 @@ RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
     if (RBF_MANY_REGISTERS)
         RBF_NAME(clear_tile)(sum);
     do {
-        RBF_NAME(term_sum)
+        if (products && depth >= RBF_SUM_CHUNK) /* known to the compiler, which unrolls it */
+            RBF_NAME(term_sum)(RBF_SUM_CHUNK, rows, columns, tile, vectors, products);
+        else
+            RBF_NAME(term_sum)
         (rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors, products);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {

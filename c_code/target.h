@@ -140,6 +140,13 @@ enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 
 #define RBF_PRAGMA_(text) _Pragma(#text)
 #define RBF_UNROLL RBF_PRAGMA_(GCC unroll 16)
+/* Where registers are few, a term of a product is so few instructions that its loop's own matter.
+ */
+#if RBF_MANY_REGISTERS
+#define RBF_UNROLL_TERMS
+#else
+#define RBF_UNROLL_TERMS RBF_UNROLL
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #define RBF_OMP(text) RBF_PRAGMA_(omp text)

@@ -5,7 +5,7 @@ where it has been measured beside the contenders, of what arithmetic and exponen
 they share execution units. Arithmetic is direct differences: for each i, j, k a pair (difference,
 multiply-add) for the distance, and a triple (difference, two multiply-adds: one for the sum over j,
 one for that over i) for the gradients; of many columns k, matrix products, which no method does
-without: one multiply-add and two. Imports cells only.
+without: one multiply-add and two. Standard library only.
 """
 
 from collections import namedtuple

@@ -4,7 +4,7 @@
 
 For each size the least time of a Theano function of rbf_dot on either device, of the value alone
 and with its gradients by x, y and the weights, and what the rule of cuda_placement expects of the
-value. Needs Theano, PyCUDA, nvcc and a GPU. Imports rbf_op and Theano; click, rich.
+value. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and Theano; click, rich.
 """
 
 import rbf_op  # first: it lets Theano run on this Python and NumPy

@@ -1,4 +1,6 @@
-/* Packing: rows of x and y, whatever their strides, into the order the register tile reads.
+/* Packing, and the register tile: rows of x and y, whatever their strides, in the order the tile
+ * reads; sums of squared differences, or of products, over the columns k of x and y, in chunks and
+ * runs; what is done to a tile afterwards.
  *
  * A panel holds COLUMNS rows of y (columns of K) as [depth][COLUMNS], a row panel RBF_TILE_ROWS
  * rows of x as [depth][RBF_TILE_ROWS]. The last one is filled up with copies of the last row, so

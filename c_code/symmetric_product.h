@@ -5,7 +5,7 @@
  * round each block meets one other, as players in a tournament, so that no two tasks of a round
  * write to the same rows of P, and every row of P gets its sums in the order of the rounds: the
  * bits do not depend on the threads. Blocks by themselves come first. Included once a precision by
- * instantiate.h, behind product.h.
+ * product.h.
  */
 /* Blocks at least: tasks enough for the threads. */
 enum { RBF_NAME(SYMMETRIC_BLOCKS) = 8 };

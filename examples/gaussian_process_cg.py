@@ -1,7 +1,7 @@
 """A Gaussian process on 20 000 points by conjugate gradients: K (3.2 GB in float64) never formed.
 
 Hyperparameters are fitted by gradients of the negative log likelihood. The gradient is an estimate:
-solves are a fixed number of conjugate gradient steps, preconditioned by some of the points, and the
+solves take at most so many conjugate gradient steps, preconditioned by some of the points, and the
 trace is taken from random probes. Sources of the method: M. F. Hutchinson, A stochastic estimator
 of the trace of the influence matrix, Communications in Statistics 18 (1989); M. N. Gibbs and D. J.
 C. MacKay, Efficient implementation of Gaussian processes (1997); K. Cutajar et al., Preconditioning

@@ -1,6 +1,6 @@
 """Fused, multi-threaded Gaussian-kernel nodes for Theano graphs.
 
-    from rbf_op import rbf_kernel
+    from rbf_op import fuse, rbf_dot, rbf_kernel
     K = rbf_kernel(x, y, gamma=0.1)      # symbolic in, symbolic out, differentiable
     P = rbf_dot(x, y, W, gamma=0.1)      # K times W, K never stored
     cost = fuse(cost)                    # the same, put into a graph that spells the kernel out

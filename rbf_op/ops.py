@@ -1,5 +1,5 @@
-"""The graph nodes, hand-written Theano Ops with OpenMP C code: the kernel matrix, its product with
-weights, its log-sum-exp, and their gradients.
+"""The graph nodes, hand-written Theano Ops with OpenMP C code: the kernel matrix, mixtures of them,
+its product with weights, its log-sum-exp, their gradients, and squared distances for second order.
 
 Here is what Theano must know of a node (types, shapes, derivatives, cache key). The arithmetic is
 below: c_code/ when there is a compiler, reference.py when there is none. The functions that users

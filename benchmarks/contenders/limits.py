@@ -2,7 +2,7 @@
 
 Variants: "arithmetic", the pairs, exponentials, triples and multiply-adds of all entries of K on
 registers; "stores" and "streams", K written, the latter past the caches; "loads", G read. By the C
-programs of benchmarks/ceilings. Imports ceilings; NumPy, ctypes.
+programs of benchmarks/ceilings. Imports ceilings, floors; NumPy, ctypes.
 """
 
 import ctypes

@@ -1,11 +1,11 @@
-"""Runs PyMC3, Keras and Lasagne, unchanged, with and without fusing, each in its own environment.
+"""Runs PyMC3, Keras and Lasagne, unchanged, and two programs on Theano, with and without fusing.
 
     python tests/clients/run.py [--time | --set-up] [client ...]
     python tests/clients/run.py --compile-cost
 
-The environments are set up beside the one that runs this when they are missing. Exits with 1 if a
-client could not be installed or run, if its results differ, or if nothing was fused. May import
-the standard library only.
+Each library has an environment of its own, set up beside the one that runs this if it is missing.
+Exits with 1 if a client could not be installed or run, if its results differ, or if nothing was
+fused. May import the standard library only.
 """
 
 import argparse

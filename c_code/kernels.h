@@ -1,9 +1,9 @@
 /* The plain C kernels: include this, with RBF_WITH_FLOAT and/or RBF_WITH_DOUBLE defined.
  *
- * Gives rbf_forward, rbf_mixture, rbf_product, rbf_log_sum, and the gradients of each (rbf_gradient,
- * rbf_mixture_gradient and so on), as _f32 and _f64: sizes int64, strides in bytes, contiguous
- * outputs of the caller, RBF_OK or RBF_NO_MEMORY in return. May be included again to add the other
- * precision. No Python, no NumPy.
+ * Gives rbf_forward, rbf_mixture, rbf_product, rbf_log_sum, and the gradients of each
+ * (rbf_gradient, rbf_mixture_gradient and so on), as _f32 and _f64: sizes int64, strides in bytes,
+ * contiguous outputs of the caller, RBF_OK or RBF_NO_MEMORY in return. May be included again to add
+ * the other precision. No Python, no NumPy.
  */
 #include "target.h"
 #include "threads.h"

@@ -1,7 +1,8 @@
 """What the client programs share: the modes with and without fusing, node counts, times, results.
 
-Each client of another library runs in an environment of its own, with rbf_op on its path. Imported before the client:
-it also puts back what these old releases miss on a new Python. Touches rbf_op and Theano.
+Each client of another library runs in an environment of its own, with rbf_op on its path. Imported
+before the client: it also puts back what these old releases miss on a new Python. Touches rbf_op
+and Theano.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""What all tests share: a compile directory of their own, if the user has not chosen one; the order
-in which several processes take the files.
+"""What all tests share: a compile directory of their own, if the user has not chosen one, and the
+compiled nodes of all processes; the order in which several processes take the files.
 
 Imported by pytest before any test, so before theano. May import the standard library,
 NumPy and rbf_op.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 
@@ -35,6 +36,15 @@ if "cxxflags" not in os.environ.get("THEANO_FLAGS", ""):
     # Theano's own modules are hundreds and small: not optimising them saves minutes. The nodes do
     # not take this flag.
     os.environ["THEANO_FLAGS"] += ",gcc.cxxflags=-O0"
+
+compiler = os.path.join(ROOT, "tests", "compiler", "g++")
+if "cxx=" not in os.environ["THEANO_FLAGS"] and shutil.which(compiler) and shutil.which("g++"):
+    # Half of the nodes' modules are needed by several workers, which inherit this.
+    modules = os.path.join(parent, ".theano", environment, "modules")
+    shutil.rmtree(modules, ignore_errors=True)
+    os.makedirs(modules)
+    os.environ["RBF_OP_TEST_MODULES"] = modules
+    os.environ["THEANO_FLAGS"] += ",cxx=" + compiler
 
 import rbf_op  # noqa: E402, F401 (mends theano where it must, before a test imports it)
 

@@ -8,7 +8,14 @@ rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_e
 import theano.tensor as T
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFMixtureGrad
-from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite, replace
+from rbf_op.theano_api import (
+    Constant,
+    GlobalOptimizer,
+    ancestors,
+    clients,
+    register_rewrite,
+    replace,
+)
 
 
 class RBFSums(GlobalOptimizer):
@@ -23,7 +30,8 @@ class RBFSums(GlobalOptimizer):
     So sum(K * G) -> sum(amplitude * damplitude) and sum(P * G) -> sum(W * dW), and F need not be
     computed, multiplied and summed. A mixture is the same, with one amplitude a term. sum(F) is the
     same with G of ones; where G is another number, as it is for a mean, the gradients are those for
-    ones times that. Nothing is replaced by another type.
+    ones times that, if it is not computed from the sum: 1 / sum(F), as of log(sum(F)), may be so
+    large that the gradients for ones are less than any float. Nothing is replaced by another type.
     """
 
     def __init__(self, name, gradient_types, linear_input):
@@ -44,7 +52,10 @@ class RBFSums(GlobalOptimizer):
         number = _number_filling(grad_output)
         if number is not None:
             one = T.constant(1, dtype=grad_output.dtype)
-            grad_output = T.alloc(one, *grad_output.owner.inputs[1:])
+            shape = grad_output.owner.inputs[1:]
+            # Of a mean of nothing it is infinite, and its gradients are sums of nothing.
+            number = T.switch(T.eq(T.mul(*shape), 0), one, number)
+            grad_output = T.alloc(one, *shape)
         outputs = gradient.op.narrowed(wrt)(*inputs, grad_output, return_list=True)
         found = dict(zip(wrt, outputs))
         total = (inputs[names.index(linear_input)] * found[linear_input]).sum()
@@ -69,7 +80,8 @@ def _sums_with(fgraph, gradient):
             if total is None or total.dtype != grad_output.dtype:
                 return []
             sums.append(total)
-    return sums
+    number = _number_filling(grad_output)
+    return [] if number is not None and set(sums) & set(ancestors([number])) else sums
 
 
 def _total_of(fgraph, user, output, grad_output):

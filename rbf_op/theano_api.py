@@ -23,10 +23,11 @@ try:
         Variable,
     )
     from theano.gof import opt as _opt
+    from theano.gof.graph import ancestors
     from theano.gof.graph import clone as clone_graph
 except ImportError:  # Theano-PyMC 1.1
     from theano.graph import opt as _opt
-    from theano.graph.basic import Apply, Constant, Variable
+    from theano.graph.basic import Apply, Constant, Variable, ancestors
     from theano.graph.basic import clone as clone_graph
     from theano.graph.fg import FunctionGraph
     from theano.graph.op import OpenMPOp
@@ -60,6 +61,7 @@ __all__ = [
     "Scan",
     "TopoOptimizer",
     "Variable",
+    "ancestors",
     "clients",
     "clone",
     "clone_graph",

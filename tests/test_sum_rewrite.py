@@ -97,7 +97,6 @@ def test_plain_sum_of_a_symmetric_kernel():
     [
         lambda k, s: k.mean(),
         lambda k, s: 3 * k.sum(),
-        lambda k, s: T.sqr(s * k.sum()),  # G is computed from the sum
         lambda k, s: -k.sum() / s,
     ],
 )
@@ -126,10 +125,26 @@ def test_sums_of_a_mixture(of_kernel):
         lambda k, x, g: with_gradients(T.sqr(k).sum(), [x]),  # G is not what K is multiplied by
         lambda k, x, g: [(k * g).sum(), T.grad((k * g * g).sum(), x)],
         lambda k, x, g: with_gradients((k * g).sum() + T.sqr(k).sum(), [x]),
+        lambda k, x, g: with_gradients(T.log(k.mean()), [x]),  # G is computed from the sum
     ],
 )
 def test_left_alone(build):
     check("float64", lambda x, y, gamma, amplitude, g: build(rbf_kernel(x, y, gamma), x, g), False)
+
+
+@pytest.mark.parametrize("n, m", [(0, 3), (2, 0), (0, 0)])
+def test_gradients_of_a_mean_of_nothing_are_zero(n, m):
+    x, y, W = T.dmatrices("x", "y", "W")
+    given = np.ones((n, 2)), np.ones((m, 2)), np.ones((m, 2))
+    for of_points in (
+        rbf_kernel(x, y, 0.5),
+        rbf_mixture(x, y, [0.5, 1.0]),
+        rbf_dot(x, y, W, gamma=0.5),
+    ):
+        gradients = T.grad(of_points.mean(), [x, y])
+        function = compiled([x, y, W], [of_points.mean()] + gradients)
+        for gradient, points in zip(function(*given)[1:], given):
+            np.testing.assert_array_equal(gradient, np.zeros_like(points))
 
 
 def test_no_gradient_no_change():

@@ -588,6 +588,124 @@ def test_a_mixture_of_which_a_term_is_used_alone_too():
     assert fuse(outputs) == outputs
 
 
+def two_kernels(x, c, u=1):
+    distance = spellings.squared(x, c)
+    return T.exp(-u * distance), T.exp(-2 * u * distance)
+
+
+# A sum of kernels that depends on an intermediate result otherwise, too.
+SUMS_OF_INTERMEDIATES = {
+    "another term": lambda x, c, s: (s**2, lambda u: sum(two_kernels(x, c, u)) + T.sin(u)),
+    "a factor": lambda x, c, s: (
+        s**2,
+        lambda u: (lambda a, b: u * a.mean() + b.mean())(*two_kernels(x, c, u)),
+    ),
+    "what all are divided by": lambda x, c, s: (
+        s**2,
+        lambda u: sum(k.mean() / u for k in two_kernels(x, c, u)),
+    ),
+    "factors of rows": lambda x, c, s: (
+        s**2,
+        lambda u: sum((u * x[:, 0])[:, None] * k for k in two_kernels(x, c, u)),
+    ),
+    "points": lambda x, c, s: (2 * x, lambda u: sum(two_kernels(u, c)).mean() + T.sqr(u).sum()),
+    "points of means": lambda x, c, s: (
+        2 * x,
+        lambda u: sum(k.mean() for k in two_kernels(u, c)) + T.sqr(u).sum(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUMS_OF_INTERMEDIATES))
+def test_what_a_sum_of_kernels_depends_on_otherwise_stays_what_they_do(name):
+    inputs = x, c, s, _, _, _ = variables("float64")
+    u, build = SUMS_OF_INTERMEDIATES[name](x, c, s)
+    cost = T.sqr(build(u)).sum()
+    fused = fuse(cost)
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    for outputs, replaced in (
+        ([T.grad(cost, u), T.grad(fused, u)], {}),
+        ([cost, fused], {u: u + 1}),
+    ):
+        function = theano.function(
+            inputs, outputs, mode=MODE, on_unused_input="ignore", givens=replaced
+        )
+        expected, got = function(*values("float64"))
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_a_sum_of_kernels_of_which_one_shares_the_norms_of_its_points():
+    x, c, _, _, _, _ = inputs = variables("float64")
+    norms = T.sqr(x).sum(axis=1)
+    distance = norms[:, None] + T.sqr(c).sum(axis=1) - 2 * T.dot(x, c.T)
+    outputs = [sum(two_kernels(x, c)) + T.exp(-3 * distance), norms]
+    fused = fuse(outputs)
+    (mixture,) = fused_nodes(fused[0], RBFMixture)
+    assert len(mixture.inputs[2].owner.inputs) == 3
+    assert_equal(inputs, outputs[0], fused[0], values("float64"), "float64")
+
+
+@pytest.mark.parametrize(
+    "dtype, values_of_others, build",
+    [
+        ("uint8", (200, 100), lambda kernels, a, b: sum(kernels) + (a + b)),
+        ("uint8", (200, 100), lambda kernels, a, b: (kernels[0] + a) + (kernels[1] + b)),
+        ("uint8", (200, 100), lambda kernels, a, b: (kernels[0] - a) - (b - kernels[1])),
+        ("bool", (1, 1), lambda kernels, a, b: sum(kernels) + (a + b)),
+        ("float64", (1e17, 1e17), lambda kernels, a, b: sum(kernels) + (a - b)),
+        ("float64", (1e17, 1e17), lambda kernels, a, b: (a - b) + kernels[0] - kernels[1]),
+    ],
+)
+def test_what_is_added_to_kernels_is_added_up_as_it_was(dtype, values_of_others, build):
+    x, c, _, _, _, _ = variables("float64")
+    a, b = (T.TensorType(dtype, (False, False))() for _ in "ab")
+    output = build(two_kernels(x, c), a, b)
+    fused = fuse(output)
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    given = values("float64")[:2] + [np.full((N, M), v, dtype) for v in values_of_others]
+    assert_equal([x, c, a, b], output, fused, given, "float64")
+
+
+def test_zeros_that_kernels_are_added_to_have_their_shape():
+    x, c, _, _, _, _ = variables("float64")
+    rows = T.lscalar()
+    given = values("float64")[:2]
+    fused = fuse(sum(two_kernels(x, c), T.zeros((rows, c.shape[0]))))
+    function = theano.function([x, c, rows], fused, mode=MODE)
+    assert function(*given, N).shape == (N, M)
+    with pytest.raises(ValueError):
+        function(*given, N + 1)
+    fused = fuse(sum(two_kernels(x, c), T.zeros((x.shape[0], c.shape[0]))))
+    assert isinstance(fused.owner.op, RBFMixture)  # these change nothing
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda kernels, a, k: sum(k * (a * kernel) for kernel in kernels),
+        lambda kernels, a, k: sum(k * (a * kernel).sum() for kernel in kernels),
+    ],
+)
+def test_a_wider_factor_leaves_other_factors_their_gradients(build):
+    x, c, _, _, _, _ = variables("float32")
+    a, k = theano.shared(np.ones((N, M), "float32")), T.lscalar()
+    fused = fuse(build(two_kernels(x, c), a, k).sum())
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    assert T.grad(fused, a).dtype == "float32"
+
+
+def test_sums_of_kernels_under_test_values():
+    x, c, _, _, _, _ = variables("float64")
+    x.tag.test_value, c.tag.test_value = values("float64")[:2]
+    flag, theano.config.compute_test_value = theano.config.compute_test_value, "raise"
+    try:
+        fused = fuse(sum(kernel.mean() for kernel in two_kernels(x, c)))
+    finally:
+        theano.config.compute_test_value = flag
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    assert fused.tag.test_value.shape == ()
+
+
 def test_the_median_heuristic_keeps_its_distance():
     x = T.matrix("x")
     distance = spellings.squared(x, x)

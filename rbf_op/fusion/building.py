@@ -41,8 +41,8 @@ from rbf_op.kernels import rbf_kernel, rbf_logsumexp
 _LARGEST_CONSTANT = 60
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
-# was looked through.
-Kernel = namedtuple("Kernel", "root result opened passed candidate")
+# was looked through; stays: what the result has of root as it was.
+Kernel = namedtuple("Kernel", "root result opened passed candidate stays")
 
 
 def read_kernel(graph, root, closed=()):
@@ -293,7 +293,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     if result.type != root.type:
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
-    return Kernel(root, result, reader.opened, reader.passed, candidate)
+    return Kernel(root, result, reader.opened, reader.passed, candidate, ())
 
 
 def _with_signed_weights(x, y, weights, gamma, amplitude):

@@ -4,6 +4,8 @@ Between search.py, which asks for them, and building.py, which reads each kernel
 kernels.py and ops.py.
 """
 
+import functools
+import operator
 from collections import namedtuple
 
 import theano.scalar as scalar_ops
@@ -12,9 +14,10 @@ import theano.tensor as T
 from rbf_op.fusion.building import Kernel
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.values import is_elemwise, rebuild, scalar_constant
+from rbf_op.fusion.values import Sizes, is_elemwise, rebuild, scalar_constant
 from rbf_op.kernels import rbf_mixture
 from rbf_op.ops import RBFKernel
+from rbf_op.theano_api import upcast, widened
 
 # What is linear in each of its inputs, or in the first.
 _LINEAR_ELEMWISE = scalar_ops.Mul, scalar_ops.TrueDiv, scalar_ops.Neg
@@ -39,19 +42,19 @@ def read_mixture(graph, root, closed=()):
     """The Kernel for a sum of which two terms or more come from kernels of the same points.
 
     Those terms are the kernels themselves, or what is linear in them and otherwise the same, such
-    as their means. What else is added stays as it is.
+    as their means. What else is added stays as it is, and is added up before.
     """
-    opened, groups, others, known = set(), {}, [], {}
-    for sign, term in _terms_of(root, closed, opened):
+    signed, sums = _terms_of(root, closed)
+    known = graph.shares.setdefault(frozenset(closed), {})
+    groups = {}
+    for sign, term in signed:
         share = _share_of_kernel(graph, term, closed, known)
-        if share is None:
-            others.append((sign, term))
-        else:
+        if share is not None:
             x, y, *_ = _arguments(share.kernel)
             function = share.of(graph.any_of(share.kernel.root.type))
             group = tuple(graph.values.key(v) for v in (x, y, function))
             groups.setdefault(group, []).append((sign, term, share))
-    result, passed = None, set()
+    mixed, taken, opened, passed, stays = [], set(), set(), set(), []
     for group in groups.values():
         amplitudes = {}  # by their widths
         for sign, _, share in group:
@@ -64,50 +67,93 @@ def read_mixture(graph, root, closed=()):
                 amplitude = amplitudes[width][1] + amplitude
             amplitudes[width] = gamma, amplitude
         if len(amplitudes) < 2:
-            others.extend((sign, term) for sign, term, _ in group)
             continue
         gamma, amplitude = (T.stack(values) for values in zip(*amplitudes.values()))
-        mixture = rbf_mixture(x, y, gamma, amplitude=amplitude)
-        of_mixture = share.of(mixture)
-        result = of_mixture if result is None else result + of_mixture
+        mixed.append(share.of(rbf_mixture(x, y, gamma, amplitude=amplitude)))
         candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, y is x)
-        for _, _, share in group:
+        for _, term, share in group:
+            taken.add(term)
             opened.update(share.kernel.opened, share.path)
             passed |= share.kernel.passed
-    if result is None:
+            stays += share.stays
+    if not mixed:
         raise NoMatch("no two of its terms are kernels of the same points")
-    for sign, term in others:
-        if scalar_constant(term) != 0:  # as Python's sum() begins with
-            result = result + term if sign == 1 else result - term
+    result = functools.reduce(operator.add, mixed)
+    rests = _rests(sums, taken, Sizes(graph.values))
+    opened.update(v for v in sums if rests[v] != (1, v))
+    if rests[root] is not None:
+        sign, rest = rests[root]
+        result = rest + result if sign == 1 else result - rest
+        stays.append(rest)
     if result.type != root.type:
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
-    return Kernel(root, result, opened, passed | opened, candidate)
+    return Kernel(root, result, opened, passed | opened, candidate, tuple(stays))
 
 
-def _terms_of(variable, closed, looked_through):
-    """[(1 or -1, term)] of a sum of sums and differences, which go to the set `looked_through`."""
-    terms, stack = [], [(1, variable)]
+def _terms_of(variable, closed):
+    """[(1 or -1, term)] of a sum of sums and differences, and those sums, inputs first."""
+    terms, sums, stack = [], [], [(1, variable)]
     while stack:
         sign, term = stack.pop()
         node = None if term in closed else term.owner
         if (
             node is None
             or not is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
+            or not term.dtype.startswith("float")
             or term.broadcastable != variable.broadcastable
         ):
             terms.append((sign, term))
             continue
-        looked_through.add(term)
-        first, *rest = node.inputs
+        sums.append(term)
+        first, *others = node.inputs
         minus = is_elemwise(node, scalar_ops.Sub)
-        stack.extend((-sign if minus else sign, v) for v in reversed(rest))
+        stack.extend((-sign if minus else sign, v) for v in reversed(others))
         stack.append((sign, first))
-    return terms
+    return terms, sums[::-1]
 
 
-# Of a term: factor * of(kernel), with a linear function `of`; path: what lies between them.
-Share = namedtuple("Share", "kernel factor of path")
+def _rests(sums, taken, sizes):
+    """{sum: what is left of it without the terms that are taken}: None, or (1 or -1, a variable).
+
+    Added up as it was, in the sum's own type, but for zeros; (1, sum) if nothing is taken from it.
+    """
+    rests, one = {}, next(iter(taken))
+    for sum_ in sums:
+        node, left, changed = sum_.owner, None, False
+        for place, v in enumerate(node.inputs):
+            rest = rests.get(v, None if v in taken else (1, v))
+            changed |= rest != (1, v)
+            if rest is None or rest[1] is v and _is_nothing(v, one, sizes):
+                continue
+            sign, v = rest
+            if place and is_elemwise(node, scalar_ops.Sub):
+                sign = -sign
+            left = (sign, v) if left is None else _added(left, (sign, v), sum_.dtype)
+        rests[sum_] = left if changed else (1, sum_)
+    return rests
+
+
+def _is_nothing(variable, term, sizes):
+    """Whether a variable is zeros, as Python's sum() begins with, and no longer than a term."""
+    return scalar_constant(variable) == 0 and all(
+        short or sizes.equal(sizes.dimension(variable, a), sizes.dimension(term, a))
+        for a, short in enumerate(variable.broadcastable)
+    )
+
+
+def _added(first, second, dtype):
+    """The sum of two (1 or -1, variable), like them."""
+    (sign, a), (other_sign, b) = first, second
+    a, b = widened(a, dtype), widened(b, dtype)
+    if sign == other_sign:
+        return sign, a + b
+    return (1, a - b) if sign == 1 else (1, b - a)
+
+
+# Of a term: factor * of(kernel), with a linear function `of`; path: what lies between them; stays:
+# what the factor and the function are computed from.
+Share = namedtuple("Share", "kernel factor of path stays")
 
 
 def _share_of_kernel(graph, term, closed, known):
@@ -127,7 +173,7 @@ def _find_share(graph, term, closed, known):
         except Exception:  # as in find_kernels; it may be read, or reported, by itself
             kernel = None
         if kernel is not None and _arguments(kernel) is not None:
-            return Share(kernel, None, lambda matrix: matrix, ())
+            return Share(kernel, None, lambda matrix: matrix, (), ())
     if not is_elemwise(node, *_LINEAR_ELEMWISE) and not isinstance(node.op, _LINEAR):
         return None
     for place in range(len(node.inputs) if is_elemwise(node, scalar_ops.Mul) else 1):
@@ -151,7 +197,12 @@ def _share_through(graph, term, place, share):
         if graph.values.key(graph.any_of(kernel.type)) in graph.needed([of_any], ()):
             return None
         unchanged = graph.values.key(of_any) == graph.values.key(v)
-        if unchanged and all(v.broadcastable) and is_elemwise(node, scalar_ops.Mul):
+        if (
+            unchanged
+            and all(v.broadcastable)
+            and is_elemwise(node, scalar_ops.Mul)
+            and upcast(v.dtype, node.inputs[place].dtype) == node.inputs[place].dtype
+        ):
             v = v.dimshuffle()
             factor = v if factor is None else factor * v
         else:
@@ -162,9 +213,13 @@ def _share_through(graph, term, place, share):
         if not kept and is_elemwise(node, scalar_ops.Mul):
             return inner
         others = {k: _with(v, kernel, matrix) for k, v in kept.items()}
-        return node.op(*[inner if k == place else others[k] for k in range(len(node.inputs))])
+        inputs = [inner if k == place else others[k] for k in range(len(node.inputs))]
+        if matrix.owner is None:  # any matrix, which has no test value
+            return node.op.make_node(*inputs).outputs[0]
+        return node.op(*inputs)
 
-    return Share(share.kernel, factor, of, share.path + (term,))
+    stays = share.stays + tuple(v for k, v in enumerate(node.inputs) if k != place)
+    return Share(share.kernel, factor, of, share.path + (term,), stays)
 
 
 def _with(variable, old, new):

@@ -112,6 +112,7 @@ class Graph:
         self.signs = Signs()
         self.outputs = outputs
         self.cautious = cautious
+        self.shares = {}  # for mixtures.py
         self._read = {}
         self._any = {}
 
@@ -121,18 +122,20 @@ class Graph:
 
     def needed(self, variables, kernels, without=False):
         """Keys of all that variables are computed from, kernels' results computed as fused; or
-        `without` what those are computed from."""
+        `without` what those are computed from, but for what stays as it was."""
         key = self.values.key
-        fused = {key(kernel.root): kernel.result for kernel in kernels}
+        fused = {key(kernel.root): kernel for kernel in kernels}
         found, stack = set(), list(variables)
         while stack:
             variable = stack.pop()
             if key(variable) in found:
                 continue
             found.add(key(variable))
-            if without and key(variable) in fused:
+            kernel = fused.get(key(variable))
+            if kernel is not None and without:
+                stack.extend(kernel.stays)
                 continue
-            node = fused.get(key(variable), variable).owner
+            node = (variable if kernel is None else kernel.result).owner
             if node is not None and not isinstance(node.op, (Shape, Shape_i)):
                 stack.extend(node.inputs)
         return found
@@ -176,10 +179,12 @@ class Graph:
         for variable in sorted(shared, key=order.get, reverse=True)[:_MOST_SHARED]:
             if variable in kernel.passed and scalar_constant(variable) is None:
                 try:
-                    kernel = self.read(kernel.root, closed | {variable})
-                    closed.add(variable)
+                    again = self.read(kernel.root, closed | {variable})
                 except Exception:  # as in find_kernels; and it has been read, looking through this
                     continue
+                if again.opened >= kernel.opened & self.roots:  # as many kernels
+                    kernel = again
+                    closed.add(variable)
         return kernel
 
     def unfit(self, kernels):

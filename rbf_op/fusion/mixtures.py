@@ -51,8 +51,7 @@ def read_mixture(graph, root, closed=()):
         share = _share_of_kernel(graph, term, closed, known)
         if share is not None:
             x, y, *_ = _arguments(share.kernel)
-            function = share.of(graph.any_of(share.kernel.root.type))
-            group = tuple(graph.values.key(v) for v in (x, y, function))
+            group = tuple(graph.values.key(v) for v in (x, y, share.of_any))
             groups.setdefault(group, []).append((sign, term, share))
     mixed, taken, opened, passed, stays = [], set(), set(), set(), []
     for group in groups.values():
@@ -151,9 +150,9 @@ def _added(first, second, dtype):
     return (1, a - b) if sign == 1 else (1, b - a)
 
 
-# Of a term: factor * of(kernel), with a linear function `of`; path: what lies between them; stays:
-# what the factor and the function are computed from.
-Share = namedtuple("Share", "kernel factor of path stays")
+# Of a term: factor * of(kernel), with a linear function `of`, of_any its value of any matrix; path:
+# what lies between them; stays: what the factor and the function are computed from.
+Share = namedtuple("Share", "kernel factor of of_any path stays")
 
 
 def _share_of_kernel(graph, term, closed, known):
@@ -173,7 +172,7 @@ def _find_share(graph, term, closed, known):
         except Exception:  # as in find_kernels; it may be read, or reported, by itself
             kernel = None
         if kernel is not None and _arguments(kernel) is not None:
-            return Share(kernel, None, lambda matrix: matrix, (), ())
+            return Share(kernel, None, lambda matrix: matrix, graph.any_of(term.type), (), ())
     if not is_elemwise(node, *_LINEAR_ELEMWISE) and not isinstance(node.op, _LINEAR):
         return None
     for place in range(len(node.inputs) if is_elemwise(node, scalar_ops.Mul) else 1):
@@ -189,12 +188,13 @@ def _share_through(graph, term, place, share):
     They may need its shape, which then is that of what comes in its place.
     """
     node, kernel = term.owner, share.kernel.root
+    any_kernel = graph.any_of(kernel.type)
     factor, kept = share.factor, {}
     for k, v in enumerate(node.inputs):
         if k == place:
             continue
-        of_any = _with(v, kernel, graph.any_of(kernel.type))
-        if graph.values.key(graph.any_of(kernel.type)) in graph.needed([of_any], ()):
+        of_any = _with(v, kernel, any_kernel)
+        if graph.values.key(any_kernel) in graph.needed([of_any], ()):
             return None
         unchanged = graph.values.key(of_any) == graph.values.key(v)
         if (
@@ -208,18 +208,23 @@ def _share_through(graph, term, place, share):
         else:
             kept[k] = v
 
-    def of(matrix):
-        inner = share.of(matrix)
+    def through(inner, matrix):
         if not kept and is_elemwise(node, scalar_ops.Mul):
             return inner
         others = {k: _with(v, kernel, matrix) for k, v in kept.items()}
         inputs = [inner if k == place else others[k] for k in range(len(node.inputs))]
-        if matrix.owner is None:  # any matrix, which has no test value
+        if matrix is any_kernel:  # which has no test value
             return node.op.make_node(*inputs).outputs[0]
         return node.op(*inputs)
 
-    stays = share.stays + tuple(v for k, v in enumerate(node.inputs) if k != place)
-    return Share(share.kernel, factor, of, share.path + (term,), stays)
+    return Share(
+        share.kernel,
+        factor,
+        lambda matrix: through(share.of(matrix), matrix),
+        through(share.of_any, any_kernel),
+        share.path + (term,),
+        share.stays + tuple(v for k, v in enumerate(node.inputs) if k != place),
+    )
 
 
 def _with(variable, old, new):

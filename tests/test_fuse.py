@@ -666,6 +666,18 @@ def test_what_is_added_to_kernels_is_added_up_as_it_was(dtype, values_of_others,
     assert_equal([x, c, a, b], output, fused, given, "float64")
 
 
+def test_a_sum_that_is_added_to_itself():
+    x, c, _, _, _, _ = inputs = variables("float64")
+    total = sum(two_kernels(x, c))
+    doubled = total + total
+    fused = fuse(doubled)
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    assert_equal(inputs, doubled, fused, values("float64"), "float64")
+    for _ in range(30):
+        doubled = doubled + doubled
+    assert fused_nodes(fuse(doubled), RBFMixture)
+
+
 def test_zeros_that_kernels_are_added_to_have_their_shape():
     x, c, _, _, _, _ = variables("float64")
     rows = T.lscalar()

@@ -23,6 +23,9 @@ from rbf_op.theano_api import upcast, widened
 _LINEAR_ELEMWISE = scalar_ops.Mul, scalar_ops.TrueDiv, scalar_ops.Neg
 _LINEAR = T.DimShuffle, T.elemwise.Sum
 
+# A sum that is added to itself has twice as many each time.
+_MOST_TERMS = 4096
+
 
 def sums_of_kernels(nodes, roots):
     """Sums and differences of which two terms, or more, are among the roots or linear in one."""
@@ -103,6 +106,8 @@ def _terms_of(variable, closed):
             or term.broadcastable != variable.broadcastable
         ):
             terms.append((sign, term))
+            if len(terms) > _MOST_TERMS:
+                raise NoMatch("it has more than %d terms" % _MOST_TERMS)
             continue
         sums.append(term)
         first, *others = node.inputs

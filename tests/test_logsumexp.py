@@ -9,6 +9,7 @@ import theano
 import theano.tensor as T
 from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler, only_our_c_code  # noqa: F401
 from scipy.special import logsumexp
+from theano.compile.debugmode import DebugMode
 from theano.gradient import verify_grad
 
 from rbf_op import RBFLogSumExp, RBFLogSumExpGrad, rbf_logsumexp
@@ -300,6 +301,18 @@ def test_both_dtypes_in_one_graph(mode):
             np.testing.assert_allclose(part[4].sum(), n, rtol=tolerance)
         for one, other in zip(results[:5], results[5:]):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_large_exponents_in_debug_mode():
+    random = np.random.RandomState(1)
+    x, y = T.fmatrices("x", "y")
+    gradients = T.grad(rbf_logsumexp(x, y, T.constant(np.float32(1))).sum(), [x, y])
+    mode = DebugMode(check_isfinite=False, check_preallocated_output=[])
+    f = theano.function([x, y], gradients, mode=mode)
+    for scale in (1, 10, 100):
+        points = [(random.randn(rows, 3) * scale).astype("float32") for rows in (30, 40)]
+        assert all(np.isfinite(gradient).all() for gradient in f(*points))
 
 
 @needs_compiler

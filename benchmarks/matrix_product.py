@@ -2,8 +2,8 @@
 
 python -m benchmarks.matrix_product (a minute). For each number of columns of W: the least time of
 rbf_dot, which makes K as well; of NumPy's product of a ready K; and multiply-adds with W a second,
-of NumPy and of what rbf_dot takes beyond one column. Imports ceilings, machine,
-rewriting; rbf_op and Theano; click, rich.
+of NumPy and of what rbf_dot takes beyond one column. Imports ceilings, machine, rewriting; rbf_op
+and Theano; click, rich.
 """
 
 import rbf_op  # first: it lets Theano run on this Python and NumPy

@@ -41,15 +41,15 @@ class RBFSums(GlobalOptimizer):
     def apply(self, fgraph):
         for node in fgraph.toposort():
             if isinstance(node.op, self._gradient_types):
-                sums = _sums_with(fgraph, node)
+                number = _number_filling(node.inputs[-1])
+                sums = _sums_with(fgraph, node, number)
                 if sums:
-                    self._replace(fgraph, node, sums)
+                    self._replace(fgraph, node, sums, number)
 
-    def _replace(self, fgraph, gradient, sums):
+    def _replace(self, fgraph, gradient, sums, number):
         names, linear_input = gradient.op.forward_op().input_names, self._linear_input
         wrt = tuple(name for name in names if name in gradient.op.wrt + (linear_input,))
         *inputs, grad_output = gradient.inputs
-        number = _number_filling(grad_output)
         if number is not None:
             one = T.constant(1, dtype=grad_output.dtype)
             shape = grad_output.owner.inputs[1:]
@@ -66,8 +66,9 @@ class RBFSums(GlobalOptimizer):
         replace(fgraph, pairs, self._name)
 
 
-def _sums_with(fgraph, gradient):
-    """The variables sum(F * G) of a gradient node's F and G; [] if F has another use."""
+def _sums_with(fgraph, gradient, number):
+    """The variables sum(F * G) of a gradient node's F and G, filled with a number or None; [] if F
+    has another use, or if that number is computed from one of them."""
     inputs, grad_output = gradient.inputs[:-1], gradient.inputs[-1]
     sums = []
     for forward in {user for user, _ in clients(fgraph, inputs[0])}:
@@ -76,24 +77,25 @@ def _sums_with(fgraph, gradient):
         ):
             continue
         for user, _ in clients(fgraph, forward.outputs[0]):
-            total = _total_of(fgraph, user, forward.outputs[0], grad_output)
+            total = _total_of(fgraph, user, forward.outputs[0], grad_output, number)
             if total is None or total.dtype != grad_output.dtype:
                 return []
             sums.append(total)
-    number = _number_filling(grad_output)
-    return [] if number is not None and set(sums) & set(ancestors([number])) else sums
+    if sums and number is not None and any(v in sums for v in ancestors([number])):
+        return []
+    return sums
 
 
-def _total_of(fgraph, user, output, grad_output):
+def _total_of(fgraph, user, output, grad_output, number):
     """sum(output * grad_output) if this user of output is on the way to it and to nothing else."""
     if user == "output":
         return None
     if isinstance(user.op, T.Sum):
-        uniform = _is_ones(grad_output) or _number_filling(grad_output) is not None
+        uniform = number is not None or _is_ones(grad_output)
         return user.outputs[0] if user.outputs[0].ndim == 0 and uniform else None
     if not (isinstance(user.op, T.Elemwise) and user.op.scalar_op == T.mul.scalar_op):
         return None
-    if _number_filling(grad_output) is not None:
+    if number is not None:
         return None
     if len(user.inputs) != 2 or not any(v is grad_output for v in user.inputs):
         return None

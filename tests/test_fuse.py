@@ -706,14 +706,11 @@ def test_a_wider_factor_leaves_other_factors_their_gradients(build):
     assert T.grad(fused, a).dtype == "float32"
 
 
-def test_sums_of_kernels_under_test_values():
+def test_sums_of_kernels_under_test_values(monkeypatch):
     x, c, _, _, _, _ = variables("float64")
     x.tag.test_value, c.tag.test_value = values("float64")[:2]
-    flag, theano.config.compute_test_value = theano.config.compute_test_value, "raise"
-    try:
-        fused = fuse(sum(kernel.mean() for kernel in two_kernels(x, c)))
-    finally:
-        theano.config.compute_test_value = flag
+    monkeypatch.setattr(theano.config, "compute_test_value", "raise")
+    fused = fuse(sum(kernel.mean() for kernel in two_kernels(x, c)))
     assert len(fused_nodes(fused, RBFMixture)) == 1
     assert fused.tag.test_value.shape == ()
 

@@ -126,6 +126,7 @@ def test_sums_of_a_mixture(of_kernel):
         lambda k, x, g: [(k * g).sum(), T.grad((k * g * g).sum(), x)],
         lambda k, x, g: with_gradients((k * g).sum() + T.sqr(k).sum(), [x]),
         lambda k, x, g: with_gradients(T.log(k.mean()), [x]),  # G is computed from the sum
+        lambda k, x, g: with_gradients(T.sqr(k.sum()), [x]),
     ],
 )
 def test_left_alone(build):

@@ -706,6 +706,23 @@ def test_a_wider_factor_leaves_other_factors_their_gradients(build):
     assert T.grad(fused, a).dtype == "float32"
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_kernels_times_a_number_and_a_matrix_in_one_product(place):
+    x, c, s, _, _, _ = variables("float64")
+    a = T.matrix("a")
+
+    def product(kernel):
+        factors = [s, a]
+        factors.insert(place, kernel)
+        return T.mul(*factors).sum()
+
+    output = sum(product(kernel) for kernel in two_kernels(x, c))
+    fused = fuse(output)
+    assert len(fused_nodes(fused, RBFMixture)) == 1
+    given = values("float64")[:3] + [np.arange(1.0, N * M + 1).reshape(N, M)]
+    assert_equal([x, c, s, a], output, fused, given, "float64")
+
+
 def test_sums_of_kernels_under_test_values(monkeypatch):
     x, c, _, _, _, _ = variables("float64")
     x.tag.test_value, c.tag.test_value = values("float64")[:2]

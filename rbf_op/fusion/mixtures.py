@@ -216,8 +216,8 @@ def _share_through(graph, term, place, share):
     def through(inner, matrix):
         if not kept and is_elemwise(node, scalar_ops.Mul):
             return inner
-        others = {k: _with(v, kernel, matrix) for k, v in kept.items()}
-        inputs = [inner if k == place else others[k] for k in range(len(node.inputs))]
+        inputs = [_with(v, kernel, matrix) for v in kept.values()]
+        inputs.insert(sum(k < place for k in kept), inner)
         if matrix is any_kernel:  # which has no test value
             return node.op.make_node(*inputs).outputs[0]
         return node.op(*inputs)

@@ -21,6 +21,17 @@ enum {
 #undef RBF_EXPANDED_Y
 #define RBF_EXPANDED_Y (-2) /* the factor of the inner products */
 
+/* Entries of K that the expansion is not for, with a place for what they are multiplied by. */
+typedef struct {
+    int64_t row, column;
+    REAL weight;
+} RBF_NAME(close_entry);
+
+typedef struct {
+    RBF_NAME(close_entry) * entries; /* [most] */
+    int64_t most, count;             /* more than `most`: the rest is left out */
+} RBF_NAME(close_entries);
+
 /* The rows of x and y as the register tile reads them, by differences or by the expansion. */
 typedef struct {
     rbf_matrix x, y;
@@ -32,18 +43,9 @@ typedef struct {
     REAL *centre;  /* [depth], and zeros to a whole vector */
     REAL *x_norms; /* [row_panels][NORM_PARTS][RBF_TILE_ROWS] */
     REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
+    RBF_NAME(close_entries) *
+        close; /* where those that the expansion is not for are listed, or NULL */
 } RBF_NAME(points);
-
-/* Entries of K that the expansion is not for, with a place for what they are multiplied by. */
-typedef struct {
-    int64_t row, column;
-    REAL weight;
-} RBF_NAME(close_entry);
-
-typedef struct {
-    RBF_NAME(close_entry) * entries; /* [most] */
-    int64_t most, count;             /* more than `most`: the rest is left out */
-} RBF_NAME(close_entries);
 
 /* What is packed of a row panel and of a panel, by their numbers. */
 RBF_INLINE REAL *RBF_NAME(packed_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
@@ -175,6 +177,7 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
     points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
     points->panels = rbf_ceiling_division(y.rows, COLUMNS);
     points->expanded = 0;
+    points->close = NULL;
     /* Many terms, and many entries for each squared norm and for the sample. */
     if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m >= 64 * (n + m) &&
         n * m >= RBF_EXPANSION_ENTRIES)
@@ -312,8 +315,8 @@ RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel)
  * list. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REAL *x_on_grid,
-                         int64_t column, const REAL *y_on_grid, REAL *distances,
-                         RBF_NAME(close_entries) * list) {
+                         int64_t column, const REAL *y_on_grid, REAL *distances) {
+    RBF_NAME(close_entries) *list = points->close;
     const int64_t n = points->x.rows, m = points->y.rows;
     INTEGER lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
     INTEGER_VECTOR close = {0}; /* of each lane, a bit for each vector of the tile */
@@ -349,7 +352,7 @@ RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REA
 /* Squared distances of a row panel and a panel, packed for the expansion, into memory. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
-                             REAL *RBF_RESTRICT distances, RBF_NAME(close_entries) * list) {
+                             REAL *RBF_RESTRICT distances) {
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const REAL *x_on_grid = points->x_norms + row * RBF_NAME(NORM_PARTS);
     const REAL *y_on_grid = points->y_norms + column * RBF_NAME(NORM_PARTS);
@@ -377,18 +380,17 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
         close |= words[w];
     if (close & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
         RBF_NAME(mend_distances)
-    (points, row, x_on_grid, column, y_on_grid, distances, list);
+    (points, row, x_on_grid, column, y_on_grid, distances);
 }
 
 /* Squared distances of a row panel and a panel, by their numbers. By differences those of more
- * columns k than `inlined`, a constant, are summed by a call. The list, if any, gets those that the
- * expansion is not for, where it is used. */
+ * columns k than `inlined`, a constant, are summed by a call. */
 RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row_panel,
                                     int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
-                                    const int inlined, RBF_NAME(close_entries) * list) {
+                                    const int inlined) {
     if (__builtin_expect(points->expanded, 0)) {
         REAL kept[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-        RBF_NAME(expanded_distances)(points, row_panel, panel, kept, list);
+        RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
         RBF_NAME(load_kept)(tile, kept);
     } else {
         RBF_NAME(distance_tile)

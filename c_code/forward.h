@@ -98,7 +98,7 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     int r, v;
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN, NULL);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN);
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;

@@ -33,18 +33,60 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
                                          int64_t width, REAL *target) {
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
     const int64_t within = partial.size / COLUMNS;
-    int64_t part, group, k, j;
+    int64_t part, group, k, j, i, l;
     for (part = 0; part < partial.parts; ++part) {
         REAL *sum = RBF_NAME(first_sums)(job, partial, block, part, panel);
-        REAL *to = target + panel * COLUMNS * width + part * within;
         for (group = 1; group < job->groups; ++group) {
             const REAL *more = sum + group * partial.stride;
             for (j = 0; j < partial.size; ++j)
                 sum[j] += more[j];
         }
-        for (k = 0; k < rbf_minimum(within, width - part * within); ++k)
-            for (j = 0; j < columns; ++j)
-                to[j * width + k] += sum[k * COLUMNS + j];
+    }
+    for (k = 0; k < width; k += LANES)
+        for (j = 0; j < columns; j += LANES) {
+            REAL *to = target + (panel * COLUMNS + j) * width + k;
+            VECTOR square[RBF_NAME(LANES)];
+            for (l = 0; l < LANES; ++l) {
+                const int64_t from = rbf_minimum(k + l, width - 1);
+                square[l] =
+                    RBF_NAME(load)(RBF_NAME(first_sums)(job, partial, block, from / within, panel) +
+                                   from % within * COLUMNS + j);
+            }
+            RBF_NAME(transpose)(square);
+            for (l = 0; l < rbf_minimum(LANES, columns - j); ++l) {
+                REAL row[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+                RBF_NAME(store)(row, square[l]);
+                for (i = 0; i < rbf_minimum(LANES, width - k); ++i)
+                    to[l * width + i] += row[i];
+            }
+        }
+}
+
+/* Sums of dx of a row panel, added over the blocks of a wave in their order (into the first), then
+ * to dx. */
+RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
+    const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
+    /* Columns k that lie beside each other, and how many entries. */
+    const int64_t together = job->by_products ? (int64_t)COLUMNS : depth;
+    int64_t start, block, i, r, k;
+    for (start = 0; start < depth; start += together) {
+        REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
+        for (block = 1; block < job->blocks_per_wave; ++block) {
+            const REAL *more = sum + block * job->dx_stride;
+            for (i = 0; i < together * RBF_TILE_ROWS; ++i)
+                sum[i] += more[i];
+        }
+        for (r = 0; r < rows; ++r) {
+            REAL *dx = job->dx + (first + r) * depth + start;
+            const REAL *from = sum + (job->by_products ? r * COLUMNS : r);
+            if (job->by_products)
+                for (k = 0; k < rbf_minimum(COLUMNS, depth - start); ++k)
+                    dx[k] += from[k];
+            else
+                for (k = 0; k < depth; ++k)
+                    dx[k] += from[k * RBF_TILE_ROWS];
+        }
     }
 }
 
@@ -91,6 +133,17 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
     return sums;
 }
 
+/* The sums of dx of some row panels, cleared. */
+RBF_FUNCTION void RBF_NAME(clear_rows)(const RBF_NAME(gradient_job) * job, REAL *sums,
+                                       int64_t first, int64_t last) {
+    const int64_t depth = job->points.x.columns,
+                  together = job->by_products ? (int64_t)COLUMNS : depth;
+    int64_t k;
+    for (k = 0; k < depth; k += together)
+        memset(sums + RBF_NAME(place_of_dx)(job, first, k), 0,
+               (size_t)((last - first) * RBF_TILE_ROWS * together) * sizeof(REAL));
+}
+
 /* Where a thread adds up a chunk of such sums: `place`, which moves on; NULL if there are none. */
 RBF_INLINE REAL *RBF_NAME(take_chunk)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, REAL **place) {
@@ -135,7 +188,8 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
     RBF_NAME(expand_x)(&job->points, row_panel);
     if (job->by_products)
         RBF_NAME(pack_product_rows)
-    (&job->points, row_panel, RBF_NAME(product_piece)(job, row_panel, 0));
+    (&job->points, row_panel, RBF_NAME(product_piece)(job, row_panel, 0),
+     RBF_NAME(product_x_stride)(job));
 }
 
 /* A panel of y in all its forms, and what else there is a column of K. */
@@ -184,9 +238,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient)(const RBF_NAME(gradient_job) * job) {
 
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     /* Each thread has its own: what it reads for every tile lies apart from what others write. */
-    const RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
-    const int64_t n = job->points.x.rows, depth = job->points.x.columns;
-    const int64_t dx_rows = job->points.row_panels * RBF_TILE_ROWS;
+    RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
     RBF_NAME(gradient_scratch) scratch;
     RBF_NAME(close_entries) close;
     RBF_NAME(gradient_sums) chunk = {NULL, NULL, NULL, NULL};
@@ -199,14 +251,14 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         chunk.column_sums = RBF_NAME(take_chunk)(job, job->column_partial, &place);
     }
     scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
-    scratch.dx_tiles =
-        scratch.weights + job->row_panels_at_once * job->panels_per_block * RBF_TILE_ROWS * COLUMNS;
+    scratch.dx_tiles = scratch.weights + job->row_panels_at_once * job->row_weights;
     scratch.column_sums = scratch.dx_tiles + job->row_panels_at_once * RBF_TILE_ROWS * COLUMNS;
     scratch.row_sums = scratch.column_sums + job->panels_per_block * COLUMNS;
     scratch.g_rows = scratch.row_sums + job->row_panels_at_once * RBF_NAME(WHOLE_ROWS);
     close.entries = job->close_entries + rbf_thread_number() * job->close_most;
     close.most = job->close_most;
-    scratch.close = &close;
+    if (job->by_products)
+        own.points.close = &close;
     RBF_NAME(pack_gradient)(job);
     for (wave = 0; wave < job->blocks; wave += job->blocks_per_wave) {
         const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, job->blocks - wave);
@@ -223,14 +275,16 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
                 rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums, adding;
             int64_t added = 0;
-            if (job->symmetric) /* the rows that the block's last column lies behind */
-                end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
-            sums.dx = job->dx_sums ? job->dx_sums + block * dx_rows * depth : NULL;
+            sums.dx = job->dx_sums ? job->dx_sums + block * job->dx_stride : NULL;
+            if (wave == 0 && sums.dx)
+                RBF_NAME(clear_rows)(job, sums.dx, row_panel, end);
             sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
             sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
             sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
             adding = job->chunk_stride ? chunk : sums;
             adding.dx = sums.dx;
+            if (job->symmetric) /* the rows that the block's last column lies behind */
+                end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
                 job->weigh(job, row_panel, behind, first, last, scratch, adding);
@@ -252,18 +306,8 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     if (!job->dx)
         return;
     RBF_OMP(for schedule(static))
-    for (task = 0; task < n; ++task) {
-        const int64_t within = task % RBF_TILE_ROWS;
-        const int64_t first = job->by_products ? task * depth : (task - within) * depth + within;
-        const int64_t stride = job->by_products ? 1 : RBF_TILE_ROWS;
-        REAL *dx = job->dx + task * depth;
-        int64_t block, k;
-        for (block = 0; block < job->blocks_per_wave; ++block) {
-            const REAL *sums = job->dx_sums + block * dx_rows * depth + first;
-            for (k = 0; k < depth; ++k)
-                dx[k] += sums[k * stride];
-        }
-    }
+    for (task = 0; task < job->points.row_panels; ++task)
+        RBF_NAME(reduce_rows)(job, task);
 }
 
 RBF_INLINE void RBF_NAME(take_partial_sums)(const RBF_NAME(gradient_job) * job,
@@ -313,7 +357,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
     const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
     int64_t column_bytes;
-    job->by_products = RBF_MANY_REGISTERS && deep && job->points.expanded;
+    job->by_products = deep && job->points.expanded;
     column_bytes = job->by_products ? RBF_NAME(EXPANDED_BYTES)
                    : deep           ? RBF_NAME(GRADIENT_DEEP_BYTES)
                                     : RBF_NAME(GRADIENT_COLUMN_BYTES);
@@ -326,14 +370,18 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
      */
     job->panels_per_block =
         rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->blocks)));
+    /* By a tile more, so that those of a panel do not share their places in the first-level cache.
+     */
+    job->row_weights = (job->panels_per_block + job->by_products) * RBF_TILE_ROWS * COLUMNS;
     job->row_panels_at_once = job->by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
                               : deep           ? RBF_NAME(GRADIENT_ROW_PANELS)
                                                : 1;
     job->groups = rbf_minimum(
         n / RBF_NAME(GRADIENT_FEW_ROWS),
         rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, job->blocks)));
-    job->groups = rbf_minimum(RBF_NAME(GRADIENT_GROUPS),
-                              rbf_maximum(n / RBF_NAME(GRADIENT_ENOUGH_ROWS), job->groups));
+    job->groups = rbf_minimum(
+        RBF_NAME(GRADIENT_GROUPS),
+        rbf_maximum(rbf_ceiling_division(n, RBF_NAME(GRADIENT_ENOUGH_ROWS)), job->groups));
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
@@ -358,10 +406,12 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     const size_t panel_row = COLUMNS * sizeof(REAL), row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
     job->thread_stride = rbf_apart(
-        job->row_panels_at_once * (((job->panels_per_block + 1) * COLUMNS + p) * RBF_TILE_ROWS +
-                                   RBF_NAME(WHOLE_ROWS)) +
+        job->row_panels_at_once *
+                (job->row_weights + (COLUMNS + p) * RBF_TILE_ROWS + RBF_NAME(WHOLE_ROWS)) +
             job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
         sizeof(REAL), threads);
+    job->dx_stride = row_panels * RBF_TILE_ROWS *
+                     (job->by_products ? rbf_ceiling_division(depth, COLUMNS) * COLUMNS : depth);
     job->close_most = job->by_products * job->row_panels_at_once * job->panels_per_block *
                       RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
     RBF_NAME(take_points)(&job->points, space);
@@ -404,8 +454,7 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
             (REAL *)rbf_take(space, job->chunk_stride, (size_t)threads * sizeof(REAL));
     }
     if (job->dx)
-        job->dx_sums =
-            (REAL *)rbf_take(space, job->blocks_per_wave * row_panels * depth, row_panel_row);
+        job->dx_sums = (REAL *)rbf_take(space, job->blocks_per_wave * job->dx_stride, sizeof(REAL));
     if (job->total_dgamma)
         job->dgamma = (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
     if (job->total_damplitude)
@@ -463,8 +512,6 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     else
         for (c = 0; c < COLUMNS; ++c)
             RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
-    RBF_NAME(clear)
-    (job->dx_sums, job->blocks_per_wave * job->points.row_panels * depth * RBF_TILE_ROWS);
     RBF_NAME(clear)(job->dgamma, job->terms * m);
     RBF_NAME(clear)(job->damplitude, job->terms * m);
     RBF_NAME(clear)(job->dx, n * depth);

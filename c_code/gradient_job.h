@@ -43,13 +43,13 @@ typedef struct {
 
 /* The pieces of a thread's own memory. */
 typedef struct {
-    REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
+    REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS], row_weights
+                      apart */
     REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS] */
     /* Of product_sums: */
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
     REAL *column_sums; /* [panels_per_block][COLUMNS] */
-    RBF_NAME(close_entries) * close;
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -84,6 +84,7 @@ struct RBF_NAME(gradient_job) {
     int by_products; /* product_sums instead of difference_range, where it can be */
     int64_t panels_per_block, blocks, blocks_per_wave;
     int64_t row_panels_per_group, groups, row_panels_at_once;
+    int64_t row_weights; /* from those of a row panel to the next */
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
     REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
@@ -96,7 +97,8 @@ struct RBF_NAME(gradient_job) {
     REAL *packed_weights; /* [panels][p][COLUMNS] */
     REAL *offsets;        /* [panels][COLUMNS] */
     REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
-                             [blocks_per_wave][row_panels][RBF_TILE_ROWS][depth] */
+                             [blocks_per_wave][depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */
+    int64_t dx_stride;    /* from a block's to the next */
     RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
     RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
     RBF_NAME(partial_sums) column_partial;   /* one part, [terms][2][COLUMNS] */
@@ -104,9 +106,11 @@ struct RBF_NAME(gradient_job) {
     int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
 };
 
-/* Where close entries are listed: NULL, known to the compiler where that is always so, if there are
- * no matrix products. */
-RBF_INLINE RBF_NAME(close_entries) *
-    RBF_NAME(close_list)(const RBF_NAME(gradient_job) * job, RBF_NAME(gradient_scratch) scratch) {
-    return RBF_MANY_REGISTERS && job->by_products ? scratch.close : NULL;
+/* Where column k of dx is, of the first row of a row panel. */
+RBF_INLINE int64_t RBF_NAME(place_of_dx)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+                                         int64_t k) {
+    if (!job->by_products)
+        return (row_panel * job->points.x.columns + k) * RBF_TILE_ROWS;
+    return (k / COLUMNS * job->points.row_panels + row_panel) * RBF_TILE_ROWS * COLUMNS +
+           k % COLUMNS;
 }

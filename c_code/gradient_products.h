@@ -23,10 +23,10 @@ RBF_INLINE VECTOR RBF_NAME(centred_entries)(const RBF_NAME(points) * points, con
            RBF_NAME(load)(points->centre + k);
 }
 
-/* x - c of a row panel to [depth / RBF_TILE_ROWS][RBF_TILE_ROWS of x][RBF_TILE_ROWS], of which the
- * last is filled with zeros. */
+/* x - c of a row panel to pieces [RBF_TILE_ROWS of x][RBF_TILE_ROWS] of as many columns k, `stride`
+ * apart, of which the last is filled with zeros. */
 RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,
-                                              REAL *RBF_RESTRICT to) {
+                                              REAL *RBF_RESTRICT to, int64_t stride) {
     const int64_t first = row_panel * RBF_TILE_ROWS;
     const int64_t padded = rbf_ceiling_division(points->x.columns, RBF_TILE_ROWS) * RBF_TILE_ROWS;
     const REAL *norms = points->x_norms + first * RBF_NAME(NORM_PARTS);
@@ -39,8 +39,7 @@ RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, i
             RBF_NAME(store)
             (entries, RBF_NAME(centred_entries)(points, &points->x, first + r, start, norms[r]));
             for (k = start; k < rbf_minimum(start + LANES, padded); k += piece)
-                memcpy(to + (k / RBF_TILE_ROWS * RBF_TILE_ROWS + r) * RBF_TILE_ROWS +
-                           k % RBF_TILE_ROWS,
+                memcpy(to + k / RBF_TILE_ROWS * stride + r * RBF_TILE_ROWS + k % RBF_TILE_ROWS,
                        entries + (k - start), (size_t)piece * sizeof(REAL));
         }
 }
@@ -77,20 +76,43 @@ RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
     RBF_NAME(keep_tile)(tile, sums);
 }
 
-/* sums[RBF_TILE_ROWS][COLUMNS] of a panel, lanes over j, of RBF_TILE_ROWS columns k: sum_i w (x -
- * c) over the rows i of some row panels, whose pieces of x and of the weights are so far apart. */
+/* Of a panel, lanes over j, and of `width` columns k, at most RBF_TILE_ROWS: dy += sum_i w (x - c)
+ * - (y - c) column_sums, over the rows i of some row panels. rows is their piece of x - c, the next
+ * piece, which is asked for, x_stride from it; weights are weights_stride apart, columns
+ * [width][COLUMNS] packed for the expansion, pairs of columns k of dy pair_stride apart. */
 RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t rows_stride,
-                          const REAL *RBF_RESTRICT weights, int64_t weights_stride,
-                          REAL *RBF_RESTRICT sums) {
+RBF_NAME(add_column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t x_stride,
+                              const REAL *RBF_RESTRICT weights, int64_t weights_stride,
+                              int64_t width, const REAL *RBF_RESTRICT columns,
+                              const REAL *RBF_RESTRICT column_sums, REAL *RBF_RESTRICT dy,
+                              int64_t pair_stride) {
+    const int line = RBF_ALIGNMENT / (int)sizeof(REAL);
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
     int64_t row_panel;
+    int r, v;
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        for (v = 0; v < COLUMNS; v += line)
+            __builtin_prefetch(dy + r / 2 * pair_stride + r % 2 * COLUMNS + v, 1);
     for (row_panel = 0; row_panel < row_panels; ++row_panel) {
+        for (v = 0; v < RBF_TILE_ROWS * RBF_TILE_ROWS; v += line)
+            __builtin_prefetch(rows + x_stride + v);
         RBF_NAME(add_products)(RBF_TILE_ROWS, rows, RBF_TILE_ROWS, 1, weights, tile, 0);
-        rows += rows_stride;
+        rows += RBF_TILE_ROWS * RBF_TILE_ROWS;
         weights += weights_stride;
     }
-    RBF_NAME(keep_tile)(tile, sums);
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        if (r >= width)
+            break;
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            REAL *to = dy + r / 2 * pair_stride + r % 2 * COLUMNS + v * LANES;
+            const VECTOR column = RBF_NAME(load)(columns + r * COLUMNS + v * LANES);
+            const VECTOR shift =
+                column * (1 / (REAL)RBF_EXPANDED_Y) * RBF_NAME(load)(column_sums + v * LANES);
+            RBF_NAME(store)(to, RBF_NAME(load)(to) + (tile[r][v] - shift));
+        }
+    }
 }
 
 /* row_sums[WHOLE_ROWS] = the sums of weights [panels][RBF_TILE_ROWS][COLUMNS] over their columns;
@@ -130,19 +152,14 @@ RBF_FUNCTION void RBF_NAME(weight_sums)(int64_t panels, const REAL *RBF_RESTRICT
         RBF_NAME(store)(row_sums + r, RBF_NAME(sum_lanes)(sums + r));
 }
 
-/* dx[RBF_TILE_ROWS][dx_stride] += added[RBF_TILE_ROWS][COLUMNS] - (x - c) row_sums, of `width`
- * columns k, at most RBF_TILE_ROWS. */
-RBF_INLINE void RBF_NAME(add_row_sums)(REAL *RBF_RESTRICT dx, int64_t dx_stride, int64_t width,
-                                       const REAL *RBF_RESTRICT added, const REAL *RBF_RESTRICT x,
+/* Of a row panel, lanes over a piece of columns k: dx += added - (x - c) row_sums. Rows of dx and
+ * of added are COLUMNS apart, those of x - c RBF_TILE_ROWS. */
+RBF_INLINE void RBF_NAME(add_row_sums)(REAL *RBF_RESTRICT dx, const REAL *RBF_RESTRICT added,
+                                       const REAL *RBF_RESTRICT x,
                                        const REAL *RBF_RESTRICT row_sums) {
-    int64_t k;
     int r;
-    for (r = 0; r < RBF_TILE_ROWS; ++r, dx += dx_stride, added += COLUMNS, x += RBF_TILE_ROWS) {
-        if (width == RBF_TILE_ROWS)
-            for (k = 0; k < RBF_TILE_ROWS; ++k)
-                dx[k] += added[k] - x[k] * row_sums[r];
-        else
-            for (k = 0; k < width; ++k)
-                dx[k] += added[k] - x[k] * row_sums[r];
-    }
+    RBF_UNROLL
+    for (r = 0; r < RBF_TILE_ROWS; ++r)
+        *(PIECE *)(dx + r * COLUMNS) += *(const PIECE *)(added + r * COLUMNS) -
+                                        *(const PIECE *)(x + r * RBF_TILE_ROWS) * row_sums[r];
 }

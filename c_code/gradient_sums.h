@@ -68,15 +68,16 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
 
 /* All columns k in a range, of one row panel and a column block; pairs of columns of y and dy are
  * `pair_stride` apart. */
-RBF_INLINE void RBF_NAME(difference_range)(int64_t first, int64_t last, int64_t panels,
+RBF_INLINE void RBF_NAME(difference_range)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+                                           int64_t first, int64_t last, int64_t panels,
                                            int64_t pair_stride, const REAL *weights,
                                            const REAL *rows, const REAL *columns, REAL *dx,
-                                           int64_t dx_stride, REAL *dy, const int want_dx,
-                                           const int want_dy) {
+                                           REAL *dy, const int want_dx, const int want_dy) {
+    const int64_t dx_stride = job->by_products ? (int64_t)COLUMNS : 1;
     int64_t k;
     for (k = first; k < last; k += 2) {
         const REAL *x = rows + k * RBF_TILE_ROWS, *y = columns + k / 2 * pair_stride;
-        REAL *to_x = want_dx ? dx + (dx_stride == 1 ? k * RBF_TILE_ROWS : k) : NULL;
+        REAL *to_x = want_dx ? dx + RBF_NAME(place_of_dx)(job, row_panel, k) : NULL;
         REAL *to_y = want_dy ? dy + k / 2 * pair_stride : NULL;
         if (k + 1 < last)
             RBF_NAME(difference_sums)(panels, weights, x, y, to_x, dx_stride, to_y, 2, want_dx,
@@ -93,9 +94,8 @@ RBF_INLINE REAL *RBF_NAME(weight_of)(const RBF_NAME(gradient_job) * job, int64_t
                                      const RBF_NAME(close_entry) * entry) {
     const int64_t row = entry->row - first_row_panel * RBF_TILE_ROWS;
     const int64_t column = entry->column - first_panel * COLUMNS;
-    const int64_t tile = row / RBF_TILE_ROWS * job->panels_per_block + column / COLUMNS;
-    return scratch.weights + (tile * RBF_TILE_ROWS + row % RBF_TILE_ROWS) * COLUMNS +
-           column % COLUMNS;
+    return scratch.weights + row / RBF_TILE_ROWS * job->row_weights +
+           (column / COLUMNS * RBF_TILE_ROWS + row % RBF_TILE_ROWS) * COLUMNS + column % COLUMNS;
 }
 
 /* Where column k of dy is, of a column of a block. */
@@ -105,13 +105,16 @@ RBF_INLINE int64_t RBF_NAME(place_of_dy)(const RBF_NAME(gradient_job) * job, int
            column % COLUMNS;
 }
 
+/* From a piece of columns k of product_x to the next. */
+RBF_INLINE int64_t RBF_NAME(product_x_stride)(const RBF_NAME(gradient_job) * job) {
+    return job->points.row_panels * RBF_TILE_ROWS * RBF_TILE_ROWS;
+}
+
 /* Where column k of the first row of a row panel is in product_x. */
 RBF_INLINE REAL *RBF_NAME(product_piece)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                          int64_t k) {
-    const int64_t pieces = rbf_ceiling_division(job->points.x.columns, RBF_TILE_ROWS);
-    return job->product_x +
-           (row_panel * pieces + k / RBF_TILE_ROWS) * RBF_TILE_ROWS * RBF_TILE_ROWS +
-           k % RBF_TILE_ROWS;
+    return job->product_x + k / RBF_TILE_ROWS * RBF_NAME(product_x_stride)(job) +
+           row_panel * RBF_TILE_ROWS * RBF_TILE_ROWS + k % RBF_TILE_ROWS;
 }
 
 /* w (y - x) of a close entry added to the sums of dx and taken from those of dy. */
@@ -127,7 +130,8 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
             *(const REAL *)(y.data + entry->column * y.row_stride + k * y.column_stride);
         const REAL share = entry->weight * (to - from);
         if (sums.dx)
-            sums.dx[entry->row * x.columns + k] += share;
+            sums.dx[RBF_NAME(place_of_dx)(job, entry->row / RBF_TILE_ROWS, k) +
+                    entry->row % RBF_TILE_ROWS * COLUMNS] += share;
         if (sums.dy)
             sums.dy[RBF_NAME(place_of_dy)(job, k, column)] -= share;
     }
@@ -141,19 +145,16 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
                        int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
                        RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
     const int64_t depth = job->points.x.columns, row_panels = last_row_panel - first_row_panel;
-    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
     const int64_t skipped =
         job->symmetric
             ? rbf_maximum(0, (first_row_panel * RBF_TILE_ROWS + 1) / COLUMNS - first_panel)
             : 0;
     const int64_t panels = last_panel - first_panel - skipped;
     const REAL *weights = scratch.weights + skipped * tile;
-    const RBF_NAME(close_entries) close = *scratch.close;
-    const int64_t product_x_stride =
-        RBF_NAME(product_piece)(job, 1, 0) - RBF_NAME(product_piece)(job, 0, 0);
+    const RBF_NAME(close_entries) close = *job->points.close;
     REAL total = 0;
     int64_t at_once, panel, k, first, i;
-    int r, v;
     if (close.count > close.most)
         return 0;
     for (i = 0; i < close.count; ++i) {
@@ -192,32 +193,22 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
             const int64_t row_panel = first_row_panel + at_once;
             const REAL *added = scratch.dx_tiles + at_once * tile;
             const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
-            REAL *dx = sums.dx + row_panel * RBF_TILE_ROWS * depth + first;
-            for (k = first; k < end; k += RBF_TILE_ROWS)
+            for (k = first; k < end; k += sizeof(PIECE) / sizeof(REAL))
                 RBF_NAME(add_row_sums)
-            (dx + k - first, depth, rbf_minimum(RBF_TILE_ROWS, end - k), added + k - first,
+            (sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k), added + k - first,
              RBF_NAME(product_piece)(job, row_panel, k), row_sums);
         }
     }
     for (panel = 0; sums.dy && panel < panels; ++panel) {
         const REAL *y = RBF_NAME(packed_panel)(&job->points, first_panel + skipped + panel);
-        const REAL *column_sums = scratch.column_sums + panel * COLUMNS;
-        for (first = 0; first < depth; first += RBF_TILE_ROWS) {
-            REAL added[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
-            RBF_NAME(column_products)
-            (row_panels, RBF_NAME(product_piece)(job, first_row_panel, first), product_x_stride,
-             weights + panel * tile, row_weights, added);
-            for (r = 0; r < rbf_minimum(RBF_TILE_ROWS, depth - first); ++r) {
-                REAL *dy =
-                    sums.dy + RBF_NAME(place_of_dy)(job, first + r, (skipped + panel) * COLUMNS);
-                for (v = 0; v < COLUMNS; v += LANES) {
-                    const VECTOR column = RBF_NAME(load)(y + (first + r) * COLUMNS + v);
-                    const VECTOR share = RBF_NAME(load)(added + r * COLUMNS + v) -
-                                         column / RBF_EXPANDED_Y * RBF_NAME(load)(column_sums + v);
-                    RBF_NAME(store)(dy + v, RBF_NAME(load)(dy + v) + share);
-                }
-            }
-        }
+        for (first = 0; first < depth; first += RBF_TILE_ROWS)
+            RBF_NAME(add_column_products)
+        (row_panels, RBF_NAME(product_piece)(job, first_row_panel, first),
+         RBF_NAME(product_x_stride)(job), weights + panel * tile, row_weights,
+         rbf_minimum(RBF_TILE_ROWS, depth - first), y + first * COLUMNS,
+         scratch.column_sums + panel * COLUMNS,
+         sums.dy + RBF_NAME(place_of_dy)(job, first, (skipped + panel) * COLUMNS),
+         job->panels_per_block * 2 * COLUMNS);
     }
     for (i = 0; i < close.count; ++i)
         RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);
@@ -229,12 +220,12 @@ RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
                      int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
                      RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
-    const int64_t depth = job->points.x.columns, dx_stride = job->by_products ? depth : 1;
+    const int64_t depth = job->points.x.columns;
     const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
     const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
-    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
     int64_t row_panel, k;
-    if (RBF_NAME(close_list)(job, scratch) && (sums.dx || sums.dy) &&
+    if (job->by_products && (sums.dx || sums.dy) &&
         RBF_NAME(product_sums)(job, first_row_panel, last_row_panel, first_panel, last_panel,
                                scratch, sums))
         return;
@@ -249,17 +240,17 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
                 scratch.weights + skipped * tile + (row_panel - first_row_panel) * row_weights;
             const REAL *x = job->packed_x + row_panel * RBF_TILE_ROWS * depth;
             const REAL *y = paired_y + skipped * pair;
-            REAL *dx = sums.dx ? sums.dx + row_panel * RBF_TILE_ROWS * depth : NULL;
+            REAL *dx = sums.dx;
             REAL *dy = sums.dy ? sums.dy + skipped * pair : NULL;
             if (dx && dy)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
-                                           1, 1);
+                RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
+                                           dx, dy, 1, 1);
             else if (dx)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
-                                           1, 0);
+                RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
+                                           dx, dy, 1, 0);
             else if (dy)
-                RBF_NAME(difference_range)(k, end, panels, stride, weights, x, y, dx, dx_stride, dy,
-                                           0, 1);
+                RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
+                                           dx, dy, 0, 1);
         }
     }
 }

@@ -190,11 +190,10 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(clear_outside)(int64_t rows
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
  * share of -dgamma and of damplitude added to column_sums[terms][2][COLUMNS], of dweights to
- * dweights[p][COLUMNS]; close entries to their list. */
+ * dweights[p][COLUMNS]. */
 RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
-                                      REAL *column_sums, REAL *dweights,
-                                      RBF_NAME(close_entries) * close, const int of) {
+                                      REAL *column_sums, REAL *dweights, const int of) {
     enum { SIDE = RBF_STORED_EXPONENTIALS };
     const int log_sum = of == RBF_OF_LOG_SUM, mixture = of == RBF_OF_MIXTURE;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
@@ -213,7 +212,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         log_sums[0][r] = RBF_NAME(entry)(job->log_sums, row + rbf_minimum(r, rows - 1));
         log_sums[1][r] = RBF_NAME(entry)(job->rests, row + rbf_minimum(r, rows - 1));
     }
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK, close);
+    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK);
     /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
      * log-sum-exp is at most 1.) */
     if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
@@ -299,10 +298,10 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                                         int64_t last_panel, RBF_NAME(gradient_scratch) scratch,
                                         RBF_NAME(gradient_sums) sums, const int of) {
     const int64_t n = job->points.x.rows, p = job->weights.columns;
-    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->panels_per_block * tile;
-    RBF_NAME(close_entries) *close = RBF_NAME(close_list)(job, scratch);
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
     int64_t row_panel, panel, row, q;
-    scratch.close->count = 0;
+    if (job->by_products)
+        job->points.close->count = 0;
     for (row_panel = first_row_panel; of == RBF_OF_PRODUCT && row_panel < last_row_panel;
          ++row_panel) {
         REAL *h = scratch.g_rows + (row_panel - first_row_panel) * p * RBF_TILE_ROWS;
@@ -321,7 +320,7 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
             const REAL *g_rows = scratch.g_rows + at_once * p * RBF_TILE_ROWS;
             /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
             if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
-                if (!close)
+                if (!job->by_products)
                     break;
                 memset(weights, 0, (size_t)tile * sizeof(REAL));
                 continue;
@@ -335,10 +334,10 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
             }
             if (of == RBF_OF_PRODUCT && dweights)
                 RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, dweights,
-                                      close, of);
+                                      of);
             else
                 RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, NULL,
-                                      close, of);
+                                      of);
         }
     }
 }

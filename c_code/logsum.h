@@ -52,7 +52,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
     for (panel = first_panel; panel < last_panel; ++panel) {
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         REAL *to = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK, NULL);
+        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK);
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             const VECTOR gamma = RBF_NAME(load)(job->gammas + panel * COLUMNS + v * LANES);

@@ -9,6 +9,7 @@
 #undef VECTOR
 #undef VECTOR_UNALIGNED
 #undef INTEGER_VECTOR
+#undef PIECE
 #undef QUARTER
 #undef RBF_MANTISSA_BITS
 #undef RBF_TABLE_BITS
@@ -82,10 +83,14 @@ typedef REAL RBF_NAME(vector_unaligned)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER RBF_NAME(integer_vector)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));
+/* Entries of which both a row panel's rows and a panel's columns are a multiple. */
+typedef REAL RBF_NAME(piece)
+    __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef REAL RBF_NAME(quarter) __attribute__((vector_size(16), aligned(16), may_alias));
 #define VECTOR RBF_NAME(vector)
 #define VECTOR_UNALIGNED RBF_NAME(vector_unaligned)
 #define INTEGER_VECTOR RBF_NAME(integer_vector)
+#define PIECE RBF_NAME(piece)
 #define QUARTER RBF_NAME(quarter)
 
 RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) { return *(const VECTOR *)from; }

@@ -55,7 +55,7 @@ RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t r
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v;
     if (columns > LANES || depth <= RBF_SUM_CHUNK || points->expanded) {
-        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK, NULL);
+        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
     } else { /* of a last panel half of which is padding */
         RBF_NAME(distance_half)
         (depth, RBF_NAME(packed_row_panel)(points, row_panel),

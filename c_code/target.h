@@ -117,7 +117,7 @@ enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 #define RBF_EXPANSION 1
 #endif
 #endif
-#define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 64)
+#define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 40)
 
 /* So many terms ahead of their products panels are asked for, from the second-level cache, and row
  * panels, from the third; 0: not at all. Measured on Intel's processors with AVX-512. */

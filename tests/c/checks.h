@@ -129,7 +129,8 @@ static void CHECK(free_part)(CHECK(part) part) {
  * of differences one that is small for each entry. Gradient `part` of those of d columns: the width
  * that `compare` takes. */
 static int64_t CHECK(width)(int part, int64_t d) {
-    return part < 2 && RBF_EXPANSION && RBF_MANY_REGISTERS && d >= CHECK_GRADIENT_DEEP ? d : 1;
+    const int deep = d >= CHECK_GRADIENT_DEEP && d >= RBF_EXPANSION_DEPTH;
+    return part < 2 && RBF_EXPANSION && deep ? d : 1;
 }
 
 static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, int scalar,

@@ -107,7 +107,7 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
                 vector_##suffix tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];                             \
                 const real *entries = (const real *)tile;                                          \
                 const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS_##suffix;  \
-                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK, NULL);          \
+                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK);                \
                 for (i = row; i < rbf_minimum(x.rows, row + RBF_TILE_ROWS); ++i)                   \
                     for (j = column; j < rbf_minimum(y.rows, column + COLUMNS_##suffix); ++j)      \
                         to[i * y.rows + j] = entries[(i - row) * COLUMNS_##suffix + j - column];   \

@@ -67,8 +67,7 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
     const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
-    /* Columns k that lie beside each other, and how many entries. */
-    const int64_t together = job->by_products ? (int64_t)COLUMNS : depth;
+    const int64_t together = RBF_NAME(dx_together)(job);
     int64_t start, block, i, r, k;
     for (start = 0; start < depth; start += together) {
         REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
@@ -136,8 +135,7 @@ RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
 /* The sums of dx of some row panels, cleared. */
 RBF_FUNCTION void RBF_NAME(clear_rows)(const RBF_NAME(gradient_job) * job, REAL *sums,
                                        int64_t first, int64_t last) {
-    const int64_t depth = job->points.x.columns,
-                  together = job->by_products ? (int64_t)COLUMNS : depth;
+    const int64_t depth = job->points.x.columns, together = RBF_NAME(dx_together)(job);
     int64_t k;
     for (k = 0; k < depth; k += together)
         memset(sums + RBF_NAME(place_of_dx)(job, first, k), 0,

@@ -43,8 +43,7 @@ typedef struct {
     REAL *centre;  /* [depth], and zeros to a whole vector */
     REAL *x_norms; /* [row_panels][NORM_PARTS][RBF_TILE_ROWS] */
     REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
-    RBF_NAME(close_entries) *
-        close; /* where those that the expansion is not for are listed, or NULL */
+    RBF_NAME(close_entries) * close; /* where what it is not for is listed, or NULL */
 } RBF_NAME(points);
 
 /* What is packed of a row panel and of a panel, by their numbers. */

@@ -26,6 +26,16 @@ RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
            (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
 }
 
+/* Adds to the first of `count` runs of `size` entries, `stride` apart, the others in order. */
+RBF_INLINE void RBF_NAME(add_others)(REAL *first, int64_t count, int64_t stride, int64_t size) {
+    int64_t run, i;
+    for (run = 1; run < count; ++run) {
+        const REAL *more = first + run * stride;
+        for (i = 0; i < size; ++i)
+            first[i] += more[i];
+    }
+}
+
 /* Partial sums of one panel, of the given block of the wave, added over the groups in their order
  * (into the first), then to rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
@@ -33,15 +43,11 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
                                          int64_t width, REAL *target) {
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
     const int64_t within = partial.size / COLUMNS;
-    int64_t part, group, k, j, i, l;
-    for (part = 0; part < partial.parts; ++part) {
-        REAL *sum = RBF_NAME(first_sums)(job, partial, block, part, panel);
-        for (group = 1; group < job->groups; ++group) {
-            const REAL *more = sum + group * partial.stride;
-            for (j = 0; j < partial.size; ++j)
-                sum[j] += more[j];
-        }
-    }
+    int64_t part, k, j, i, l;
+    for (part = 0; part < partial.parts; ++part)
+        RBF_NAME(add_others)
+    (RBF_NAME(first_sums)(job, partial, block, part, panel), job->groups, partial.stride,
+     partial.size);
     for (k = 0; k < width; k += LANES)
         for (j = 0; j < columns; j += LANES) {
             REAL *to = target + (panel * COLUMNS + j) * width + k;
@@ -68,14 +74,11 @@ RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int6
     const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
     const int64_t together = RBF_NAME(dx_together)(job);
-    int64_t start, block, i, r, k;
+    int64_t start, r, k;
     for (start = 0; start < depth; start += together) {
         REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
-        for (block = 1; block < job->blocks_per_wave; ++block) {
-            const REAL *more = sum + block * job->dx_stride;
-            for (i = 0; i < together * RBF_TILE_ROWS; ++i)
-                sum[i] += more[i];
-        }
+        RBF_NAME(add_others)
+        (sum, job->blocks_per_wave, job->dx_block_stride, together * RBF_TILE_ROWS);
         for (r = 0; r < rows; ++r) {
             REAL *dx = job->dx + (first + r) * depth + start;
             const REAL *from = sum + (job->by_products ? r * COLUMNS : r);
@@ -253,10 +256,11 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     scratch.column_sums = scratch.dx_tiles + job->row_panels_at_once * RBF_TILE_ROWS * COLUMNS;
     scratch.row_sums = scratch.column_sums + job->panels_per_block * COLUMNS;
     scratch.g_rows = scratch.row_sums + job->row_panels_at_once * RBF_NAME(WHOLE_ROWS);
-    close.entries = job->close_entries + rbf_thread_number() * job->close_most;
-    close.most = job->close_most;
-    if (job->by_products)
+    if (job->by_products) {
+        close.entries = job->close_entries + rbf_thread_number() * job->close_most;
+        close.most = job->close_most;
         own.points.close = &close;
+    }
     RBF_NAME(pack_gradient)(job);
     for (wave = 0; wave < job->blocks; wave += job->blocks_per_wave) {
         const int64_t wave_blocks = rbf_minimum(job->blocks_per_wave, job->blocks - wave);
@@ -273,7 +277,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
                 rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums, adding;
             int64_t added = 0;
-            sums.dx = job->dx_sums ? job->dx_sums + block * job->dx_stride : NULL;
+            sums.dx = job->dx_sums ? job->dx_sums + block * job->dx_block_stride : NULL;
             if (wave == 0 && sums.dx)
                 RBF_NAME(clear_rows)(job, sums.dx, row_panel, end);
             sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
@@ -408,8 +412,9 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
                 (job->row_weights + (COLUMNS + p) * RBF_TILE_ROWS + RBF_NAME(WHOLE_ROWS)) +
             job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
         sizeof(REAL), threads);
-    job->dx_stride = row_panels * RBF_TILE_ROWS *
-                     (job->by_products ? rbf_ceiling_division(depth, COLUMNS) * COLUMNS : depth);
+    job->dx_block_stride =
+        row_panels * RBF_TILE_ROWS *
+        (job->by_products ? rbf_ceiling_division(depth, COLUMNS) * COLUMNS : depth);
     job->close_most = job->by_products * job->row_panels_at_once * job->panels_per_block *
                       RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
     RBF_NAME(take_points)(&job->points, space);
@@ -452,7 +457,8 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
             (REAL *)rbf_take(space, job->chunk_stride, (size_t)threads * sizeof(REAL));
     }
     if (job->dx)
-        job->dx_sums = (REAL *)rbf_take(space, job->blocks_per_wave * job->dx_stride, sizeof(REAL));
+        job->dx_sums =
+            (REAL *)rbf_take(space, job->blocks_per_wave * job->dx_block_stride, sizeof(REAL));
     if (job->total_dgamma)
         job->dgamma = (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
     if (job->total_damplitude)

@@ -96,9 +96,10 @@ struct RBF_NAME(gradient_job) {
     int64_t thread_stride;
     REAL *packed_weights; /* [panels][p][COLUMNS] */
     REAL *offsets;        /* [panels][COLUMNS] */
-    REAL *dx_sums;        /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products:
-                             [blocks_per_wave][depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */
-    int64_t dx_stride;    /* from a block's to the next */
+    /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products: [blocks_per_wave]
+     * [depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */
+    REAL *dx_sums;
+    int64_t dx_block_stride;                 /* from those of a block to the next */
     RBF_NAME(partial_sums) dy_partial;       /* parts: pairs of columns k, [2][COLUMNS] */
     RBF_NAME(partial_sums) dweights_partial; /* one part, [p][COLUMNS] */
     RBF_NAME(partial_sums) column_partial;   /* one part, [terms][2][COLUMNS] */

@@ -193,7 +193,7 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
             const int64_t row_panel = first_row_panel + at_once;
             const REAL *added = scratch.dx_tiles + at_once * tile;
             const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
-            for (k = first; k < end; k += sizeof(PIECE) / sizeof(REAL))
+            for (k = first; k < end; k += RBF_NAME(PIECE_ENTRIES))
                 RBF_NAME(add_row_sums)
             (sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k), added + k - first,
              RBF_NAME(product_piece)(job, row_panel, k), row_sums);
@@ -240,17 +240,16 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
                 scratch.weights + skipped * tile + (row_panel - first_row_panel) * row_weights;
             const REAL *x = job->packed_x + row_panel * RBF_TILE_ROWS * depth;
             const REAL *y = paired_y + skipped * pair;
-            REAL *dx = sums.dx;
             REAL *dy = sums.dy ? sums.dy + skipped * pair : NULL;
-            if (dx && dy)
+            if (sums.dx && dy)
                 RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
-                                           dx, dy, 1, 1);
-            else if (dx)
+                                           sums.dx, dy, 1, 1);
+            else if (sums.dx)
                 RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
-                                           dx, dy, 1, 0);
+                                           sums.dx, dy, 1, 0);
             else if (dy)
                 RBF_NAME(difference_range)(job, row_panel, k, end, panels, stride, weights, x, y,
-                                           dx, dy, 0, 1);
+                                           sums.dx, dy, 0, 1);
         }
     }
 }

@@ -83,9 +83,12 @@ typedef REAL RBF_NAME(vector_unaligned)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER RBF_NAME(integer_vector)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));
-/* Entries of which both a row panel's rows and a panel's columns are a multiple. */
-typedef REAL RBF_NAME(piece)
-    __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+/* As many entries as a row panel has rows, or as a panel has columns, which is less on some. */
+enum {
+    RBF_NAME(PIECE_ENTRIES) = (int)RBF_TILE_ROWS < (int)COLUMNS ? (int)RBF_TILE_ROWS : (int)COLUMNS
+};
+typedef REAL RBF_NAME(piece) __attribute__((vector_size(RBF_NAME(PIECE_ENTRIES) * sizeof(REAL)),
+                                            aligned(sizeof(REAL)), may_alias));
 typedef REAL RBF_NAME(quarter) __attribute__((vector_size(16), aligned(16), may_alias));
 #define VECTOR RBF_NAME(vector)
 #define VECTOR_UNALIGNED RBF_NAME(vector_unaligned)

@@ -21,18 +21,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const int64 stride = (int64)gridDim.x * THREADS;
     for (int64 e = (int64)blockIdx.x * THREADS + threadIdx.x; e < size; e += stride) {
         double sum = 0;
+#pragma unroll 16 // loads on their way at once: results may be few, and slabs many
         for (int64 s = 0; s < count; ++s)
             sum += slabs[s * size + e];
         result[e] = (real)sum;
     }
 }
 
-// result[0] = sum of all values; one block.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    sum_all(const real *values, int64 size, real *result) {
+// result[b] = the sum of the values that block b of the grid comes to.
+template <typename VALUE, typename SUM>
+__device__ __forceinline__ void sum_block(const VALUE *values, int64 size, SUM *result) {
     __shared__ __align__(16) double sums[THREADS];
+    const int64 stride = (int64)gridDim.x * THREADS;
     double sum = 0;
-    for (int64 e = threadIdx.x; e < size; e += THREADS)
+#pragma unroll 8
+    for (int64 e = (int64)blockIdx.x * THREADS + threadIdx.x; e < size; e += stride)
         sum += values[e];
     sums[threadIdx.x] = sum;
     __syncthreads();
@@ -42,5 +45,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         __syncthreads();
     }
     if (threadIdx.x == 0)
-        result[0] = (real)sums[0];
+        result[blockIdx.x] = (SUM)sums[0];
+}
+
+// The sum of all values: by blocks, then theirs by a single one.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_blocks(const real *values, int64 size, double *sums) {
+    sum_block(values, size, sums);
+}
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_all(const double *sums, int64 size, real *result) {
+    sum_block(sums, size, result);
 }

@@ -32,6 +32,84 @@ __device__ __forceinline__ void read_row(real (&values)[COUNT], const real *matr
         values[k] = there && k < width ? matrix[i * width + k] : real(0);
 }
 
+// What `here` other points add to the sums of a thread's rows, of which the first HERE, or fewer,
+// are there in the whole warp. All rows of a thread take the time of one as long as that waits for
+// what it loads, but rows that are not there would take theirs as well.
+template <bool GRADIENT, bool Y_OWNS, int HERE, int ROWS, int SUMS>
+__device__ __forceinline__ void
+add_points(const Four (*points)[ENTRIES], int here, int rows_here, const real (&x)[ROWS][DIMS],
+           const real (&value)[ROWS][COLUMNS], const real (&factor)[ROWS], real (&sums)[ROWS][SUMS],
+           real (&lost)[ROWS][SUMS]) {
+    if constexpr (HERE > 1) {
+        if (rows_here <= HERE / 2) {
+            add_points<GRADIENT, Y_OWNS, HERE / 2>(points, here, rows_here, x, value, factor, sums,
+                                                   lost);
+            return;
+        }
+    } else if (rows_here <= 0) {
+        return;
+    }
+    for (int run = 0; run < here; run += RUN) {
+        const int run_end = here - run < RUN ? here : run + RUN;
+        real part[HERE][SUMS];
+#pragma unroll
+        for (int r = 0; r < HERE; ++r)
+#pragma unroll
+            for (int h = 0; h < SUMS; ++h)
+                part[r][h] = real(0);
+#pragma unroll 2
+        for (int j = run; j < run_end; ++j) {
+            real y[4 * ENTRIES];
+#pragma unroll
+            for (int e = 0; e < ENTRIES; ++e) {
+                const Four four = points[j][e];
+#pragma unroll
+                for (int q = 0; q < 4; ++q)
+                    y[4 * e + q] = four.v[q];
+            }
+            real distance[HERE], weight[HERE];
+#pragma unroll
+            for (int r = 0; r < HERE; ++r) {
+                distance[r] = real(0);
+#pragma unroll
+                for (int k = 0; k < DIMS; ++k)
+                    distance[r] += (y[k] - x[r][k]) * (y[k] - x[r][k]);
+                weight[r] = (Y_OWNS ? factor[r] : y[DIMS]) * distance[r];
+            }
+            exp2_all(weight);
+#pragma unroll
+            for (int r = 0; r < HERE; ++r) {
+                if (GRADIENT) {
+                    real grad = real(0);
+#pragma unroll
+                    for (int h = 0; h < COLUMNS; ++h)
+                        grad += value[r][h] * y[DIMS + 1 + h];
+                    weight[r] *= grad;
+#pragma unroll
+                    for (int k = 0; k < DIMS; ++k)
+                        part[r][k] += weight[r] * (y[k] - x[r][k]);
+                    if (Y_OWNS)
+                        part[r][SUMS - 1] -= weight[r] * distance[r];
+                } else {
+#pragma unroll
+                    for (int h = 0; h < SUMS; ++h)
+                        part[r][h] += weight[r] * y[DIMS + 1 + h];
+                }
+            }
+        }
+        // What is rounded off here is added up as well: terms may be many and of one sign.
+#pragma unroll
+        for (int r = 0; r < HERE; ++r)
+#pragma unroll
+            for (int h = 0; h < SUMS; ++h) {
+                const real before = sums[r][h];
+                sums[r][h] = before + part[r][h];
+                if (!GRADIENT)
+                    lost[r][h] += part[r][h] - (sums[r][h] - before);
+            }
+    }
+}
+
 // GRADIENT: sums[r][k] = sum_c weight (other[c][k] - owner[r][k]) with weight = K[r, c] times
 // row_values[r] . other_values[c] (times 2 gamma[c] unless Y_OWNS), and if Y_OWNS
 // sums[r][DIMS] = -sum_c weight D. Else: sums[r][h] = sum_c K[r, c] other_values[c][h].
@@ -42,6 +120,9 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
     const int64 row = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x;
     const int64 begin = blockIdx.y * s.slab;
     const int64 end = begin + s.slab < s.others ? begin + s.slab : s.others;
+    // Of the first thread of the warp, whose rows come first.
+    const int rows_here =
+        (existing(row - threadIdx.x % 32, s.owners, THREADS * ROWS) + THREADS - 1) / THREADS;
     real x[ROWS][DIMS], value[ROWS][COLUMNS], factor[ROWS], lost[ROWS][SUMS];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
@@ -80,65 +161,7 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
                 point[DIMS + 1 + h] = scale * values[h];
         }
         __syncthreads();
-        for (int run = 0; run < here; run += RUN) {
-            const int run_end = here - run < RUN ? here : run + RUN;
-            real part[ROWS][SUMS];
-#pragma unroll
-            for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-                for (int h = 0; h < SUMS; ++h)
-                    part[r][h] = real(0);
-#pragma unroll 2
-            for (int j = run; j < run_end; ++j) {
-                real y[4 * ENTRIES];
-#pragma unroll
-                for (int e = 0; e < ENTRIES; ++e) {
-                    const Four four = points[j][e];
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-                        y[4 * e + q] = four.v[q];
-                }
-                real distance[ROWS], weight[ROWS];
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r) {
-                    distance[r] = real(0);
-#pragma unroll
-                    for (int k = 0; k < DIMS; ++k)
-                        distance[r] += (y[k] - x[r][k]) * (y[k] - x[r][k]);
-                    weight[r] = (Y_OWNS ? factor[r] : y[DIMS]) * distance[r];
-                }
-                exp2_all(weight);
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r) {
-                    if (GRADIENT) {
-                        real grad = real(0);
-#pragma unroll
-                        for (int h = 0; h < COLUMNS; ++h)
-                            grad += value[r][h] * y[DIMS + 1 + h];
-                        weight[r] *= grad;
-#pragma unroll
-                        for (int k = 0; k < DIMS; ++k)
-                            part[r][k] += weight[r] * (y[k] - x[r][k]);
-                        if (Y_OWNS)
-                            part[r][SUMS - 1] -= weight[r] * distance[r];
-                    } else {
-#pragma unroll
-                        for (int h = 0; h < SUMS; ++h)
-                            part[r][h] += weight[r] * y[DIMS + 1 + h];
-                    }
-                }
-            }
-            // What is rounded off here is added up as well: terms may be many and of one sign.
-#pragma unroll
-            for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-                for (int h = 0; h < SUMS; ++h) {
-                    const real before = sums[r][h];
-                    sums[r][h] = before + part[r][h];
-                    if (!GRADIENT)
-                        lost[r][h] += part[r][h] - (sums[r][h] - before);
-                }
-        }
+        add_points<GRADIENT, Y_OWNS, ROWS>(points, here, rows_here, x, value, factor, sums, lost);
         __syncthreads(); // the points have been used
     }
 #pragma unroll

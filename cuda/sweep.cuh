@@ -115,7 +115,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     __shared__ __align__(16) real payload[COLUMNS][OTHERS + 4];
     __shared__ __align__(16) real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
     const int KNOWN = Y_OWNS ? ROWS : OTHERS;
-    __shared__ __align__(16) real factors[KNOWN], scales[KNOWN]; // of y's rows
+    __shared__ __align__(16) real factors[KNOWN], amplitudes[KNOWN], rates[KNOWN]; // of y's rows
     // Each thread has its own entries of these. Registers are what there is least of.
     __shared__ __align__(16) real total[GROUPS][SIDE * SIDE];
     __shared__ __align__(16) real lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
@@ -128,17 +128,14 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     const int64 end = begin + s.slab < s.others ? begin + s.slab : s.others;
     const bool at_once = s.columns <= COLUMNS; // all results a row; else in several chunks
 
-    // What multiplies exp(-gamma[j] D), and G with it: the columns' goes into the weights, the
-    // rows' into their results.
-    auto scale = [&](int64 j) {
-        return 2 * s.gamma[j * s.gamma_step] * s.amplitude[j * s.amplitude_step];
-    };
     // Of the R * GROUP sums of a group, this thread holds one: row `held_row`, column `held`.
     const int sum_held = tx * (R * GROUP) / SIDE;
     const int held_row = sum_held / GROUP, held = sum_held % GROUP;
     const bool holds = tx * (R * GROUP) % SIDE == 0 && held_row < rows_here;
+    // Amplitudes and then rates, 2 gamma, multiply G exp(-gamma D); the rates of rows, the results.
+    // Not at once, since the product of the two may be out of range.
     auto scaled = [&](real sum) {
-        return SUM != PRODUCT && Y_OWNS ? scales[ty * R + held_row] * sum : sum;
+        return SUM != PRODUCT && Y_OWNS ? rates[ty * R + held_row] * sum : sum;
     };
     auto held_result = [&](int64 k, int64 slab) { // of column k + held
         return s.result + (slab * s.owners + row + held_row) * s.columns + k + held;
@@ -155,9 +152,12 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
         if (me < KNOWN && (!Y_OWNS || column_first == begin)) {
             const int64 j = (Y_OWNS ? row_first : column_first) + me;
             const bool there = j < (Y_OWNS ? s.owners : end);
-            factors[me] = there ? exponent_factor(s.gamma[j * s.gamma_step]) : real(0);
+            const real gamma = there ? s.gamma[j * s.gamma_step] : real(0);
+            factors[me] = exponent_factor(gamma);
+            if (SUM == KERNEL_GRADIENT)
+                amplitudes[me] = there ? s.amplitude[j * s.amplitude_step] : real(0);
             if (SUM != PRODUCT)
-                scales[me] = there ? scale(j) : real(0);
+                rates[me] = 2 * gamma;
         }
         real tile[R][C], grad[R][C];
         pairwise<R, C, false>(tile, slices, s.owner, row_first, s.owners, s.other, column_first,
@@ -186,9 +186,11 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
 #pragma unroll
         for (int g = 0; g < C; g += 4) {
             const Four factor = *(const Four *)&factors[Y_OWNS ? ty * R : place(tx, g)];
-            Four column_scale;
-            if (!Y_OWNS && SUM != PRODUCT)
-                column_scale = *(const Four *)&scales[place(tx, g)];
+            Four amplitude, rate;
+            if (SUM == KERNEL_GRADIENT)
+                amplitude = *(const Four *)&amplitudes[Y_OWNS ? ty * R : place(tx, g)];
+            if (SUM != PRODUCT && !Y_OWNS)
+                rate = *(const Four *)&rates[place(tx, g)];
 #pragma unroll
             for (int r = 0; r < R; ++r) {
                 real weight[4];
@@ -205,12 +207,14 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 for (int q = 0; q < 4; ++q) {
                     if (SUM != PRODUCT)
                         weight[q] *= grad[r][g + q];
-                    if (SUM != PRODUCT && Y_OWNS) {
+                    if (SUM != PRODUCT && Y_OWNS)
                         parameters[r] += weight[q];
+                    if (SUM == KERNEL_GRADIENT) // of a product it is 1
+                        weight[q] *= amplitude.v[Y_OWNS ? r : q];
+                    if (SUM != PRODUCT && Y_OWNS)
                         parameters[R + r] -= weight[q] * tile[r][g + q];
-                    }
                     if (SUM != PRODUCT && !Y_OWNS)
-                        weight[q] *= column_scale.v[q];
+                        weight[q] *= rate.v[q];
                     tile[r][g + q] = weight[q];
                 }
             }
@@ -227,6 +231,8 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             __syncthreads();
 #pragma unroll 1
             for (int group = 0; group < GROUPS; ++group) {
+                if (chunk_first + group * GROUP >= s.columns)
+                    break;
                 real sums[R * GROUP];
 #pragma unroll
                 for (int h = 0; h < GROUP; ++h) {
@@ -282,7 +288,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             __syncthreads(); // payload and own have been used
         }
         if (!s.columns)
-            __syncthreads(); // factors and scales have been used
+            __syncthreads(); // factors, amplitudes and rates have been used
     }
 
     if (at_once) {
@@ -301,6 +307,6 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
         if (r < rows_here && tx / 2 < R)
             s.damplitude[entry] = parameter_total;
         if (r < rows_here && tx / 2 >= R)
-            s.dgamma[entry] = s.amplitude[(row + r) * s.amplitude_step] * parameter_total;
+            s.dgamma[entry] = parameter_total;
     }
 }

@@ -7,6 +7,8 @@ expression of arrays that lie on the device, and of scalars, a node computes it 
 Imports Theano, cuda_type and cuda_runtime.
 """
 
+import weakref
+
 import numpy as np
 from theano import scalar
 from theano.tensor.elemwise import Elemwise
@@ -15,6 +17,8 @@ from theano.tensor.opt import in2out
 from rbf_op import cuda_runtime
 from rbf_op.cuda_type import DeviceFromHost, DeviceType, HostFromDevice
 from rbf_op.theano_api import Apply, Op, local_optimizer, optdb, upcast
+
+_sources = weakref.WeakKeyDictionary()  # by nodes: to write one takes longer than to run it
 
 _SOURCE = """
 typedef float npy_float32;
@@ -62,6 +66,11 @@ class DeviceElementwise(Op):
 
     def source(self, node):
         """CUDA source of the node; None where the scalar operation is not plain C."""
+        if node not in _sources:
+            _sources[node] = self._write_source(node)
+        return _sources[node]
+
+    def _write_source(self, node):
         dtype = node.outputs[0].dtype
         real = cuda_runtime.DTYPES[dtype]
         names = ["v%d" % i for i in range(len(node.inputs))]

@@ -19,6 +19,8 @@ _NARROW_PRODUCT_ROWS = {"float32": (8, 4), "float64": (4, 2)}  # COLUMNS 1 and 4
 _NARROW_GRADIENT_ROWS = {"float32": 4, "float64": 2}
 _BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
 _TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
+_BLOCKS_SUMMED = 64  # of a sum of all entries: theirs are summed by one block
+_SLAB_ENTRIES = 1 << 24  # of all slabs of a result, unless one of them has more
 
 
 def forward(device, x, y, gamma, amplitude, out=None):
@@ -94,13 +96,17 @@ def _columns(width, one=False):
 
 
 class _Grid:
-    """How a sweep over `others` is cut: blocks of `rows` owners, slabs of whole tiles of others."""
+    """How a sweep over `others` is cut: blocks of `rows` owners, slabs of whole tiles of others.
 
-    def __init__(self, owners, others, rows, tile, tiles_a_slab=_TILES_A_SLAB):
+    Each slab has results of its own, `width` an owner.
+    """
+
+    def __init__(self, owners, others, width, rows, tile, tiles_a_slab=_TILES_A_SLAB):
         tiles = -(-others // tile)
         blocks = -(-owners // rows)
         wanted = -(-_BLOCKS_WANTED // max(blocks, 1))  # enough blocks to keep a device busy
-        slabs = max(1, min(wanted, tiles // tiles_a_slab))
+        most = _SLAB_ENTRIES // max(owners * width, 1)
+        slabs = max(1, min(wanted, tiles // tiles_a_slab, most))
         self.slab = max(1, -(-tiles // slabs)) * tile
         self.slabs = max(1, -(-others // self.slab))
         self.shape = (blocks, self.slabs)
@@ -118,10 +124,10 @@ def _product(device, name, owner, other, gamma, payload):
     columns = _columns(width, one=True)
     if _is_narrow(d, width):
         rows = _NARROW_TILE * _NARROW_PRODUCT_ROWS[dtype][columns > 1]
-        grid = _Grid(owners, others, rows, _NARROW_TILE, tiles_a_slab=1)
+        grid = _Grid(owners, others, width, rows, _NARROW_TILE, tiles_a_slab=1)
         kernel = ("narrow.cu", name, dtype, columns, d)
     else:
-        grid = _Grid(owners, others, _ROWS, _TILE[dtype])
+        grid = _Grid(owners, others, width, _ROWS, _TILE[dtype])
         kernel = ("product.cu", name, dtype, columns)
     # With several rounds of columns, what the sums round off is kept in slabs of its own.
     slabs = grid.slabs if width <= columns else 2 * grid.slabs
@@ -145,7 +151,7 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
         cut = (_NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype], _NARROW_TILE, 1)
     else:
         cut = (_ROWS, _GRADIENT_TILE)
-    grid_x, grid_y = _Grid(n, m, *cut), _Grid(m, n, *cut)
+    grid_x, grid_y = _Grid(n, m, d, *cut), _Grid(m, n, d, *cut)
 
     def sweep(kernel, owner, other, width, grid, source, outputs):
         if not other.shape[0]:  # no tile at all: nothing would be written
@@ -201,7 +207,7 @@ def _sum_slabs(device, slabs):
     if slabs.size == 0:  # PyCUDA cannot reshape an array without memory
         return device.empty(shape, slabs.dtype)
     if count == 1:
-        return slabs.reshape(shape)
+        return cuda_runtime.own(slabs.reshape(shape))
     result = device.empty(shape, slabs.dtype)
     device.launch(
         ("arrays.cu", "sum_slabs", str(slabs.dtype)),
@@ -212,8 +218,9 @@ def _sum_slabs(device, slabs):
 
 
 def _sum_all(device, values):
-    result = device.empty((), values.dtype)
-    device.launch(
-        ("arrays.cu", "sum_all", str(values.dtype)), (1, 1), [values, values.size, result]
-    )
+    dtype = str(values.dtype)
+    blocks = max(1, min(_BLOCKS_SUMMED, cuda_runtime.grid_for(values.size)))
+    sums, result = device.empty((blocks,), "float64"), device.empty((), dtype)
+    device.launch(("arrays.cu", "sum_blocks", dtype), (blocks, 1), [values, values.size, sums])
+    device.launch(("arrays.cu", "sum_all", dtype), (1, 1), [sums, blocks, result])
     return result

@@ -204,10 +204,11 @@ class Device:
             return self._pool.allocate(size)
         except driver.MemoryError as error:
             free, total = driver.mem_get_info()
+            rounded = self._pool.alloc_size(self._pool.bin_number(size))
             raise MemoryError(
-                "rbf_op: an array of %.3g GB does not fit on the CUDA device: %.3g of its %.3g GB "
-                "are free. rbf_dot needs no kernel matrix; or pass fewer rows at a time."
-                % (size / 1e9, free / 1e9, total / 1e9)
+                "rbf_op: an array of %.3g GB, which takes %.3g GB, does not fit on the CUDA "
+                "device: %.3g of its %.3g GB are free. rbf_dot needs no kernel matrix; or pass "
+                "fewer rows at a time." % (size / 1e9, rounded / 1e9, free / 1e9, total / 1e9)
             ) from error
 
     def release_held_memory(self):
@@ -223,9 +224,7 @@ class Device:
 
     def empty(self, shape, dtype):
         """An uninitialised GPUArray in C order."""
-        import pycuda.gpuarray
-
-        return pycuda.gpuarray.GPUArray(tuple(shape), dtype, allocator=self.allocate)
+        return _array_class()(tuple(shape), dtype, allocator=self.allocate)
 
     def zeros(self, shape, dtype):
         """A GPUArray of zeros in C order."""
@@ -352,6 +351,47 @@ class Device:
             raise
         except driver.Error:
             return SourceModule(text, cache_dir=False, **settings)
+
+
+@functools.lru_cache(maxsize=None)
+def _array_class():
+    import pycuda.gpuarray
+
+    class DeviceArray(pycuda.gpuarray.GPUArray):
+        """A GPUArray that may be pickled, copied and read by NumPy wherever the device can be used:
+        on threads without a context, in a process that has not used the device yet.
+        """
+
+        def __reduce__(self):
+            return _from_host, (np.asarray(self),)
+
+        def __deepcopy__(self, memo):
+            with device() as used:
+                return used.copy(self)
+
+        def __array__(self, dtype=None, copy=None):
+            with device() as used:
+                return np.asarray(used.to_host(self), dtype)
+
+    return DeviceArray
+
+
+def _from_host(array):
+    with device() as used:
+        return used.to_device(array)
+
+
+def array_of_memory(shape, dtype, address, strides, owner):
+    """A GPUArray, as Device makes them, of memory that belongs to `owner`, which is kept alive."""
+    base = None if address is None else owner  # PyCUDA's arrays of no entries have no address
+    return _array_class()(shape, dtype, base=base, gpudata=address, strides=strides)
+
+
+def own(array):
+    """A GPUArray as Device makes them: itself, if it is one, or one of the same memory."""
+    if isinstance(array, _array_class()):
+        return array
+    return array_of_memory(array.shape, array.dtype, array.gpudata, array.strides, array)
 
 
 def macros(dtype, columns=None, dims=None):

@@ -67,17 +67,16 @@ class DeviceType(Type):
 
         interface = getattr(value, "__cuda_array_interface__", None)
         if isinstance(value, pycuda.gpuarray.GPUArray):
-            array = value
+            array = cuda_runtime.own(value)
         elif interface is not None:
             if interface.get("stream") not in (None, _DEFAULT_STREAM):
                 cuda_runtime.device().synchronize()
-            # `base` keeps the owner of the memory alive.
-            array = pycuda.gpuarray.GPUArray(
+            array = cuda_runtime.array_of_memory(
                 interface["shape"],
                 np.dtype(interface["typestr"]),
-                base=value,
-                gpudata=interface["data"][0],
-                strides=interface.get("strides"),
+                interface["data"][0],
+                interface.get("strides"),
+                value,
             )
         elif strict:
             raise TypeError("%s: expected a device array, but got %s." % (self, type(value)))
@@ -111,7 +110,8 @@ class DeviceType(Type):
 
     @staticmethod
     def may_share_memory(a, b):
-        if a is b or not (a.size and b.size):
+        on_device = all(hasattr(array, "gpudata") for array in (a, b))
+        if a is b or not (on_device and a.size and b.size):
             return a is b
         (a_first, a_behind), (b_first, b_behind) = map(_addresses, (a, b))
         return a_first < b_behind and b_first < a_behind
@@ -166,6 +166,15 @@ class DeviceSharedVariable(_DeviceOperators, SharedVariable):
     def set_value(self, new_value, borrow=False):
         """Take a NumPy array, which is copied, or a device array, which is not."""
         self.container.value = new_value
+
+    def zero(self, borrow=False):
+        """Make all entries zero: of the same array with `borrow`, else of a new one."""
+        value = self.container.value
+        with cuda_runtime.device() as device:
+            if borrow and value.flags.c_contiguous:
+                device.clear(value)
+            else:
+                self.container.value = device.zeros(value.shape, value.dtype)
 
 
 DeviceType.Variable = DeviceVariable
@@ -253,9 +262,10 @@ class DeviceFromHost(Op):
         if result is None:
             with cuda_runtime.device() as device:
                 result = device.to_device(inputs[0])
-            # Not what the caller of the function gets, who may write to it.
-            kept = isinstance(node.inputs[0], Constant)
-            if kept and node.outputs[0] not in node.outputs[0].fgraph.outputs:
+            # Of a compiled function, and not what its caller gets, who may write to it.
+            graph = getattr(node.outputs[0], "fgraph", None)
+            kept = isinstance(node.inputs[0], Constant) and graph is not None
+            if kept and node.outputs[0] not in graph.outputs:
                 self._constants[node] = result
         output_storage[0][0] = result
 

@@ -15,11 +15,11 @@ NAMES = oracle.INPUT_NAMES
 DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
 # Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4 and 16) and what
-# counts as few dimensions (4); n, m and d all different. The last two have several slabs, one in
-# the sweep over y, one in that over x.
+# counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The last
+# two have several slabs, one in the sweep over y, one in that over x.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
-    (200, 256, 2), (1030, 270, 3), (70, 515, 18),
+    (200, 256, 2), (500, 20, 1), (1030, 270, 3), (70, 515, 18),
 ]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "%d-%d-%d" % s)
 
@@ -239,6 +239,35 @@ def test_an_infinite_gamma_does_not_meet_the_padding(device, d):
     assert device.to_host(found["gamma"])[0] == 0
     found = cuda_launch.gradient(device, X, Y, C, A, G, ("gamma", "amplitude"))
     assert device.to_host(found["gamma"])[0] == device.to_host(found["amplitude"])[0] == 0
+
+
+@pytest.mark.parametrize(
+    "dtype, both, grad",
+    [("float32", 1e21, 1e-25), ("float32", 1e-30, 1e22), ("float64", 1e170, 1e-200),
+     ("float64", 1e-170, 1e200)],
+)  # fmt: skip
+def test_gamma_and_amplitude_whose_product_is_out_of_range(device, dtype, both, grad):
+    x, y, gamma, amplitude, grad_output = oracle.problem(70, 66, 6, dtype)
+    values = [x * both**-0.5, y * both**-0.5, gamma * both, amplitude * both, grad_output * grad]
+    values = [v.astype(dtype) for v in values]
+    found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    results = [device.to_host(found[name]) for name in NAMES]
+    oracle.assert_gradients(results, values, roundings(dtype, 20))
+
+
+def test_memory_of_many_columns_is_bounded(device, monkeypatch):
+    values = oracle.problem(70, 2000, 18, "float32")
+    expected = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    sizes = []
+    allocate = device.allocate
+    monkeypatch.setattr(device, "allocate", lambda size: sizes.append(size) or allocate(size))
+    monkeypatch.setattr(cuda_launch, "_SLAB_ENTRIES", 3 * 70 * 18)
+    found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    assert max(sizes) == max(v.nbytes for v in values)  # that of G
+    for name in NAMES:
+        np.testing.assert_allclose(
+            device.to_host(found[name]), device.to_host(expected[name]), rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])

@@ -42,5 +42,5 @@ def test_a_fault_is_found(name):
 
 
 def test_what_is_no_fault_is_not_found():
-    harmless = ("a comment", "arrays.cu", "one block.", "one block", 0)
+    harmless = ("a comment", "arrays.cu", "a single one.", "a single one", 0)
     assert mutations.verdict(harmless, everything=False) == "MISSED"

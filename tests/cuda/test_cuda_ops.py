@@ -4,6 +4,7 @@ What the kernels compute is tested in test_cuda_kernels.py; here each node runs 
 May import rbf_op, Theano, PyCUDA and oracle.
 """
 
+import copy
 import os
 import pickle
 import threading
@@ -19,6 +20,7 @@ from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 
 import theano  # isort: skip  (rbf_op mends it before its import)
 import theano.tensor as T  # isort: skip
+from theano.compile.nanguardmode import NanGuardMode  # isort: skip
 from theano.gof.vm import VM_Linker  # isort: skip
 
 pytestmark = pytest.mark.gpu
@@ -239,25 +241,84 @@ def test_a_constant_that_the_caller_gets_is_the_callers(device):
     assert (device.to_host(f()) == 1).all()
 
 
+def on_a_thread(work):
+    """What the function returns, called on a thread that has no context."""
+    results = []
+
+    def keep():
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    thread.join()
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
 def test_theanos_own_copies_are_made_on_any_thread():
     # Outputs and updates that are inputs as well: Theano puts its deep copy behind them.
     X, B = (cuda_type.device_shared(np.full((3, 2), v)) for v in (1.0, 2.0))
     f = function([], [X, X], updates=[(B, X)])
-    failed = []
-
-    def work():
-        try:
-            f()
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not failed
+    on_a_thread(f)
     assert (B.get_value() == 1).all()
     B.get_value(return_internal_type=True).set(np.full((3, 2), 5.0))
     assert (X.get_value() == 1).all()
+
+
+def test_arrays_are_pickled_copied_and_read_on_any_thread(problem):
+    _, values, dtype = problem
+    x = cuda_type.device_shared(values[0])
+    K = kernel_on_device(x, *values[1:4])
+    f = function([], [cuda_type.as_device(v) for v in (K, T.grad(K.sum(), x))])
+    expected = [np.asarray(v) for v in f()]
+    oracle.assert_accurate(expected[0], *values[:4])
+    for again in (
+        on_a_thread(lambda: pickle.loads(pickle.dumps(f()))),
+        on_a_thread(lambda: copy.deepcopy(f())),
+        on_a_thread(lambda: pickle.loads(pickle.dumps(f))()),
+        on_a_thread(lambda: copy.deepcopy(f)()),
+    ):
+        for array, value in zip(again, expected):
+            assert np.array_equal(on_a_thread(lambda array=array: np.asarray(array)), value)
+    other = on_a_thread(lambda: copy.deepcopy(x))
+    kept = x.get_value(return_internal_type=True)
+    on_a_thread(x.zero)
+    assert (x.get_value() == 0).all() and np.array_equal(np.asarray(kept), values[0])
+    assert np.array_equal(other.get_value(), values[0])
+    kept = other.get_value(return_internal_type=True)
+    on_a_thread(lambda: other.zero(borrow=True))
+    assert (np.asarray(kept) == 0).all()
+
+
+def test_modes_that_check(device, problem):
+    variables, values, dtype = problem
+    kinds = [cuda_type.DeviceType(dtype, v.broadcastable) for v in variables[:4]]
+    x, y, gamma, amplitude = inputs = [kind() for kind in kinds]
+    K = rbf_kernel(x, y, gamma=gamma, amplitude=amplitude)
+    outputs = [cuda_type.as_device(v) for v in [K] + T.grad(K.sum(), [x, y])]
+    host = [2 * v for v in variables[:4]]
+    debug = theano.compile.DebugMode(check_c_code=False, stability_patience=1)
+    f = theano.function(variables[:4], kernel_on_device(*host), mode=debug)
+    oracle.assert_accurate(f(*values[:4]), *[2 * v for v in values[:4]])
+    guard = NanGuardMode(nan_is_error=True, inf_is_error=True, big_is_error=False)
+    f = theano.function(inputs, outputs, mode=guard)
+    oracle.assert_accurate(np.asarray(f(*values[:4])[0]), *values[:4])
+    values[1][0, 0] = np.nan
+    with pytest.raises(AssertionError, match="NaN detected"):
+        f(*values[:4])
+
+
+def test_test_values():
+    with theano.configparser.change_flags(compute_test_value="raise"):
+        x = T.fmatrix()
+        x.tag.test_value = np.ones((3, 2), "float32")
+        K = rbf_kernel(x, np.zeros((4, 2), "float32"), gamma=0.1, device="cuda")
+        np.testing.assert_allclose(K.tag.test_value, np.exp(-0.2) * np.ones((3, 4)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("integer", ["int8", "int16", "int32", "int64", "uint8", "uint32"])

@@ -74,6 +74,32 @@ def test_threads_use_the_device_and_drop_arrays():
     assert run(USE + textwrap.dedent(script)) == "3\nTrue\n"
 
 
+def test_a_pickled_function_is_loaded_where_the_device_was_not_used_before(tmp_path):
+    path = str(tmp_path / "function.pickle")
+    make = """
+        import pickle
+        import numpy as np
+        from rbf_op import cuda_type, rbf_dot
+        import theano
+        W = cuda_type.device_shared(np.full((3, 2), 2.0), name="W")
+        points = np.zeros((3, 4))
+        P = rbf_dot(points, points, W, gamma=1.0, device="cuda")
+        f = theano.function([], P, updates=[(W, 2 * W)], mode=theano.Mode("py", "fast_run"))
+        print((f() == 6).all())
+        with open(%r, "wb") as file:
+            pickle.dump((W, f), file)
+        """
+    load = """
+        import pickle
+        import rbf_op
+        with open(%r, "rb") as file:
+            W, f = pickle.load(file)
+        print((W.get_value() == 4).all(), (f() == 12).all(), (W.get_value() == 8).all())
+        """
+    assert run(make % path) == "True\n"
+    assert run(load % path) == "True True True\n"
+
+
 def test_code_on_disk_that_is_none_is_compiled_again(tmp_path):
     script = USE + "print((use()[1] == 1).all())"
     assert run(script, PYCUDA_CACHE_DIR=str(tmp_path)) == "True\n"

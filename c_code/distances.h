@@ -178,7 +178,7 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
     points->expanded = 0;
     points->close = NULL;
     /* Many terms, and many entries for each squared norm and for the sample. */
-    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m >= 64 * (n + m) &&
+    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m > 64 * (n + m) &&
         n * m >= RBF_EXPANSION_ENTRIES)
         RBF_NAME(decide_expansion)(points);
 }

@@ -334,6 +334,7 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
 RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, int64_t terms, void *output,
                                        int symmetric) {
+    RBF_AS_IEEE;
     RBF_NAME(forward_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;

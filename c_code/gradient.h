@@ -522,7 +522,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     RBF_NAME(clear)(job->dy, m * depth);
     RBF_NAME(clear)(job->dweights, m * p);
     RBF_NAME(find_centre)(&job->points);
-    if (n > 0 && m > 0)
+    if (n > 0 && m > 0 && job->terms > 0) /* of no terms K is 0, whatever x and y are */
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric)
         RBF_NAME(add_diagonal)(job);
@@ -557,6 +557,7 @@ RBF_FUNCTION RBF_NAME(gradient_job)
 RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                         rbf_vector amplitude, rbf_matrix g, void *dx, void *dy,
                                         void *dgamma, void *damplitude, int symmetric) {
+    RBF_AS_IEEE;
     RBF_NAME(gradient_job)
     job = RBF_NAME(new_gradient)(RBF_NAME(kernel_weights), x, y, gamma, g, dx, dy, dgamma);
     job.amplitude = amplitude;
@@ -570,6 +571,7 @@ RBF_FUNCTION int RBF_NAME(rbf_mixture_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 rbf_vector amplitude, int64_t terms, rbf_matrix g,
                                                 void *dx, void *dy, void *dgamma, void *damplitude,
                                                 int symmetric) {
+    RBF_AS_IEEE;
     RBF_NAME(gradient_job)
     job = RBF_NAME(new_gradient)(RBF_NAME(mixture_weights), x, y, gamma, g, dx, dy, dgamma);
     job.amplitude = amplitude;
@@ -584,6 +586,7 @@ RBF_FUNCTION int RBF_NAME(rbf_mixture_gradient)(rbf_matrix x, rbf_matrix y, rbf_
 RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                                 rbf_matrix weights, rbf_matrix h, void *dx,
                                                 void *dy, void *dgamma, void *dweights) {
+    RBF_AS_IEEE;
     RBF_NAME(gradient_job)
     job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, y, gamma, h, dx, dy, dgamma);
     job.weights = weights;
@@ -597,6 +600,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 rbf_vector offset, rbf_vector log_sums,
                                                 rbf_vector rests, rbf_vector g, void *dx, void *dy,
                                                 void *dgamma, void *doffset) {
+    RBF_AS_IEEE;
     const rbf_matrix column = {g.data, x.rows, 1, g.stride, 0};
     RBF_NAME(gradient_job)
     job = RBF_NAME(new_gradient)(RBF_NAME(log_sum_weights), x, y, gamma, column, dx, dy, dgamma);

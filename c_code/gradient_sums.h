@@ -128,7 +128,8 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
         const REAL from = *(const REAL *)(x.data + entry->row * x.row_stride + k * x.column_stride);
         const REAL to =
             *(const REAL *)(y.data + entry->column * y.row_stride + k * y.column_stride);
-        const REAL share = entry->weight * (to - from);
+        REAL share = entry->weight * (to - from);
+        RBF_KEEP(share); /* rounded whether or not both are wanted */
         if (sums.dx)
             sums.dx[RBF_NAME(place_of_dx)(job, entry->row / RBF_TILE_ROWS, k) +
                     entry->row % RBF_TILE_ROWS * COLUMNS] += share;
@@ -139,7 +140,7 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
 
 /* What difference_range adds for all columns k of some row panels and a column block, by matrix
  * products, close entries one by one. Returns 0, and leaves the weights as they are, where the
- * close ones are too many or a weight is not finite. */
+ * close ones are too many or a sum of weights is not finite. */
 RBF_FUNCTION __attribute__((noinline)) int
 RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
                        int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
@@ -170,6 +171,8 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
      scratch.column_sums);
     for (i = 0; i < row_panels * RBF_NAME(WHOLE_ROWS); ++i)
         total += scratch.row_sums[i] - scratch.row_sums[i];
+    for (i = 0; i < panels * COLUMNS; ++i)
+        total += scratch.column_sums[i] - scratch.column_sums[i];
     if (total != 0) {
         for (i = 0; i < close.count; ++i)
             *RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i) =

@@ -170,7 +170,7 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_
             amplitude_sum += weight;
             weight *= c->amplitude[j];
             gamma_sum += weight * distances[place];
-            weights[place] += weight * (2 * c->gamma[j]);
+            weights[place] += weight * c->gamma[j] * 2; /* twice gamma may be infinite */
         }
         column_sums[j] += gamma_sum;
         column_sums[COLUMNS + j] += amplitude_sum;

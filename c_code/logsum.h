@@ -172,6 +172,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
  * needs both. Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector offset, void *output, void *rests) {
+    RBF_AS_IEEE;
     RBF_NAME(log_sum_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;

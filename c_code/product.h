@@ -372,6 +372,7 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
 /* output (n, p) in C order from weights (m, p). Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_matrix weights, void *output) {
+    RBF_AS_IEEE;
     RBF_NAME(product_job) job;
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;

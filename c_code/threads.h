@@ -65,23 +65,42 @@ typedef struct {
     int threads;
 } rbf_region;
 
-/* body(job) as IEEE has it, whatever the thread's own mode of rounding and of denormals: loading a
- * library linked with -ffast-math changes that of one thread, and results would depend on which. */
-RBF_FUNCTION void rbf_run_body(const rbf_region *region) {
+/* The thread's own mode of rounding and of denormal numbers gives way to that of IEEE to the end of
+ * the block: loading a library linked with -ffast-math changes that of one thread, and results
+ * would depend on which. */
 #if defined(__SSE2__)
-    const unsigned mode = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(0x1f80);
-    region->body(region->job);
-    __builtin_ia32_ldmxcsr(mode);
+typedef unsigned rbf_mode;
+RBF_INLINE rbf_mode rbf_current_mode(void) { return __builtin_ia32_stmxcsr(); }
+RBF_INLINE void rbf_set_mode(const rbf_mode *mode) { __builtin_ia32_ldmxcsr(*mode); }
+enum { RBF_IEEE_MODE = 0x1f80 };
 #elif defined(__aarch64__)
-    uint64_t mode;
+typedef uint64_t rbf_mode;
+RBF_INLINE rbf_mode rbf_current_mode(void) {
+    rbf_mode mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(UINT64_C(0)));
-    region->body(region->job);
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+    return mode;
+}
+RBF_INLINE void rbf_set_mode(const rbf_mode *mode) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(*mode) : "memory");
+}
+enum { RBF_IEEE_MODE = 0 };
 #else
-    region->body(region->job);
+typedef int rbf_mode;
+RBF_INLINE rbf_mode rbf_current_mode(void) { return 0; }
+RBF_INLINE void rbf_set_mode(const rbf_mode *mode) { (void)mode; }
+enum { RBF_IEEE_MODE = 0 };
 #endif
+RBF_INLINE rbf_mode rbf_leave_mode(void) {
+    const rbf_mode before = rbf_current_mode(), ieee = RBF_IEEE_MODE;
+    rbf_set_mode(&ieee);
+    return before;
+}
+#define RBF_AS_IEEE                                                                                \
+    const rbf_mode rbf_mode_before __attribute__((cleanup(rbf_set_mode), unused)) = rbf_leave_mode()
+
+RBF_FUNCTION void rbf_run_body(const rbf_region *region) {
+    RBF_AS_IEEE;
+    region->body(region->job);
 }
 
 RBF_FUNCTION void *rbf_enter_region(void *argument) {

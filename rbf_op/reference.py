@@ -139,7 +139,8 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
             damplitude += weight.sum(axis=0)
             weight *= amplitude
             dgamma -= (weight * distance).sum(axis=0)
-            weight *= 2 * gamma
+            weight *= gamma  # twice it may be infinite
+            weight *= 2
             dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
             dy += np.einsum("ij,ijk->jk", weight, difference)
     if gamma.ndim == 0:

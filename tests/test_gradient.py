@@ -109,6 +109,36 @@ def test_many_columns(dtype, y_is_x):
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_column_sums_out_of_range(dtype):
+    """Weights of one sign a column, which only matrix products add up before the differences."""
+    x, y, gamma, amplitude, _ = oracle.problem(600, 600, 70, dtype, (False, False))
+    x, y, gamma = x / 1000, y / 1000, np.asarray(1e6 / 64, dtype)
+    size = np.finfo(dtype).max / 1e6
+    grad_output = np.empty((600, 600), dtype)
+    grad_output[:] = np.where(np.arange(600) // 32 % 2, size, -size)
+    values = [x, y, gamma, amplitude, grad_output]
+    dx, dy = graphs.gradient(dtype, "cvm", (False, False))(*values)[:2]
+    assert np.isfinite(dx).all() and np.isfinite(dy).all()
+    scaled = [v.astype("float64") for v in values[:4]] + [np.sign(grad_output).astype("float64")]
+    for got, exact in zip((dx, dy), reference.rbf_kernel_grad(*scaled)):
+        error = np.max(np.abs(got / float(size) - exact)) / np.max(np.abs(exact))
+        assert error <= 1e3 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gamma_of_which_twice_is_infinite(dtype, mode):
+    x, y, gamma, amplitude, grad_output = oracle.problem(9, 17, 3, dtype, (False, False))
+    gamma = np.asarray(0.9 * np.finfo(dtype).max, dtype)
+    y[:] = x[:1] + 1
+    for gradient in graphs.gradient(dtype, mode, (False, False))(
+        x[:1], y, gamma, amplitude, grad_output[:1]
+    ):
+        assert (gradient == 0).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m, d", [(40, 5), (150, 70)])
 def test_many_rows(m, d, dtype):
     """Of tasks so long that their sums over rows are added up in chunks."""

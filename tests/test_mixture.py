@@ -131,6 +131,17 @@ def test_special_numbers(mode):
             np.testing.assert_allclose(f(*values)[0], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_no_terms_of_special_numbers(symmetric, mode):
+    values = problem(5, 5, 2, 0)
+    values[0][2, 1] = np.inf
+    if symmetric:
+        values[1] = values[0]
+    for result in function("float64", mode, symmetric)(*values):
+        assert (result == 0).all()
+
+
 # -- derivatives -------------------------------------------------------------------------------
 
 

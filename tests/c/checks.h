@@ -797,7 +797,7 @@ static void CHECK(check_special_gradient)(void) {
                 const CHECK_REAL point = CHECK(special_points)[p], square = point * point;
                 const CHECK_REAL exponent = -gamma * square;
                 const CHECK_REAL e = (CHECK_REAL)CHECK_LIBRARY_EXP(exponent);
-                const CHECK_REAL k = e * amplitude, weight = k * (2 * gamma);
+                const CHECK_REAL k = e * amplitude, weight = k * gamma * 2;
                 const rbf_matrix x = {(const char *)&point, N, 1, 0, 0};
                 const rbf_matrix y = {(const char *)&origin, 1, 1, 0, 0};
                 const rbf_matrix ones = {(const char *)&one, N, 1, 0, 0};
@@ -826,7 +826,7 @@ static void CHECK(check_close_gradient)(int place) {
     CHECK(array) ga = CHECK(make_matrix)(N, N, C_ORDER, 1);
     const rbf_matrix matrices[2] = {xa.matrix, ya.matrix};
     const CHECK_REAL gamma = (CHECK_REAL)(4.0 / D), amplitude = 1;
-    CHECK_REAL *got[2], distance_sum;
+    CHECK_REAL *got[2], *alone[2], distance_sum;
     long double *want[2], *terms[2];
     int64_t i, j, k;
     int part;
@@ -845,6 +845,7 @@ static void CHECK(check_close_gradient)(int place) {
         *CHECK(entry)(ga.matrix, 3, 5) = (CHECK_REAL)INFINITY;
     for (part = 0; part < 2; ++part) {
         got[part] = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
+        alone[part] = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
         want[part] = (long double *)checked_malloc(N * D * sizeof(long double));
         terms[part] = (long double *)checked_malloc(N * D * sizeof(long double));
         for (i = 0; i < N * D; ++i)
@@ -868,6 +869,14 @@ static void CHECK(check_close_gradient)(int place) {
                           CHECK(make_vector)(&amplitude, 1), ga.matrix, got[0], got[1],
                           &distance_sum, NULL, 0) == RBF_OK);
     for (part = 0; part < 2; ++part) {
+        EXPECT(CHECK_GRADIENT(matrices[0], matrices[1], CHECK(make_vector)(&gamma, 1),
+                              CHECK(make_vector)(&amplitude, 1), ga.matrix,
+                              part == 0 ? alone[0] : NULL, part == 1 ? alone[1] : NULL, NULL, NULL,
+                              0) == RBF_OK);
+        for (i = 0; i < N * D; ++i) /* but for the sign of NaN */
+            EXPECT(alone[part][i] == got[part][i] ||
+                   (isnan(alone[part][i]) && isnan(got[part][i])));
+        free(alone[part]);
         for (i = 0; i < N * D; ++i)
             if (isinf(want[part][i])) { /* its row was the infinite weight's */
                 EXPECT(got[part][i] == (CHECK_REAL)want[part][i]);
@@ -931,23 +940,34 @@ static void CHECK(check_plain_distances)(int64_t n, int64_t m, int64_t d, int la
  * that loads them, gets the same bits as another. */
 static void CHECK(check_modes)(void) {
 #if defined(__SSE2__)
-    enum { N = 600, D = 3 };
+    enum { N = 600, D = 3, ENTRIES = 2 * N * N + N * D + 2 };
     CHECK(array) xa = CHECK(make_matrix)(N, D, 0, 1);
-    const CHECK_REAL values[2] = {1, CHECK_TINY * 100};
+    CHECK_REAL values[2] = {1, CHECK_TINY * 100};
     const rbf_vector gamma = CHECK(make_vector)(values, 1),
                      small = CHECK(make_vector)(values + 1, 1);
+    const rbf_matrix g = {(const char *)(values + 1), N, N, 0, 0};
     CHECK_REAL *got[2];
     const unsigned mode = __builtin_ia32_stmxcsr();
-    int call;
+    int call, i;
     for (call = 0; call < 2; ++call) {
-        got[call] = (CHECK_REAL *)checked_malloc(N * N * sizeof(CHECK_REAL));
-        __builtin_ia32_ldmxcsr(call ? mode | 0x8040 : mode);
-        EXPECT(CHECK_FORWARD(xa.matrix, xa.matrix, gamma, small, got[call], 0) == RBF_OK);
-        EXPECT(__builtin_ia32_stmxcsr() == (call ? mode | 0x8040 : mode));
+        CHECK_REAL *k = (CHECK_REAL *)checked_malloc(ENTRIES * sizeof(CHECK_REAL));
+        CHECK_REAL *mixture = k + N * N, *dx = mixture + N * N, *totals = dx + N * D;
+        const unsigned own = call ? mode | 0x8040 : mode;
+        __builtin_ia32_ldmxcsr(own);
+        EXPECT(CHECK_FORWARD(xa.matrix, xa.matrix, gamma, small, k, 0) == RBF_OK);
+        EXPECT(__builtin_ia32_stmxcsr() == own);
+        EXPECT(CHECK_MIXTURE(xa.matrix, xa.matrix, gamma, small, 1, mixture, 0) == RBF_OK);
+        EXPECT(__builtin_ia32_stmxcsr() == own);
+        EXPECT(CHECK_GRADIENT(xa.matrix, xa.matrix, gamma, gamma, g, dx, NULL, totals, totals + 1,
+                              1) == RBF_OK);
+        EXPECT(__builtin_ia32_stmxcsr() == own);
         __builtin_ia32_ldmxcsr(mode);
+        got[call] = k;
     }
-    EXPECT(got[0][0] > 0);
-    EXPECT(memcmp(got[0], got[1], N * N * sizeof(CHECK_REAL)) == 0);
+    EXPECT(got[0][0] > 0 && got[0][N * N] > 0);
+    for (i = 0; i < 2; ++i)
+        EXPECT(got[0][ENTRIES - 1 - i] != 0);
+    EXPECT(memcmp(got[0], got[1], ENTRIES * sizeof(CHECK_REAL)) == 0);
     free(got[0]);
     free(got[1]);
     free(xa.memory);

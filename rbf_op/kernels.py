@@ -164,7 +164,8 @@ def rbf_dot(
     Differentiable with respect to all arguments, to any order, without forming K either. Sums over
     j go in short chains that are added in double: a float32 sum of a million positive terms keeps a
     relative error below 1e-6. Raises as rbf_kernel does. In a compiled function T.dot(rbf_kernel(x,
-    y, ...), weights) becomes this node by itself where nothing else needs the matrix.
+    y, ...), weights) becomes this node by itself where nothing else needs the matrix and that is
+    faster.
     """
     weights = _as_tensor("rbf_dot", "weights", weights)
     if weights.ndim not in (1, 2):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from graphs import only_our_c_code  # noqa: F401
 
-from rbf_op import RBFKernel, cli, usage
+from rbf_op import RBFKernel, RBFKernelGrad, cli, usage
 from rbf_op.demo import digits, layer_timing, question, show
 
 click_testing = pytest.importorskip("click.testing")
@@ -247,14 +247,33 @@ def test_what_is_missing_is_named(module):
     assert line.count(module[-5:]) == 2 and ". Run: pip install " in line
 
 
-def test_the_example_of_the_readme_runs():
+def readme():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    with open(os.path.join(root, "README.md"), encoding="utf-8") as readme:
-        example = readme.read().split("```python\n")[1].split("```")[0]
+    with open(os.path.join(root, "README.md"), encoding="utf-8") as file:
+        return file.read()
+
+
+def example_of_the_readme(number):
+    return readme().split("```python\n")[number].split("```")[0]
+
+
+def test_the_example_of_the_readme_runs():
     names = {}
-    exec(example, names)
+    exec(example_of_the_readme(1), names)
     x, W, S = question.draw(names["x"].dtype)
     dW, dS = names["train"](x, W, S)
     assert dW.shape == W.shape
     exact = question.exact(x, W, S)
     np.testing.assert_allclose(dS, 2 * exact.sum(axis=0) / S, rtol=1e-4)
+
+
+def test_the_model_of_the_readme_is_fused_and_reported_as_printed_there(capsys):
+    names = {}
+    exec(example_of_the_readme(2), names)
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    lines = [line.strip() for line in readme().splitlines()]
+    start = lines.index(printed[0])
+    assert lines[start : start + len(printed)] == printed
+    nodes = names["train"].maker.fgraph.apply_nodes
+    assert sum(isinstance(node.op, RBFKernelGrad) for node in nodes) == 1
+    assert not any(isinstance(node.op, RBFKernel) for node in nodes)  # the cost comes with it

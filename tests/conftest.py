@@ -48,6 +48,15 @@ if "cxx=" not in os.environ["THEANO_FLAGS"] and shutil.which(compiler) and shuti
 
 import rbf_op  # noqa: E402, F401 (mends theano where it must, before a test imports it)
 
+import theano  # noqa: E402  # isort: skip
+
+# Where BLAS is, which each of some hundreds of processes would compile four programs to find out.
+# (Theano-PyMC, which has few such tests, calls this otherwise.)
+if theano.__version__ == "1.0.5" and "blas.ldflags" not in os.environ["THEANO_FLAGS"]:
+    blas = theano.config.blas.ldflags
+    if "," not in blas:
+        os.environ["THEANO_FLAGS"] += ",blas.ldflags=" + blas
+
 # Of few tests, but minutes each: begun last, they would keep one process busy when others are done.
 LONGEST = ("test_c_kernels", "test_demo", "test_cuda_compile", "test_c_machines")
 

@@ -46,10 +46,13 @@ THEANO_AT_WORK = """
 def run(*parts, **environment):
     """Runs a script in a fresh interpreter that can import rbf_op; returns what it printed."""
     script = "\n".join(textwrap.dedent(part) for part in parts)
+    # Theano is to find out where BLAS is, as it does in a user's process.
+    flags = [f for f in os.environ["THEANO_FLAGS"].split(",") if not f.startswith("blas.")]
+    environment = dict({"THEANO_FLAGS": ",".join(flags), "PYTHONPATH": ROOT}, **environment)
     done = subprocess.run(
         # setuptools 80 and 81 announce the end of pkg_resources wherever it is imported.
         [sys.executable, "-W", "ignore:pkg_resources", "-c", script],
-        env=dict(os.environ, PYTHONPATH=ROOT, **environment),
+        env=dict(os.environ, **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,

@@ -69,31 +69,53 @@ RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column, REAL *RBF_RE
                 to[i * COLUMNS + j] = 0;
 }
 
-/* Asks for the piece of G that the next panel will read, or the next row panel, whichever comes
- * sooner: pieces of many rows, which no processor foresees. To the second-level cache, since much
- * else passes the first until then. Symmetric: the row panels of SYMMETRIC_ROWS share the rows of G
- * below the diagonal, each of which lies in a page of its own. */
-RBF_INLINE void RBF_NAME(fetch_gradient)(const RBF_NAME(gradient_job) * job, int64_t row,
-                                         int64_t column, const int symmetric) {
-    const int64_t item = (int64_t)sizeof(REAL), width = COLUMNS * item;
-    const int64_t stride = job->g.row_stride;
+/* Where the pieces of G begin that will be read next, of as many lines as a tile has. */
+typedef struct {
+    const char *along, *below; /* NULL: none */
+    int64_t stride;
+} RBF_NAME(next_gradient);
+
+/* What the next panel will read, or the next row panel, whichever comes sooner: pieces of many
+ * rows, which no processor foresees. Symmetric: behind the block's last panel the first for the
+ * row panels that follow; and the row panels of SYMMETRIC_ROWS share the rows of G below the
+ * diagonal, each of which lies in a page of its own. */
+RBF_INLINE RBF_NAME(next_gradient)
+    RBF_NAME(gradient_to_fetch)(const RBF_NAME(gradient_job) * job, int64_t row, int64_t panel) {
+    const int64_t item = (int64_t)sizeof(REAL), column = panel * COLUMNS;
+    const int64_t in_block = panel % job->panels_per_block;
     /* The last byte of a line's worth: where rows begin within lines, the piece before this one
      * has asked for the line that this one begins in. */
-    const char *g = job->g.data + row * stride + column * item + RBF_ALIGNMENT - 1;
-    int64_t i, j;
-    if (symmetric) {
+    const char *g = job->g.data + RBF_ALIGNMENT - 1;
+    RBF_NAME(next_gradient) next = {NULL, NULL, job->g.row_stride};
+    if (job->g.column_stride != item)
+        return next;
+    if (job->symmetric) {
         const int64_t rows = RBF_NAME(SYMMETRIC_ROWS), within = row % rows / RBF_TILE_ROWS;
-        const int64_t share = rbf_maximum(1, COLUMNS * RBF_TILE_ROWS / rows);
-        const char *below = job->g.data + (column + COLUMNS + within * share) * stride +
-                            (row - row % rows) * item + RBF_ALIGNMENT - 1;
-        for (i = 0; i < share; ++i)
-            for (j = 0; j < rows * item; j += RBF_ALIGNMENT)
-                __builtin_prefetch(below + i * stride + j, 0, 2);
+        const int last = in_block == job->panels_per_block - 1;
+        const int64_t next_row = row + (last ? rows : 0);
+        const int64_t next_column = last ? column - in_block * COLUMNS : column + COLUMNS;
+        next.along = g + next_row * next.stride + next_column * item;
+        next.below = g + (next_column + within * RBF_NAME(SYMMETRIC_SHARE)) * next.stride +
+                     (next_row - within * RBF_TILE_ROWS) * item;
+    } else if (job->row_panels_at_once > 1) {
+        next.along = g + row * next.stride + (column + COLUMNS) * item;
+    } else {
+        next.along = g + (row + RBF_TILE_ROWS) * next.stride + column * item;
     }
-    g += job->row_panels_at_once > 1 ? width : RBF_TILE_ROWS * stride;
-    for (i = 0; i < RBF_TILE_ROWS; ++i)
-        for (j = 0; j < width; j += RBF_ALIGNMENT)
-            __builtin_prefetch(g + i * stride + j, 0, 2);
+    return next;
+}
+
+/* Asks for some of their lines when row r of vector v of the tile before is made: into the
+ * second-level cache, since much else passes the first until then. All at once, the processor would
+ * have to wait until some have come. */
+RBF_INLINE void RBF_NAME(fetch_gradient)(RBF_NAME(next_gradient) next, int r, int v) {
+    const int row_lines = RBF_NAME(SYMMETRIC_ROWS) * (int)sizeof(REAL) / RBF_ALIGNMENT;
+    const int line = v * RBF_TILE_ROWS + r;
+    if (next.along && v * RBF_VECTOR_BYTES % RBF_ALIGNMENT == 0)
+        __builtin_prefetch(next.along + r * next.stride + v * RBF_VECTOR_BYTES, 0, 2);
+    if (next.below && line < RBF_NAME(SYMMETRIC_SHARE) * row_lines)
+        __builtin_prefetch(
+            next.below + line / row_lines * next.stride + line % row_lines * RBF_ALIGNMENT, 0, 2);
 }
 
 /* G = H W^T of one tile. */
@@ -137,11 +159,9 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
         for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
             memset(gathered[i], 0, sizeof gathered[i]);
     } else if (job->symmetric) {
-        RBF_NAME(fetch_gradient)(job, row, column, 1);
         return (const char *)g_rows;
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
-        RBF_NAME(fetch_gradient)(job, row, column, 0);
         *stride = job->g.row_stride;
         return job->g.data + row * *stride + column * (int64_t)sizeof(REAL);
     } else {
@@ -207,7 +227,10 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     int64_t g_stride, t;
     const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, of);
     REAL log_sums[2][RBF_TILE_ROWS]; /* of a log-sum-exp, and what of them the first leave out */
+    RBF_NAME(next_gradient) next = {NULL, NULL, 0};
     int r, v, i;
+    if (of == RBF_OF_KERNEL || mixture)
+        next = RBF_NAME(gradient_to_fetch)(job, row, panel);
     for (r = 0; log_sum && r < RBF_TILE_ROWS; ++r) {
         log_sums[0][r] = RBF_NAME(entry)(job->log_sums, row + rbf_minimum(r, rows - 1));
         log_sums[1][r] = RBF_NAME(entry)(job->rests, row + rbf_minimum(r, rows - 1));
@@ -254,6 +277,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             for (r = 0; r < RBF_TILE_ROWS; ++r) {
                 REAL *to = weights + r * COLUMNS + v * LANES;
                 VECTOR weight;
+                if (!mixture || t == 0)
+                    RBF_NAME(fetch_gradient)(next, r, v);
                 if (r % SIDE == 0) {
                     RBF_UNROLL
                     for (i = 0; i < SIDE; ++i) {

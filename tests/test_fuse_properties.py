@@ -61,6 +61,7 @@ NEUTRAL = [
     lambda d2: T.nnet.relu(d2),
     lambda d2: T.switch(d2 > 0, d2, 0),
     lambda d2: d2 * (d2 > 0),
+    lambda d2: -(-d2 * (d2 > 0)),
     lambda d2: T.sqrt(T.maximum(d2, 0)) ** 2,
     lambda d2: T.sqr(T.sqrt(abs(d2))),
     lambda d2: abs(d2),

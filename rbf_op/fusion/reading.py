@@ -574,15 +574,17 @@ class Reader:
         return result
 
     def _factors(self, operands, frame):
-        """The operands of a product, those of products among them in their place."""
+        """The operands of a product, those of products and of -u = -1 u in their place."""
         factors = []
         for v, i in operands:
             node = v.owner
-            is_product = node is not None and is_elemwise(node, scalar_ops.Mul)
-            if not is_product or v in self.closed or len(factors) > 20:
+            is_product = node is not None and is_elemwise(node, (scalar_ops.Mul, scalar_ops.Neg))
+            if not is_product or not self.readable(v) or len(factors) > 20:
                 factors.append((v, i))
                 continue
             self.note_opened(v, i, frame)
+            if is_elemwise(node, scalar_ops.Neg):
+                factors.append((T.constant(-1, dtype=v.dtype), ()))
             inner = [
                 (u, tuple(() if b else a for b, a in zip(u.broadcastable, i))) for u in node.inputs
             ]

@@ -2,8 +2,10 @@
  *
  * The operating system hands out large memory page by page, each cleared first, which takes longer
  * than writing a kernel matrix into it. So large blocks are asked for in huge pages and, when given
- * back, kept for the next call: at most RBF_POOL_BLOCKS, and RBF_POOL_BYTES in all (the environment
- * variable RBF_OP_POOL_BYTES; 0 keeps none). Plain C, no Python.
+ * back, kept for the next call: at most RBF_POOL_BLOCKS, and of bytes RBF_POOL_BYTES or a part of
+ * the machine's memory, whichever is more (the environment variable RBF_OP_POOL_BYTES; 0 keeps
+ * none). What is more than RBF_POOL_BYTES the system may have back as soon as it needs it. Plain C,
+ * no Python.
  */
 #ifndef RBF_POOL_H
 #define RBF_POOL_H
@@ -14,10 +16,11 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #define RBF_POOL_BYTES ((size_t)256 << 20)
-enum { RBF_POOL_BLOCKS = 8 };
+enum { RBF_POOL_BLOCKS = 8, RBF_POOL_PART = 16 /* of the machine's memory one in so many */ };
 
 /* Blocks from this size on come from the pool; they begin with a huge page and are so many units.
  */
@@ -43,12 +46,26 @@ static inline size_t rbf_pool_size(size_t bytes) {
     return (bytes + RBF_POOL_UNIT - 1) / RBF_POOL_UNIT * RBF_POOL_UNIT;
 }
 
+static inline size_t rbf_pool_limit(void) {
+    const char *limit = getenv("RBF_OP_POOL_BYTES");
+    size_t bytes = RBF_POOL_BYTES;
+    if (limit && *limit)
+        return (size_t)strtoull(limit, NULL, 10);
+#if defined(MADV_FREE)
+    {
+        const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+        if (pages > 0 && page > 0 && (size_t)pages / RBF_POOL_PART > bytes / (size_t)page)
+            bytes = (size_t)pages / RBF_POOL_PART * (size_t)page;
+    }
+#endif
+    return bytes;
+}
+
 static inline int rbf_pool_lock(void) {
     if (__atomic_test_and_set(&rbf_pool.locked, __ATOMIC_ACQUIRE))
         return 0;
     if (!rbf_pool.ready) {
-        const char *limit = getenv("RBF_OP_POOL_BYTES");
-        rbf_pool.limit = limit && *limit ? (size_t)strtoull(limit, NULL, 10) : RBF_POOL_BYTES;
+        rbf_pool.limit = rbf_pool_limit();
         rbf_pool.ready = 1;
     }
     return 1;
@@ -127,6 +144,10 @@ static inline void rbf_pool_give(void *data, size_t bytes) {
             rbf_pool.blocks[0] = block;
             rbf_pool.count += 1;
             rbf_pool.kept += block.bytes;
+#if defined(MADV_FREE)
+            if (rbf_pool.kept > RBF_POOL_BYTES)
+                madvise(block.data, block.bytes, MADV_FREE);
+#endif
         } else {
             unwanted[count++] = block;
         }

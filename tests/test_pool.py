@@ -1,5 +1,6 @@
 """The pool of large memory: pages are new once, results keep theirs, and it can be turned off."""
 
+import os
 import sys
 
 import pytest
@@ -11,32 +12,48 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts Linux's page faults"),
 ]
 
-# 8 MB of output in a loop that drops it; the last of several calls is counted.
+# Output in a loop that drops it: page faults of the last of several calls, and the bytes that the
+# system may take back.
 FAULTS = """
 import resource
 from rbf_op import rbf_kernel  # before theano
 import numpy as np
 import theano, theano.tensor as T
 
-x, y = T.matrices("xy")
+n = int(sys.argv[1])
+x, y = T.dmatrices("xy")
 f = theano.function([x, y], rbf_kernel(x, y, gamma=0.1))
-values = np.random.RandomState(0).rand(1000, 3), np.random.RandomState(1).rand(1000, 3)
-values = [v.astype(theano.config.floatX) for v in values]
+values = np.random.RandomState(0).rand(n, 3), np.random.RandomState(1).rand(n, 3)
 counts = []
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     f(*values)
     counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-report(min(counts[1:]))
+with open("/proc/self/smaps_rollup") as rollup:
+    (free,) = [int(line.split()[1]) for line in rollup if line.startswith("LazyFree:")]
+report([min(counts[1:]), free * 1024])
 """
 
 
 def test_pages_are_new_only_once():
-    assert run_python(FAULTS) < 50  # 2000 pages, or 4 huge ones each of which asks anew
+    faults, free = run_python(FAULTS, 1000)
+    assert faults < 50 and free == 0  # 2000 pages, or 4 huge ones each of which asks anew
+
+
+def test_what_is_more_than_256_mb_is_the_systems_when_it_needs_it():
+    faults, free = run_python(FAULTS, 6000, environment={"RBF_OP_POOL_BYTES": "300000000"})
+    assert faults < 50 and free > 0.99 * 6000 * 6000 * 8  # the last page is not a whole one
+
+
+def test_as_much_is_kept_as_the_machine_affords():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    faults, _ = run_python(FAULTS, 6000)
+    assert (faults < 50) == (memory / 16 > 6000 * 6000 * 8 + (1 << 16))
 
 
 def test_turned_off():
-    assert run_python(FAULTS, environment={"RBF_OP_POOL_BYTES": "0"}) >= 4
+    faults, free = run_python(FAULTS, 1000, environment={"RBF_OP_POOL_BYTES": "0"})
+    assert faults >= 4 and free == 0
 
 
 RESULTS = """

@@ -167,13 +167,23 @@ RBF_FUNCTION void RBF_NAME(pack_terms)(RBF_NAME(coefficients) * to, int64_t term
     }
 }
 
+/* Asks for what comes some terms later, if the target has it so; rows are `step` apart. */
+RBF_INLINE void RBF_NAME(fetch_terms)(const REAL *rows, const int step, const REAL *columns) {
+    int v;
+    if (!RBF_FETCH_COLUMNS)
+        return;
+    RBF_UNROLL
+    for (v = 0; v < COLUMNS; v += RBF_ALIGNMENT / (int)sizeof(REAL))
+        __builtin_prefetch(columns + RBF_FETCH_COLUMNS * COLUMNS + v);
+    __builtin_prefetch(rows + RBF_FETCH_ROWS * step);
+}
+
 /* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. If `fetch`, a
  * constant, what comes some terms later is asked for. */
 RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT rows, const int step,
                                        const int stride, const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                        const int fetch) {
-    const int line = RBF_ALIGNMENT / (int)sizeof(REAL);
     int64_t t;
     int r, v;
     RBF_UNROLL_TERMS
@@ -182,12 +192,8 @@ RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT r
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v)
             column[v] = RBF_NAME(load_once)(columns + t * COLUMNS + v * LANES);
-        if (fetch && RBF_FETCH_COLUMNS) {
-            RBF_UNROLL
-            for (v = 0; v < COLUMNS; v += line)
-                __builtin_prefetch(columns + (t + RBF_FETCH_COLUMNS) * COLUMNS + v);
-            __builtin_prefetch(rows + (t + RBF_FETCH_ROWS) * step);
-        }
+        if (fetch)
+            RBF_NAME(fetch_terms)(rows + t * step, step, columns + t * COLUMNS);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -209,17 +215,17 @@ RBF_INLINE void RBF_NAME(clear_tile)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS
 
 /* Squared distances of a row panel and the first `vectors` vectors of a column panel over a range
  * of columns of x and y, zeros for its other vectors; or (`products`, a constant as that is) inner
- * products, of all. */
+ * products, of all. `fetch` as add_products has it. */
 RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,
-                                   const int products) {
+                                   const int products, const int fetch) {
     const REAL *row[RBF_TILE_VECTORS];
     int64_t k;
     int r, v;
     RBF_NAME(clear_tile)(tile);
     if (products) {
-        RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile, 1);
+        RBF_NAME(add_products)(depth, rows, RBF_TILE_ROWS, 1, columns, tile, fetch);
         return;
     }
     RBF_UNROLL
@@ -232,6 +238,8 @@ RBF_INLINE void RBF_NAME(term_sum)(int64_t depth, const REAL *RBF_RESTRICT rows,
         RBF_UNROLL
         for (v = 0; v < vectors; ++v)
             column[v] = RBF_NAME(load)(columns + k * COLUMNS + v * LANES);
+        if (fetch)
+            RBF_NAME(fetch_terms)(rows + k * RBF_TILE_ROWS, RBF_TILE_ROWS, columns + k * COLUMNS);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -275,21 +283,22 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* term_sum in chunks. Where registers are few, the sum waits in memory: a chunk needs them. */
+/* term_sum in chunks; with `fetch`, a constant, whole ones ask for what comes later. Where
+ * registers are few, the sum waits in memory: a chunk needs them. */
 RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,
-                                   const int products) {
+                                   const int products, const int fetch) {
     VECTOR sum[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v, joined = 0;
     if (RBF_MANY_REGISTERS)
         RBF_NAME(clear_tile)(sum);
     do {
-        if (products && depth >= RBF_SUM_CHUNK) /* known to the compiler, which unrolls it */
-            RBF_NAME(term_sum)(RBF_SUM_CHUNK, rows, columns, tile, vectors, products);
+        if (fetch && depth >= RBF_SUM_CHUNK) /* known to the compiler, which unrolls it */
+            RBF_NAME(term_sum)(RBF_SUM_CHUNK, rows, columns, tile, vectors, products, 1);
         else
             RBF_NAME(term_sum)
-        (rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors, products);
+        (rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors, products, products);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -316,7 +325,8 @@ RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows
     int joined = 0;
     for (;;) {
         RBF_NAME(term_run)
-        (rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, vectors, products);
+        (rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, vectors, products,
+         products || RBF_FETCH_COLUMNS);
         if (joined)
             RBF_NAME(add_kept)(tile, sum);
         depth -= RBF_SUM_RUN;
@@ -350,9 +360,9 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
                                         const int inlined) {
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     if (depth <= RBF_SUM_CHUNK) {
-        RBF_NAME(term_sum)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0);
+        RBF_NAME(term_sum)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0, 0);
     } else if (depth <= inlined) {
-        RBF_NAME(term_run)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0);
+        RBF_NAME(term_run)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0, 0);
     } else {
         RBF_NAME(distance_runs)(depth, rows, columns, sum);
         RBF_NAME(load_kept)(tile, sum);

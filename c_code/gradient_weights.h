@@ -82,7 +82,6 @@ typedef struct {
 RBF_INLINE RBF_NAME(next_gradient)
     RBF_NAME(gradient_to_fetch)(const RBF_NAME(gradient_job) * job, int64_t row, int64_t panel) {
     const int64_t item = (int64_t)sizeof(REAL), column = panel * COLUMNS;
-    const int64_t in_block = panel % job->panels_per_block;
     /* The last byte of a line's worth: where rows begin within lines, the piece before this one
      * has asked for the line that this one begins in. */
     const char *g = job->g.data + RBF_ALIGNMENT - 1;
@@ -91,6 +90,7 @@ RBF_INLINE RBF_NAME(next_gradient)
         return next;
     if (job->symmetric) {
         const int64_t rows = RBF_NAME(SYMMETRIC_ROWS), within = row % rows / RBF_TILE_ROWS;
+        const int64_t in_block = panel % job->panels_per_block;
         const int last = in_block == job->panels_per_block - 1;
         const int64_t next_row = row + (last ? rows : 0);
         const int64_t next_column = last ? column - in_block * COLUMNS : column + COLUMNS;

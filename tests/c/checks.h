@@ -826,7 +826,7 @@ static void CHECK(check_close_gradient)(int place) {
     CHECK(array) ga = CHECK(make_matrix)(N, N, C_ORDER, 1);
     const rbf_matrix matrices[2] = {xa.matrix, ya.matrix};
     const CHECK_REAL gamma = (CHECK_REAL)(4.0 / D), amplitude = 1;
-    CHECK_REAL *got[2], *alone[2], distance_sum;
+    CHECK_REAL *got[2], *alone, distance_sum;
     long double *want[2], *terms[2];
     int64_t i, j, k;
     int part;
@@ -845,7 +845,6 @@ static void CHECK(check_close_gradient)(int place) {
         *CHECK(entry)(ga.matrix, 3, 5) = (CHECK_REAL)INFINITY;
     for (part = 0; part < 2; ++part) {
         got[part] = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
-        alone[part] = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
         want[part] = (long double *)checked_malloc(N * D * sizeof(long double));
         terms[part] = (long double *)checked_malloc(N * D * sizeof(long double));
         for (i = 0; i < N * D; ++i)
@@ -869,14 +868,14 @@ static void CHECK(check_close_gradient)(int place) {
                           CHECK(make_vector)(&amplitude, 1), ga.matrix, got[0], got[1],
                           &distance_sum, NULL, 0) == RBF_OK);
     for (part = 0; part < 2; ++part) {
+        alone = (CHECK_REAL *)checked_malloc(N * D * sizeof(CHECK_REAL));
         EXPECT(CHECK_GRADIENT(matrices[0], matrices[1], CHECK(make_vector)(&gamma, 1),
                               CHECK(make_vector)(&amplitude, 1), ga.matrix,
-                              part == 0 ? alone[0] : NULL, part == 1 ? alone[1] : NULL, NULL, NULL,
+                              part == 0 ? alone : NULL, part == 1 ? alone : NULL, NULL, NULL,
                               0) == RBF_OK);
         for (i = 0; i < N * D; ++i) /* but for the sign of NaN */
-            EXPECT(alone[part][i] == got[part][i] ||
-                   (isnan(alone[part][i]) && isnan(got[part][i])));
-        free(alone[part]);
+            EXPECT(alone[i] == got[part][i] || (isnan(alone[i]) && isnan(got[part][i])));
+        free(alone);
         for (i = 0; i < N * D; ++i)
             if (isinf(want[part][i])) { /* its row was the infinite weight's */
                 EXPECT(got[part][i] == (CHECK_REAL)want[part][i]);

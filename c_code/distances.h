@@ -255,11 +255,11 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
         REAL sums[2 * RBF_NAME(LANES)], rests[2 * RBF_NAME(LANES)];
         const int rows = (int)rbf_minimum(width, LANES);
         for (k = 0; k + 1 < depth; k += 2)
-            RBF_NAME(expand_pair)
-        (packed + k * width + first, points->centre + k, 2, width, scale, sum, rest);
+            RBF_NAME(expand_pair)(packed + k * width + first, points->centre + k, 2, width, scale,
+                                  sum, rest);
         if (k < depth)
-            RBF_NAME(expand_pair)
-        (packed + k * width + first, points->centre + k, 1, width, scale, sum, rest);
+            RBF_NAME(expand_pair)(packed + k * width + first, points->centre + k, 1, width, scale,
+                                  sum, rest);
         memcpy(sums, sum, sizeof sums);
         memcpy(rests, rest, sizeof rests);
         for (r = 0; r < rows; ++r) {
@@ -281,29 +281,25 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(points) * points,
                                                                int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
-    RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
-     points->x_norms + row * RBF_NAME(NORM_PARTS));
+    RBF_NAME(expand_rows)(points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
+                          points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
                                                                int64_t panel) {
     const int64_t row = panel * COLUMNS;
-    RBF_NAME(expand_rows)
-    (points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
-     points->y_norms + row * RBF_NAME(NORM_PARTS));
+    RBF_NAME(expand_rows)(points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
+                          points->y_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
-    RBF_NAME(pack_rows)
-    (RBF_NAME(packed_row_panel)(points, row_panel), points->x, row_panel * RBF_TILE_ROWS,
-     RBF_TILE_ROWS);
+    RBF_NAME(pack_rows)(RBF_NAME(packed_row_panel)(points, row_panel), points->x,
+                        row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
     RBF_NAME(expand_x)(points, row_panel);
 }
 
 RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
-    RBF_NAME(pack_rows)
-    (RBF_NAME(packed_panel)(points, panel), points->y, panel * COLUMNS, COLUMNS);
+    RBF_NAME(pack_rows)(RBF_NAME(packed_panel)(points, panel), points->y, panel * COLUMNS, COLUMNS);
     RBF_NAME(expand_y)(points, panel);
 }
 
@@ -360,9 +356,8 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     uint64_t words[RBF_VECTOR_BYTES / 8], close = 0;
     int r, v, w;
-    RBF_NAME(term_runs)
-    (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
-     RBF_NAME(packed_panel)(points, panel), tile, RBF_TILE_VECTORS, 1);
+    RBF_NAME(term_runs)(points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
+                        RBF_NAME(packed_panel)(points, panel), tile, RBF_TILE_VECTORS, 1);
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
@@ -378,8 +373,7 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
     for (w = 0; w < RBF_VECTOR_BYTES / 8; ++w)
         close |= words[w];
     if (close & (RBF_DOUBLE ? UINT64_C(1) << 63 : UINT64_C(0x8000000080000000)))
-        RBF_NAME(mend_distances)
-    (points, row, x_on_grid, column, y_on_grid, distances);
+        RBF_NAME(mend_distances)(points, row, x_on_grid, column, y_on_grid, distances);
 }
 
 /* Squared distances of a row panel and a panel, by their numbers. By differences those of more
@@ -392,8 +386,7 @@ RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row
         RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
         RBF_NAME(load_kept)(tile, kept);
     } else {
-        RBF_NAME(distance_tile)
-        (points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
-         RBF_NAME(packed_panel)(points, panel), tile, inlined);
+        RBF_NAME(distance_tile)(points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
+                                RBF_NAME(packed_panel)(points, panel), tile, inlined);
     }
 }

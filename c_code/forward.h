@@ -168,13 +168,13 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
             for (panel = first; panel < last; ++panel) {
                 VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
                 RBF_NAME(forward_tile)(job, row_panel, panel, tile);
-                RBF_NAME(store_tile)
-                (to + (panel - first) * COLUMNS, stride, tile, rows,
-                 rbf_minimum(COLUMNS, m - panel * COLUMNS), job->streaming && job->direct);
+                RBF_NAME(store_tile)(to + (panel - first) * COLUMNS, stride, tile, rows,
+                                     rbf_minimum(COLUMNS, m - panel * COLUMNS),
+                                     job->streaming && job->direct);
             }
             if (!job->direct)
-                RBF_NAME(write_rows)
-            (stage, stride, output, m, rows, rbf_minimum(last * COLUMNS, m) - first * COLUMNS, 1);
+                RBF_NAME(write_rows)(stage, stride, output, m, rows,
+                                     rbf_minimum(last * COLUMNS, m) - first * COLUMNS, 1);
         }
     }
 }
@@ -197,8 +197,8 @@ RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stri
     for (r = 0; r < LANES; ++r) {
         RBF_UNROLL
         for (part = 0; part < parts; ++part)
-            RBF_NAME(store_output)
-        (output + r * output_stride + part * LANES, squares[part][r], streaming);
+            RBF_NAME(store_output)(output + r * output_stride + part * LANES, squares[part][r],
+                                   streaming);
     }
 }
 
@@ -216,9 +216,8 @@ RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NA
     int piece;
     for (piece = first; piece < last; ++piece) {
         const int64_t j = piece / across * LANES, i = piece % across * line;
-        RBF_NAME(write_transposed)
-        (mirror.stage + i * side + j, side, mirror.output + j * n + i, n, RBF_NAME(LINE_VECTORS),
-         job->streaming);
+        RBF_NAME(write_transposed)(mirror.stage + i * side + j, side, mirror.output + j * n + i, n,
+                                   RBF_NAME(LINE_VECTORS), job->streaming);
     }
 }
 
@@ -242,8 +241,8 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
         RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
         if (pending.output)
-            RBF_NAME(write_mirror)
-        (job, pending, number * pieces / tiles, (number + 1) * pieces / tiles);
+            RBF_NAME(write_mirror)(job, pending, number * pieces / tiles,
+                                   (number + 1) * pieces / tiles);
     }
     return own;
 }
@@ -262,14 +261,13 @@ RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * j
             RBF_NAME(forward_tile)(job, (row + i) / RBF_TILE_ROWS, (column + j) / COLUMNS, tile);
             RBF_NAME(store_whole)(stage + i * side + j, side, tile, 0);
         }
-    RBF_NAME(write_rows)
-    (stage, side, job->output + row * n + column, n, rows, columns, job->streaming);
+    RBF_NAME(write_rows)(stage, side, job->output + row * n + column, n, rows, columns,
+                         job->streaming);
     for (j = 0; row != column && j < columns; j += LANES) {
         for (i = 0; i < rows; i += LANES)
             RBF_NAME(write_transposed)(stage + i * side + j, side, turned + i, side, 1, 0);
-        RBF_NAME(write_rows)
-        (turned, side, job->output + (column + j) * n + row, n, rbf_minimum(LANES, columns - j),
-         rows, job->streaming);
+        RBF_NAME(write_rows)(turned, side, job->output + (column + j) * n + row, n,
+                             rbf_minimum(LANES, columns - j), rows, job->streaming);
     }
 }
 
@@ -287,8 +285,8 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         RBF_NAME(pack_y)(points, panel);
         job->coefficients[panel].special = 1;
         if (job->gamma.data && job->terms < 0)
-            RBF_NAME(pack_coefficients)
-        (job->coefficients + panel, job->gamma, job->amplitude, panel * COLUMNS, m);
+            RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, job->amplitude,
+                                        panel * COLUMNS, m);
     }
     if (!job->symmetric) {
         const int64_t row_blocks =
@@ -299,9 +297,9 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         for (task = 0; task < tasks; ++task) {
             const int64_t row = task % row_blocks * job->row_panels_per_block;
             const int64_t first = task / row_blocks * job->panels_per_block;
-            RBF_NAME(forward_block)
-            (job, row, rbf_minimum(points->row_panels, row + job->row_panels_per_block), first,
-             rbf_minimum(points->panels, first + job->panels_per_block), stage);
+            RBF_NAME(forward_block)(
+                job, row, rbf_minimum(points->row_panels, row + job->row_panels_per_block), first,
+                rbf_minimum(points->panels, first + job->panels_per_block), stage);
         }
     } else {
         const int64_t side = RBF_NAME(SQUARE), size = RBF_NAME(BLOCK);
@@ -314,8 +312,8 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
             if (first_column < first_row)
                 continue;
             if (!job->direct || first_column + size > n) {
-                RBF_NAME(forward_staged_block)
-                (job, first_row, first_column, stage + RBF_NAME(SQUARE_STAGES));
+                RBF_NAME(forward_staged_block)(job, first_row, first_column,
+                                               stage + RBF_NAME(SQUARE_STAGES));
                 continue;
             }
             for (row = first_row; row < first_row + size; row += side)

@@ -211,10 +211,11 @@ RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
-               PyArray_DATA(*output), symmetric);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_kernel", code);
 }
 
 RBF_FUNCTION int rbf_distances_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject **output,
@@ -225,9 +226,10 @@ RBF_FUNCTION int rbf_distances_apply(PyArrayObject *x, PyArrayObject *y, PyArray
     if (rbf_check_shapes("rbf_kernel", x, y, NULL, NULL, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_kernel", code);
 }
 
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -242,10 +244,12 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
-               rbf_matrix_of(g), data[0], data[1], data[2], data[3], symmetric);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_kernel", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(amplitude), rbf_matrix_of(g), data[0], data[1], data[2],
+                      data[3], symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_kernel", code);
 }
 
 /* 0, or -1 with ValueError set, as reference.check_terms and check_shapes. g may be NULL. */
@@ -270,10 +274,12 @@ RBF_FUNCTION int rbf_mixture_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     if (rbf_check_mixture_shapes(x, y, gamma, amplitude, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
-               PyArray_DIM(gamma, 0), PyArray_DATA(*output), symmetric);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_mixture", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(amplitude), PyArray_DIM(gamma, 0), PyArray_DATA(*output),
+                      symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_mixture", code);
 }
 
 RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -289,10 +295,12 @@ RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     if (rbf_check_mixture_shapes(x, y, gamma, amplitude, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code = kernel(
-        rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_vector_of(amplitude),
-        PyArray_DIM(gamma, 0), rbf_matrix_of(g), data[0], data[1], data[2], data[3], symmetric);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_mixture", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(amplitude), PyArray_DIM(gamma, 0), rbf_matrix_of(g), data[0],
+                      data[1], data[2], data[3], symmetric);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_mixture", code);
 }
 
 RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -303,9 +311,11 @@ RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                                         rbf_matrix_of(weights), PyArray_DATA(*output));
-    Py_END_ALLOW_THREADS return rbf_report("rbf_dot", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_matrix_of(weights), PyArray_DATA(*output));
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_dot", code);
 }
 
 RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -321,10 +331,11 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma), rbf_matrix_of(weights),
-               rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_dot", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_dot", code);
 }
 
 RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -336,10 +347,11 @@ RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
         rbf_prepare_output(output, 1, shape, PyArray_TYPE(x)) != 0 ||
         rbf_prepare_output(rests, 1, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-               rbf_vector_of(log_amplitude), PyArray_DATA(*output), PyArray_DATA(*rests));
-    Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(log_amplitude), PyArray_DATA(*output), PyArray_DATA(*rests));
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_logsumexp", code);
 }
 
 RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -366,11 +378,12 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     }
     if (rbf_prepare_gradients(outputs, inputs, data) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS code =
-        kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-               rbf_vector_of(log_amplitude), rbf_vector_of(log_sums), rbf_vector_of(rests),
-               rbf_vector_of(g), data[0], data[1], data[2], data[3]);
-    Py_END_ALLOW_THREADS return rbf_report("rbf_logsumexp", code);
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(log_amplitude), rbf_vector_of(log_sums), rbf_vector_of(rests),
+                      rbf_vector_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_logsumexp", code);
 }
 
 #endif

@@ -45,9 +45,8 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
     const int64_t within = partial.size / COLUMNS;
     int64_t part, k, j, i, l;
     for (part = 0; part < partial.parts; ++part)
-        RBF_NAME(add_others)
-    (RBF_NAME(first_sums)(job, partial, block, part, panel), job->groups, partial.stride,
-     partial.size);
+        RBF_NAME(add_others)(RBF_NAME(first_sums)(job, partial, block, part, panel), job->groups,
+                             partial.stride, partial.size);
     for (k = 0; k < width; k += LANES)
         for (j = 0; j < columns; j += LANES) {
             REAL *to = target + (panel * COLUMNS + j) * width + k;
@@ -77,8 +76,8 @@ RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int6
     int64_t start, r, k;
     for (start = 0; start < depth; start += together) {
         REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
-        RBF_NAME(add_others)
-        (sum, job->blocks_per_wave, job->dx_block_stride, together * RBF_TILE_ROWS);
+        RBF_NAME(add_others)(sum, job->blocks_per_wave, job->dx_block_stride,
+                             together * RBF_TILE_ROWS);
         for (r = 0; r < rows; ++r) {
             REAL *dx = job->dx + (first + r) * depth + start;
             const REAL *from = sum + (job->by_products ? r * COLUMNS : r);
@@ -111,11 +110,11 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
             }
         }
     if (job->dy_partial.data)
-        RBF_NAME(reduce_panel)
-    (job, panel, block, job->dy_partial, job->points.y.columns, job->symmetric ? job->dx : job->dy);
+        RBF_NAME(reduce_panel)(job, panel, block, job->dy_partial, job->points.y.columns,
+                               job->symmetric ? job->dx : job->dy);
     if (job->dweights_partial.data)
-        RBF_NAME(reduce_panel)
-    (job, panel, block, job->dweights_partial, job->weights.columns, job->dweights);
+        RBF_NAME(reduce_panel)(job, panel, block, job->dweights_partial, job->weights.columns,
+                               job->dweights);
 }
 
 /* Entries of the sums of one task. */
@@ -188,9 +187,9 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
         memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
     RBF_NAME(expand_x)(&job->points, row_panel);
     if (job->by_products)
-        RBF_NAME(pack_product_rows)
-    (&job->points, row_panel, RBF_NAME(product_piece)(job, row_panel, 0),
-     RBF_NAME(product_x_stride)(job));
+        RBF_NAME(pack_product_rows)(&job->points, row_panel,
+                                    RBF_NAME(product_piece)(job, row_panel, 0),
+                                    RBF_NAME(product_x_stride)(job));
 }
 
 /* A panel of y in all its forms, and what else there is a column of K. */
@@ -205,15 +204,15 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     RBF_NAME(expand_y)(&job->points, panel);
     if (job->by_products && job->paired_y) {
         const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
-        RBF_NAME(pack_product_columns)
-        (&job->points, panel,
-         job->product_y +
-             ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
-         job->panels_per_block * piece);
+        RBF_NAME(pack_product_columns)(
+            &job->points, panel,
+            job->product_y +
+                ((panel - in_block) * rbf_ceiling_division(depth, COLUMNS) + in_block) * piece,
+            job->panels_per_block * piece);
     }
     if (!job->mixture)
-        RBF_NAME(pack_coefficients)
-    (job->coefficients + panel, job->gamma, job->amplitude, first, m);
+        RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, job->amplitude, first,
+                                    m);
     if (job->log_sums.data)
         for (c = first; c < first + COLUMNS; ++c)
             job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
@@ -437,14 +436,13 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     job->coefficients = (RBF_NAME(coefficients) *)rbf_take(
         space, job->mixture ? job->terms : panels + 1, sizeof(RBF_NAME(coefficients)));
     job->thread_space = (REAL *)rbf_take(space, job->thread_stride, (size_t)threads * sizeof(REAL));
-    RBF_NAME(take_partial_sums)
-    (job, space, &job->column_partial, 1, job->terms * 2 * COLUMNS, threads);
+    RBF_NAME(take_partial_sums)(job, space, &job->column_partial, 1, job->terms * 2 * COLUMNS,
+                                threads);
     if (want_dy)
-        RBF_NAME(take_partial_sums)
-    (job, space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS, threads);
+        RBF_NAME(take_partial_sums)(job, space, &job->dy_partial, (depth + 1) / 2, 2 * COLUMNS,
+                                    threads);
     if (job->dweights)
-        RBF_NAME(take_partial_sums)
-    (job, space, &job->dweights_partial, 1, p * COLUMNS, threads);
+        RBF_NAME(take_partial_sums)(job, space, &job->dweights_partial, 1, p * COLUMNS, threads);
     if (job->row_panels_per_group > RBF_NAME(GRADIENT_CHUNK)) {
         const RBF_NAME(partial_sums) *
             partial[] = {&job->dy_partial, &job->dweights_partial, &job->column_partial};
@@ -526,10 +524,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric)
         RBF_NAME(add_diagonal)(job);
-    RBF_NAME(store_columns)
-    (job, job->dgamma, job->mixture || job->gamma.scalar, job->total_dgamma);
-    RBF_NAME(store_columns)
-    (job, job->damplitude, job->mixture || job->amplitude.scalar, job->total_damplitude);
+    RBF_NAME(store_columns)(job, job->dgamma, job->mixture || job->gamma.scalar, job->total_dgamma);
+    RBF_NAME(store_columns)(job, job->damplitude, job->mixture || job->amplitude.scalar,
+                            job->total_damplitude);
     rbf_release(&storage);
     return RBF_OK;
 }
@@ -558,7 +555,7 @@ RBF_FUNCTION int RBF_NAME(rbf_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector g
                                         rbf_vector amplitude, rbf_matrix g, void *dx, void *dy,
                                         void *dgamma, void *damplitude, int symmetric) {
     RBF_AS_IEEE;
-    RBF_NAME(gradient_job)
+    RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(kernel_weights), x, y, gamma, g, dx, dy, dgamma);
     job.amplitude = amplitude;
     job.total_damplitude = (REAL *)damplitude;
@@ -572,7 +569,7 @@ RBF_FUNCTION int RBF_NAME(rbf_mixture_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 void *dx, void *dy, void *dgamma, void *damplitude,
                                                 int symmetric) {
     RBF_AS_IEEE;
-    RBF_NAME(gradient_job)
+    RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(mixture_weights), x, y, gamma, g, dx, dy, dgamma);
     job.amplitude = amplitude;
     job.mixture = 1;
@@ -587,7 +584,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 rbf_matrix weights, rbf_matrix h, void *dx,
                                                 void *dy, void *dgamma, void *dweights) {
     RBF_AS_IEEE;
-    RBF_NAME(gradient_job)
+    RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, y, gamma, h, dx, dy, dgamma);
     job.weights = weights;
     job.amplitude.scalar = 1; /* no data: 1 */
@@ -602,7 +599,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
                                                 void *dgamma, void *doffset) {
     RBF_AS_IEEE;
     const rbf_matrix column = {g.data, x.rows, 1, g.stride, 0};
-    RBF_NAME(gradient_job)
+    RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(log_sum_weights), x, y, gamma, column, dx, dy, dgamma);
     job.offset = offset;
     job.log_sums = log_sums;

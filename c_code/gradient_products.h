@@ -36,8 +36,8 @@ RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, i
     for (r = 0; r < RBF_TILE_ROWS; ++r)
         for (start = 0; start < padded; start += LANES) {
             REAL entries[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
-            RBF_NAME(store)
-            (entries, RBF_NAME(centred_entries)(points, &points->x, first + r, start, norms[r]));
+            RBF_NAME(store)(
+                entries, RBF_NAME(centred_entries)(points, &points->x, first + r, start, norms[r]));
             for (k = start; k < rbf_minimum(start + LANES, padded); k += piece)
                 memcpy(to + k / RBF_TILE_ROWS * stride + r * RBF_TILE_ROWS + k % RBF_TILE_ROWS,
                        entries + (k - start), (size_t)piece * sizeof(REAL));
@@ -55,9 +55,8 @@ RBF_FUNCTION void RBF_NAME(pack_product_columns)(const RBF_NAME(points) * points
     int c;
     for (c = 0; c < COLUMNS; ++c)
         for (k = 0; k < padded; k += LANES)
-            RBF_NAME(store)
-    (to + k / COLUMNS * stride + c * COLUMNS + k % COLUMNS,
-     RBF_NAME(centred_entries)(points, &points->y, first + c, k, norms[c]));
+            RBF_NAME(store)(to + k / COLUMNS * stride + c * COLUMNS + k % COLUMNS,
+                            RBF_NAME(centred_entries)(points, &points->y, first + c, k, norms[c]));
 }
 
 /* sums[RBF_TILE_ROWS][COLUMNS] of a row panel, lanes over k: += sum_j w (y - c), over the columns j

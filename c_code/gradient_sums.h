@@ -166,9 +166,9 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
     }
     memset(scratch.column_sums, 0, (size_t)(panels * COLUMNS) * sizeof(REAL));
     for (at_once = 0; at_once < row_panels; ++at_once)
-        RBF_NAME(weight_sums)
-    (panels, weights + at_once * row_weights, scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS),
-     scratch.column_sums);
+        RBF_NAME(weight_sums)(panels, weights + at_once * row_weights,
+                              scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS),
+                              scratch.column_sums);
     for (i = 0; i < row_panels * RBF_NAME(WHOLE_ROWS); ++i)
         total += scratch.row_sums[i] - scratch.row_sums[i];
     for (i = 0; i < panels * COLUMNS; ++i)
@@ -188,30 +188,30 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
         memset(scratch.dx_tiles, 0, (size_t)(row_panels * tile) * sizeof(REAL));
         for (panel = 0; panel < panels; panel += RBF_NAME(ROW_PRODUCT_PANELS))
             for (at_once = 0; at_once < row_panels; ++at_once)
-                RBF_NAME(add_row_products)
-        (rbf_minimum(RBF_NAME(ROW_PRODUCT_PANELS), panels - panel),
-         weights + at_once * row_weights + panel * tile, columns + panel * COLUMNS * COLUMNS,
-         scratch.dx_tiles + at_once * tile);
+                RBF_NAME(add_row_products)(
+                    rbf_minimum(RBF_NAME(ROW_PRODUCT_PANELS), panels - panel),
+                    weights + at_once * row_weights + panel * tile,
+                    columns + panel * COLUMNS * COLUMNS, scratch.dx_tiles + at_once * tile);
         for (at_once = 0; at_once < row_panels; ++at_once) {
             const int64_t row_panel = first_row_panel + at_once;
             const REAL *added = scratch.dx_tiles + at_once * tile;
             const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
             for (k = first; k < end; k += RBF_NAME(PIECE_ENTRIES))
-                RBF_NAME(add_row_sums)
-            (sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k), added + k - first,
-             RBF_NAME(product_piece)(job, row_panel, k), row_sums);
+                RBF_NAME(add_row_sums)(sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k),
+                                       added + k - first,
+                                       RBF_NAME(product_piece)(job, row_panel, k), row_sums);
         }
     }
     for (panel = 0; sums.dy && panel < panels; ++panel) {
         const REAL *y = RBF_NAME(packed_panel)(&job->points, first_panel + skipped + panel);
         for (first = 0; first < depth; first += RBF_TILE_ROWS)
-            RBF_NAME(add_column_products)
-        (row_panels, RBF_NAME(product_piece)(job, first_row_panel, first),
-         RBF_NAME(product_x_stride)(job), weights + panel * tile, row_weights,
-         rbf_minimum(RBF_TILE_ROWS, depth - first), y + first * COLUMNS,
-         scratch.column_sums + panel * COLUMNS,
-         sums.dy + RBF_NAME(place_of_dy)(job, first, (skipped + panel) * COLUMNS),
-         job->panels_per_block * 2 * COLUMNS);
+            RBF_NAME(add_column_products)(
+                row_panels, RBF_NAME(product_piece)(job, first_row_panel, first),
+                RBF_NAME(product_x_stride)(job), weights + panel * tile, row_weights,
+                rbf_minimum(RBF_TILE_ROWS, depth - first), y + first * COLUMNS,
+                scratch.column_sums + panel * COLUMNS,
+                sums.dy + RBF_NAME(place_of_dy)(job, first, (skipped + panel) * COLUMNS),
+                job->panels_per_block * 2 * COLUMNS);
     }
     for (i = 0; i < close.count; ++i)
         RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);

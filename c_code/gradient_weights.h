@@ -47,9 +47,9 @@ RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column, REAL *RBF_RE
                 RBF_NAME(transpose)(square);
                 RBF_UNROLL
                 for (r = 0; r < LANES; ++r)
-                    RBF_NAME(store)
-                (to + (i + r) * COLUMNS + v * LANES,
-                 square[r] + RBF_NAME(load_unaligned)((const REAL *)(along + r * g.row_stride)));
+                    RBF_NAME(store)(to + (i + r) * COLUMNS + v * LANES,
+                                    square[r] + RBF_NAME(load_unaligned)(
+                                                    (const REAL *)(along + r * g.row_stride)));
             }
         }
     } else {
@@ -257,8 +257,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
             RBF_NAME(keep_tile)(tile, &distances[0][0]);
             if (!mixture)
                 memset(weights, 0, RBF_TILE_ROWS * COLUMNS * sizeof(REAL));
-            RBF_NAME(special_weights)
-            (c, rows, diagonal, &distances[0][0], g, g_stride, weights, column_sums, &e[0][0]);
+            RBF_NAME(special_weights)(c, rows, diagonal, &distances[0][0], g, g_stride, weights,
+                                      column_sums, &e[0][0]);
             continue;
         }
         RBF_UNROLL
@@ -353,8 +353,8 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
             if (job->symmetric) {
                 const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
                 if (within == 0)
-                    RBF_NAME(add_transposed)
-                (job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS, scratch.g_rows);
+                    RBF_NAME(add_transposed)(job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
+                                             scratch.g_rows);
                 g_rows = scratch.g_rows + within * tile;
             }
             if (of == RBF_OF_PRODUCT && dweights)

@@ -141,9 +141,9 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
         }
         for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block)
             for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
-                RBF_NAME(log_sum_rows)
-        (job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
-         rbf_minimum(end, panel + job->panels_per_block), tiles, sums + row);
+                RBF_NAME(log_sum_rows)(job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
+                                       rbf_minimum(end, panel + job->panels_per_block), tiles,
+                                       sums + row);
     }
     RBF_OMP(for schedule(static))
     for (i = 0; i < n; ++i) {
@@ -151,8 +151,8 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
         REAL *value = job->output + i, *rest = job->rests + i;
         int64_t split;
         for (split = 1; split < job->splits; ++split)
-            RBF_NAME(join_log_sums)
-        (&total, job->partial[split * n + i].largest, job->partial[split * n + i].sum);
+            RBF_NAME(join_log_sums)(&total, job->partial[split * n + i].largest,
+                                    job->partial[split * n + i].sum);
         *rest = 0;
         if (total.sum != total.sum) /* a NaN among the exponents */
             *value = (REAL)total.sum;
@@ -187,8 +187,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.offset = offset;
     job.output = (REAL *)output;
     job.rests = (REAL *)rests;
-    RBF_NAME(cut_columns)
-    (&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
+    RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.thread_tiles_stride =
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {

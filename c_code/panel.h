@@ -139,16 +139,15 @@ RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_v
     int c = 0;
     to->special = 0;
     if (gamma.scalar && (amplitude.scalar || !amplitude.data)) {
-        RBF_NAME(set_coefficients)
-        (to, 0, RBF_NAME(entry)(gamma, 0), amplitude.data ? RBF_NAME(entry)(amplitude, 0) : 1);
+        RBF_NAME(set_coefficients)(to, 0, RBF_NAME(entry)(gamma, 0),
+                                   amplitude.data ? RBF_NAME(entry)(amplitude, 0) : 1);
         RBF_NAME(repeat_coefficients)(to);
         c = (int)rbf_minimum(COLUMNS, columns - first);
     }
     for (; c < COLUMNS; ++c) {
         if (first + c < columns) {
-            RBF_NAME(set_coefficients)
-            (to, c, RBF_NAME(entry)(gamma, first + c),
-             amplitude.data ? RBF_NAME(entry)(amplitude, first + c) : 1);
+            RBF_NAME(set_coefficients)(to, c, RBF_NAME(entry)(gamma, first + c),
+                                       amplitude.data ? RBF_NAME(entry)(amplitude, first + c) : 1);
         } else {
             RBF_NAME(set_coefficients)(to, c, 0, 1);
             to->limit[c] = 0;
@@ -161,8 +160,8 @@ RBF_FUNCTION void RBF_NAME(pack_terms)(RBF_NAME(coefficients) * to, int64_t term
                                        rbf_vector amplitude) {
     for (int64_t t = 0; t < terms; ++t) {
         to[t].special = 0;
-        RBF_NAME(set_coefficients)
-        (to + t, 0, RBF_NAME(entry)(gamma, t), RBF_NAME(entry)(amplitude, t));
+        RBF_NAME(set_coefficients)(to + t, 0, RBF_NAME(entry)(gamma, t),
+                                   RBF_NAME(entry)(amplitude, t));
         RBF_NAME(repeat_coefficients)(to + t);
     }
 }
@@ -297,8 +296,8 @@ RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
         if (fetch && depth >= RBF_SUM_CHUNK) /* known to the compiler, which unrolls it */
             RBF_NAME(term_sum)(RBF_SUM_CHUNK, rows, columns, tile, vectors, products, 1);
         else
-            RBF_NAME(term_sum)
-        (rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors, products, products);
+            RBF_NAME(term_sum)(rbf_minimum(RBF_SUM_CHUNK, depth), rows, columns, tile, vectors,
+                               products, products);
         RBF_UNROLL
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             RBF_UNROLL
@@ -324,9 +323,8 @@ RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows
     REAL sum[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
     int joined = 0;
     for (;;) {
-        RBF_NAME(term_run)
-        (rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, vectors, products,
-         products || RBF_FETCH_COLUMNS);
+        RBF_NAME(term_run)(rbf_minimum(RBF_SUM_RUN, depth), rows, columns, tile, vectors, products,
+                           products || RBF_FETCH_COLUMNS);
         if (joined)
             RBF_NAME(add_kept)(tile, sum);
         depth -= RBF_SUM_RUN;

@@ -57,9 +57,8 @@ RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t r
     if (columns > LANES || depth <= RBF_SUM_CHUNK || points->expanded) {
         RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
     } else { /* of a last panel half of which is padding */
-        RBF_NAME(distance_half)
-        (depth, RBF_NAME(packed_row_panel)(points, row_panel),
-         RBF_NAME(packed_panel)(points, panel), kernel);
+        RBF_NAME(distance_half)(depth, RBF_NAME(packed_row_panel)(points, row_panel),
+                                RBF_NAME(packed_panel)(points, panel), kernel);
         RBF_NAME(load_kept)(tile, kernel);
     }
     if (__builtin_expect(c->special, 0)) {
@@ -182,15 +181,14 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
     const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
     int64_t panel, q, r, column;
     for (panel = first_panel; panel < last_panel; ++panel)
-        RBF_NAME(kernel_tile)
-    (&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
-     tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
+        RBF_NAME(kernel_tile)(&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
+                              tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
     for (q = 0; q + 1 < narrow; q += 2)
-        RBF_NAME(multiply_narrow)
-    (tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES, 2);
+        RBF_NAME(multiply_narrow)(tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES,
+                                  2);
     if (q < narrow)
-        RBF_NAME(multiply_narrow)
-    (tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES, 1);
+        RBF_NAME(multiply_narrow)(tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES,
+                                  1);
     for (q = 0; q < job->wide; q += RBF_TILE_VECTORS * LANES) {
         REAL sums[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         const int64_t width = RBF_NAME(wide_width)(job->wide, q);
@@ -242,8 +240,8 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
     REAL *to = job->packed_narrow + first * narrow;
     int64_t c, q, tile;
     RBF_NAME(pack_y)(&job->points, panel);
-    RBF_NAME(pack_coefficients)
-    (job->coefficients + panel, job->gamma, no_amplitude, first, job->points.y.rows);
+    RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, no_amplitude, first,
+                                job->points.y.rows);
     for (q = 0; q < narrow; ++q) {
         const char *from =
             w.data + first * w.row_stride + (w.columns - narrow + q) * w.column_stride;
@@ -303,10 +301,9 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
             memset(totals, 0, (size_t)(rows * p) * sizeof(double));
         for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block) {
             for (row = 0; row < rows; row += RBF_TILE_ROWS)
-                RBF_NAME(product_rows)
-            (job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row), panel,
-             rbf_minimum(end, panel + job->panels_per_block), tiles,
-             lanes + row * job->narrow * LANES, totals + row * p);
+                RBF_NAME(product_rows)(job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row),
+                                       panel, rbf_minimum(end, panel + job->panels_per_block),
+                                       tiles, lanes + row * job->narrow * LANES, totals + row * p);
             if (++blocks % RBF_NAME(PRODUCT_BLOCKS) == 0)
                 RBF_NAME(join_lanes)(job, rows, lanes, totals, output);
         }
@@ -396,8 +393,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         job.points.panels * COLUMNS * (low ? RBF_TILE_VECTORS : 0.75))
         job.narrow = 0;
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
-    RBF_NAME(cut_columns)
-    (&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
+    RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.direct = 0;
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);

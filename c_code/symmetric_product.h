@@ -62,15 +62,15 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
         memset(totals, 0, (size_t)((end - first) * p) * sizeof(double));
         for (row = first; row < end; row += RBF_TILE_ROWS) {
             const int64_t rows = rbf_minimum(RBF_TILE_ROWS, end - row);
-            RBF_NAME(product_rows)
-            (job, row, rows, first_panel, last_panel, tiles,
-             lanes + (row - first) * job->narrow * LANES, totals + (row - first) * p);
+            RBF_NAME(product_rows)(job, row, rows, first_panel, last_panel, tiles,
+                                   lanes + (row - first) * job->narrow * LANES,
+                                   totals + (row - first) * p);
             if (!both)
                 continue;
             RBF_NAME(pack_weight_rows)(job, row, rows, panels, weights, tiles);
             for (panel = 0; panel < panels; ++panel)
-                RBF_NAME(multiply_columns)
-            (tiles + panel * RBF_TILE_ROWS * COLUMNS, weights, p, columns + panel * p * COLUMNS);
+                RBF_NAME(multiply_columns)(tiles + panel * RBF_TILE_ROWS * COLUMNS, weights, p,
+                                           columns + panel * p * COLUMNS);
             if ((row + RBF_TILE_ROWS) % RBF_NAME(PRODUCT_CHAIN) == 0 ||
                 row + RBF_TILE_ROWS >= last_row)
                 for (i = 0; i < count; ++i) {

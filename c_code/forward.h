@@ -14,7 +14,6 @@
  * once a precision by instantiate.h.
  */
 enum {
-    RBF_NAME(PANEL_CACHE_BYTES) = RBF_PANEL_CACHE_BYTES,
     RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
     RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
@@ -356,7 +355,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
                                     (uintptr_t)output % RBF_ALIGNMENT == 0 &&
                                     (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0);
     job.panels_per_block = rbf_maximum(
-        1, RBF_NAME(PANEL_CACHE_BYTES) / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
+        1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
     if (job.symmetric)

@@ -10,6 +10,7 @@
 #ifndef RBF_POOL_H
 #define RBF_POOL_H
 
+#include <ctype.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,8 @@
 #define RBF_POOL_BYTES ((size_t)256 << 20)
 enum { RBF_POOL_BLOCKS = 8, RBF_POOL_PART = 16 /* of the machine's memory one in so many */ };
 
-/* Blocks from this size on come from the pool; they begin with a huge page and are so many units.
- */
+/* Blocks from this size on come from the pool: aligned to RBF_POOL_PAGE, rounded up to multiples of
+ * RBF_POOL_UNIT. */
 #define RBF_POOL_FROM ((size_t)4 << 20)
 #define RBF_POOL_PAGE ((size_t)2 << 20)
 #define RBF_POOL_UNIT ((size_t)64 << 10)
@@ -49,8 +50,12 @@ static inline size_t rbf_pool_size(size_t bytes) {
 static inline size_t rbf_pool_limit(void) {
     const char *limit = getenv("RBF_OP_POOL_BYTES");
     size_t bytes = RBF_POOL_BYTES;
-    if (limit && *limit)
-        return (size_t)strtoull(limit, NULL, 10);
+    if (limit && isdigit((unsigned char)*limit)) { /* anything else the doctor reports */
+        char *end;
+        const unsigned long long given = strtoull(limit, &end, 10);
+        if (*end == 0)
+            return given < SIZE_MAX ? (size_t)given : SIZE_MAX;
+    }
 #if defined(MADV_FREE)
     {
         const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
@@ -109,7 +114,8 @@ static inline void rbf_pool_remove(int index) {
             (size_t)(rbf_pool.count - index) * sizeof(rbf_pool_block));
 }
 
-/* So many bytes (RBF_POOL_FROM or more), aligned to RBF_POOL_PAGE; NULL if there are not. */
+/* So many bytes (RBF_POOL_FROM or more), aligned to RBF_POOL_PAGE; NULL if that much cannot be had.
+ */
 static inline void *rbf_pool_take(size_t bytes) {
     void *data = NULL;
     int i;

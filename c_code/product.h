@@ -337,7 +337,7 @@ RBF_FUNCTION void RBF_NAME(cut_columns)(const RBF_NAME(points) * points, int64_t
     const int64_t row_blocks = rbf_ceiling_division(points->x.rows, RBF_NAME(PRODUCT_ROWS));
     int64_t blocks;
     *panels_per_block = rbf_maximum(
-        1, rbf_minimum(RBF_NAME(PRODUCT_PANELS), RBF_NAME(PANEL_CACHE_BYTES) / panel_row / depth));
+        1, rbf_minimum(RBF_NAME(PRODUCT_PANELS), RBF_PANEL_CACHE_BYTES / panel_row / depth));
     blocks = rbf_ceiling_division(points->panels, *panels_per_block);
     *splits = rbf_maximum(1, rbf_minimum(blocks, RBF_NAME(PRODUCT_TASKS) / row_blocks));
     *panels_per_split = rbf_ceiling_division(blocks, *splits) * *panels_per_block;

@@ -56,9 +56,6 @@ class _Twin(Op):
             return grad_op(*(list(inputs) + [output_gradients[0]]), return_list=True)
         return self.second_order(inputs, output_gradients)
 
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
-
 
 class CudaOp(_Twin):
     """An RBFKernel, RBFKernelGrad, RBFDot or RBFDotGrad computed on the device.

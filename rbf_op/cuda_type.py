@@ -235,9 +235,6 @@ class HostFromDevice(Op):
     def L_op(self, inputs, outputs, output_gradients):
         return [as_device(output_gradients[0])]
 
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
-
     def R_op(self, inputs, eval_points):
         return [None if eval_points[0] is None else host_from_device(eval_points[0])]
 
@@ -277,9 +274,6 @@ class DeviceFromHost(Op):
 
     def L_op(self, inputs, outputs, output_gradients):
         return [host_from_device(as_device(output_gradients[0]))]
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         return [None if eval_points[0] is None else as_device(eval_points[0])]

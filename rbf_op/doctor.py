@@ -130,6 +130,20 @@ def openmp():
         )
 
 
+def memory():
+    """How much the nodes keep for their next call."""
+    given = os.environ.get("RBF_OP_POOL_BYTES", "")
+    if given.isdigit():
+        yield fact("RBF_OP_POOL_BYTES is %s" % given)
+    elif not given:
+        yield fact("RBF_OP_POOL_BYTES is not set: a sixteenth of the machine's is kept")
+    else:
+        yield problem(
+            "RBF_OP_POOL_BYTES is %r, which is no number of bytes: it counts as not set" % given,
+            "Give digits alone, such as 268435456, or unset it",
+        )
+
+
 def self_check():
     """Value and gradients of the node against NumPy in float64."""
     for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-13)):
@@ -213,6 +227,7 @@ TOPICS = (
     ("compiler", compiler),
     ("vectors", vector_width),
     ("OpenMP", openmp),
+    ("memory", memory),
     ("self-check", self_check),
     ("runtimes", openmp_runtimes),
     ("cache", compile_cache),
@@ -284,12 +299,9 @@ def _run_compiler(arguments):
 
 def _compile_flags():
     """The flags with which Theano compiles a function that holds the node."""
-    try:
-        from theano.gof import CLinker
-    except ImportError:  # Theano-PyMC 1.1
-        from theano.link.c.basic import CLinker
     x = T.matrix()
-    return CLinker().accept(theano_api.FunctionGraph([x], [rbf_op.rbf_kernel(x)])).compile_args()
+    graph = theano_api.FunctionGraph([x], [rbf_op.rbf_kernel(x)])
+    return theano_api.CLinker().accept(graph).compile_args()
 
 
 def _target_macros():

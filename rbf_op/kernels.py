@@ -13,7 +13,7 @@ import theano.tensor as T
 
 from rbf_op import cuda_placement, reference
 from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, RBFMixture
-from rbf_op.theano_api import upcast, widened
+from rbf_op.theano_api import common_float, refuse_dtype, upcast, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 
@@ -295,9 +295,7 @@ def _tensors(name, x, y, given, lists=False):
     }
     typed = {k: _as_tensor(name, k, v) for k, v in given.items() if k not in plain}
     arrays = [x] + ([] if y is None else [y])
-    dtype = upcast(*[v.dtype for v in arrays + list(typed.values())])
-    if dtype not in ("float32", "float64"):
-        dtype = "float64"
+    dtype = common_float([v.dtype for v in arrays + list(typed.values())])
     for argument, value in plain.items():
         typed[argument] = T.constant(np.asarray(value, dtype=dtype))
     return x, y, typed, dtype
@@ -323,12 +321,7 @@ def _as_tensor(name, argument, value):
             "%s: %s cannot be made a Theano tensor: %s. Give a Theano variable, a NumPy array or a "
             "number." % (name, argument, str(error) or "it is a %s" % type(value).__name__)
         ) from error
-    if variable.dtype == "float16" or variable.dtype.startswith("complex"):
-        raise TypeError(
-            "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
-            "supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
-            % (name, argument, variable.dtype, argument)
-        )
+    refuse_dtype(name, argument, variable)
     return variable
 
 
@@ -364,12 +357,8 @@ def _check_constant_shapes(name, x, y, typed):
     """What the node itself would refuse at run time, told now if all shapes are known."""
     x_value = _constant_value(x)
     y_value = x_value if y is None else _constant_value(y)
-    if x_value is not None and y_value is not None and x_value.shape[1] != y_value.shape[1]:
-        raise ValueError(
-            "%s: x and y must have the same number of columns (d), but x has shape %s and y has "
-            "shape %s. For weights W of shape (d, m) pass W.T."
-            % (name, x_value.shape, y_value.shape)
-        )
+    if x_value is not None and y_value is not None:
+        reference.check_columns(name, x_value, y_value)
     for argument, variable in typed.items():
         if variable.ndim:
             matrix_name, matrix, axis = ("x", x, 1) if argument == "lengthscale" else ("y", y, 0)

@@ -22,11 +22,12 @@ from rbf_op.theano_api import (
     Op,
     OpenMPOp,
     clients,
+    common_float,
     grad,
     local_optimizer,
+    refuse_dtype,
     register_canonicalize,
     trace_to,
-    upcast,
     widened,
 )
 
@@ -36,25 +37,12 @@ _C_TEXT_VERSION = 1
 _PER_CENTRE = ("gamma", "amplitude", "log_amplitude")  # scalars or vectors
 
 
-def _common_float(op_name, named):
-    """The variables cast to their common float dtype; TypeError naming one that cannot be."""
-    for name, variable in named:
-        if variable.dtype == "float16" or variable.dtype.startswith("complex"):
-            raise TypeError(
-                "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) "
-                "are supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
-                % (op_name, name, variable.dtype, name)
-            )
-    dtype = upcast(*[variable.dtype for _, variable in named])
-    if dtype not in ("float32", "float64"):
-        dtype = "float64"
-    return [widened(v, dtype) for _, v in named]
-
-
 class _RBFOp(OpenMPOp):
     """What all Ops here share: checking inputs, and how their C is compiled.
 
     `input_names` are the inputs with a gradient; a gradient Op has grad_output behind them.
+    Subclasses name the functions that they call: of glue.h (`c_function`), of the kernels
+    (`c_kernel`) and, where perform is not their own, of reference.py (`in_numpy`).
     """
 
     symmetric = False
@@ -88,7 +76,9 @@ class _RBFOp(OpenMPOp):
                         self._way_out(name),
                     )
                 )
-        return _common_float(op_name, named)
+            refuse_dtype(op_name, name, variable)
+        dtype = common_float([variable.dtype for _, variable in named])
+        return [widened(variable, dtype) for _, variable in named]
 
     def _allowed_ndim(self, name):
         if name in _PER_CENTRE:
@@ -175,14 +165,13 @@ class _RBFOp(OpenMPOp):
             """
         ]
 
-    @staticmethod
-    def _c_call(node, function, kernel, arguments, sub):
-        """C text that calls a function of glue.h with a kernel of the node's precision."""
+    def _c_call(self, arguments, node, sub):
+        """C text that calls the function of glue.h with the kernel of the node's precision."""
         suffix = {"float32": "f32", "float64": "f64"}[node.inputs[0].dtype]
         return "{ if (%s(%s, %s_%s) != 0) { %s } }" % (
-            function,
+            self.c_function,
             ", ".join(arguments),
-            kernel,
+            self.c_kernel,
             suffix,
             sub["fail"],
         )
@@ -194,11 +183,20 @@ class _ForwardOp(_RBFOp):
     Subclasses have `input_names`, `gradient_op()` and `directional_derivative(inputs, directions)`.
     """
 
+    __props__ = ("input_names",)  # not empty: Theano takes an Op with no props for unversioned
+
+    def __init__(self, openmp=True):
+        _RBFOp.__init__(self, openmp)
+
+    def __str__(self):
+        return type(self).__name__
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = tuple(inputs) + tuple("&" + output for output in outputs)
+        return self._c_call(arguments, node, sub)
+
     def L_op(self, inputs, outputs, output_gradients):
         return self.gradient_op()(*(list(inputs) + [output_gradients[0]]), return_list=True)
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         change = self.directional_derivative(inputs, eval_points)
@@ -218,7 +216,9 @@ class _GradientOp(_RBFOp):
     so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
     """
 
-    def __init__(self, wrt, openmp):
+    __props__ = ("wrt",)
+
+    def __init__(self, wrt=None, openmp=True):
         _RBFOp.__init__(self, openmp)
         names = self.forward_op().input_names
         wrt = names if wrt is None else tuple(wrt)
@@ -243,9 +243,27 @@ class _GradientOp(_RBFOp):
         names = self.forward_op().input_names + self.known_names + ("grad_output",)
         return [[name not in self.known_names] * len(self.wrt) for name in names]
 
-    def _store(self, node, output_storage, gradients):
+    def narrowed(self, wrt):
+        """The Op that computes these of the gradients."""
+        return type(self)(wrt=wrt, openmp=self.openmp)
+
+    def _gradients(self, inputs):
+        """{name: gradient} of all inputs of F, in NumPy."""
+        return dict(zip(self.forward_op().input_names, getattr(reference, self.in_numpy)(*inputs)))
+
+    def perform(self, node, inputs, output_storage):
+        gradients = self._gradients(inputs)
         for n, storage, output in zip(self.wrt, output_storage, node.outputs):
             storage[0] = np.asarray(gradients[n], dtype=output.dtype)
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = tuple(inputs) + self._c_outputs(self.forward_op().input_names, outputs)
+        return self._c_call(arguments, node, sub)
+
+    def _c_outputs(self, names, outputs):
+        """C text for each name: where its gradient goes, or that it is not wanted."""
+        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
+        return tuple(wanted.get(n, "NULL") for n in names)
 
     def L_op(self, inputs, outputs, output_gradients):
         forward = self.forward_op()
@@ -265,9 +283,6 @@ class _GradientOp(_RBFOp):
         gradients = grad((inputs[-1] * derivative).sum(), copies, disconnected_inputs="ignore")
         return list(gradients) + [DisconnectedType()() for _ in self.known_names] + [derivative]
 
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
-
     def R_op(self, inputs, eval_points):
         forward = self.forward_op()
         count = len(forward.input_names)
@@ -282,22 +297,24 @@ class _GradientOp(_RBFOp):
         return grad(change, wanted, disconnected_inputs="ignore")
 
 
+_MATRIX_INPUTS = ("x", "y", "gamma", "amplitude")
+
+
 class _MatrixOp(_ForwardOp):
     """An Op whose output is a matrix K (n, m) of x (n, d), y (m, d), gamma and amplitude.
 
-    With symmetric=True the inputs are x, gamma, amplitude and y is x. Subclasses name the function
-    of reference.py, and those of glue.h and of the kernels.
+    With symmetric=True the inputs are x, gamma, amplitude and y is x.
     """
 
     __props__ = ("symmetric",)
 
     def __init__(self, symmetric=False, openmp=True):
-        _RBFOp.__init__(self, openmp)
+        _ForwardOp.__init__(self, openmp)
         self.symmetric = bool(symmetric)
 
     @property
     def input_names(self):
-        return ("x", "gamma", "amplitude") if self.symmetric else ("x", "y", "gamma", "amplitude")
+        return ("x", "gamma", "amplitude") if self.symmetric else _MATRIX_INPUTS
 
     def with_y(self, values):
         """(x, y, gamma, amplitude, ...) from the node's inputs: y is x when symmetric."""
@@ -320,7 +337,7 @@ class _MatrixOp(_ForwardOp):
 
     def c_code(self, node, name, inputs, outputs, sub):
         arguments = self.with_y(inputs) + ("&" + outputs[0], "%d" % self.symmetric)
-        return self._c_call(node, self.c_function, self.c_kernel, arguments, sub)
+        return self._c_call(arguments, node, sub)
 
 
 class _MatrixGradientOp(_GradientOp):
@@ -330,26 +347,21 @@ class _MatrixGradientOp(_GradientOp):
 
     def __init__(self, symmetric=False, wrt=None, openmp=True):
         self.symmetric = bool(symmetric)
-        self.openmp = openmp
         _GradientOp.__init__(self, wrt, openmp)
 
     def narrowed(self, wrt):
         return type(self)(self.symmetric, wrt=wrt, openmp=self.openmp)
 
-    def perform(self, node, inputs, output_storage):
-        names = ("x", "y", "gamma", "amplitude")
+    def _gradients(self, inputs):
         values = self.forward_op().with_y(inputs)
-        gradients = dict(zip(names, getattr(reference, self.in_numpy)(*values)))
+        gradients = dict(zip(_MATRIX_INPUTS, getattr(reference, self.in_numpy)(*values)))
         if self.symmetric:
             gradients["x"] = gradients["x"] + gradients["y"]
-        self._store(node, output_storage, gradients)
+        return gradients
 
     def c_code(self, node, name, inputs, outputs, sub):
-        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
-        names = ("x", "y", "gamma", "amplitude")
-        arguments = self.forward_op().with_y(inputs) + tuple(wanted.get(n, "NULL") for n in names)
-        arguments += ("%d" % self.symmetric,)
-        return self._c_call(node, self.c_function, self.c_kernel, arguments, sub)
+        arguments = self.forward_op().with_y(inputs) + self._c_outputs(_MATRIX_INPUTS, outputs)
+        return self._c_call(arguments + ("%d" % self.symmetric,), node, sub)
 
 
 class RBFKernel(_MatrixOp):
@@ -467,11 +479,8 @@ class RBFDot(_ForwardOp):
     which are added in double. Otherwise as RBFKernel.
     """
 
-    __props__ = ("input_names",)
     input_names = ("x", "y", "gamma", "weights")
-
-    def __init__(self, openmp=True):
-        _RBFOp.__init__(self, openmp)
+    c_function, c_kernel = "rbf_product_apply", "rbf_product"
 
     def gradient_op(self):
         return RBFDotGrad(openmp=self.openmp)
@@ -488,10 +497,6 @@ class RBFDot(_ForwardOp):
 
     def perform(self, node, inputs, output_storage):
         output_storage[0][0] = reference.rbf_dot(*inputs)
-
-    def c_code(self, node, name, inputs, outputs, sub):
-        arguments = tuple(inputs) + ("&" + outputs[0],)
-        return self._c_call(node, "rbf_product_apply", "rbf_product", arguments, sub)
 
     def directional_derivative(self, inputs, directions):
         """The change of P in the given directions (None: zero), again without K.
@@ -549,28 +554,11 @@ class RBFDotGrad(_GradientOp):
     order x, y, gamma, weights.
     """
 
-    __props__ = ("wrt",)
-
-    def __init__(self, wrt=None, openmp=True):
-        self.openmp = openmp
-        _GradientOp.__init__(self, wrt, openmp)
+    in_numpy = "rbf_dot_grad"
+    c_function, c_kernel = "rbf_product_gradient_apply", "rbf_product_gradient"
 
     def forward_op(self):
         return RBFDot(openmp=self.openmp)
-
-    def narrowed(self, wrt):
-        return RBFDotGrad(wrt=wrt, openmp=self.openmp)
-
-    def perform(self, node, inputs, output_storage):
-        gradients = reference.rbf_dot_grad(*inputs)
-        self._store(node, output_storage, dict(zip(RBFDot.input_names, gradients)))
-
-    def c_code(self, node, name, inputs, outputs, sub):
-        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
-        arguments = tuple(inputs) + tuple(wanted.get(n, "NULL") for n in RBFDot.input_names)
-        return self._c_call(
-            node, "rbf_product_gradient_apply", "rbf_product_gradient", arguments, sub
-        )
 
 
 class RBFLogSumExp(_ForwardOp):
@@ -584,12 +572,9 @@ class RBFLogSumExp(_ForwardOp):
     L then need more digits of it. It counts as a constant.
     """
 
-    __props__ = ("input_names",)
     input_names = ("x", "y", "gamma", "log_amplitude")
     default_output = 0
-
-    def __init__(self, openmp=True):
-        _RBFOp.__init__(self, openmp)
+    c_function, c_kernel = "rbf_log_sum_apply", "rbf_log_sum"
 
     def make_node(self, *inputs):
         inputs = self._as_inputs(inputs, self.input_names)
@@ -605,16 +590,10 @@ class RBFLogSumExp(_ForwardOp):
         for storage, values in zip(output_storage, reference.rbf_logsumexp(*inputs)):
             storage[0] = values
 
-    def c_code(self, node, name, inputs, outputs, sub):
-        arguments = tuple(inputs) + tuple("&" + output for output in outputs)
-        return self._c_call(node, "rbf_log_sum_apply", "rbf_log_sum", arguments, sub)
-
     def connection_pattern(self, node):
         return [[True, False] for _ in self.input_names]
 
     def L_op(self, inputs, outputs, output_gradients):
-        if outputs is None:
-            outputs = self(*inputs).owner.outputs  # merged with those of the node itself
         grad_op = RBFLogSumExpGrad(openmp=self.openmp)
         # Of the inputs' dtype, since exponents of another would not be those that L is of.
         grad_output = T.cast(output_gradients[0], inputs[0].dtype)
@@ -658,12 +637,9 @@ class RBFLogSumExpGrad(_GradientOp):
     Inputs: those of RBFLogSumExp, its outputs log_sums and rests (n,), then grad_output (n,).
     """
 
-    __props__ = ("wrt",)
     known_names = ("log_sums", "rests")
-
-    def __init__(self, wrt=None, openmp=True):
-        self.openmp = openmp
-        _GradientOp.__init__(self, wrt, openmp)
+    in_numpy = "rbf_logsumexp_grad"
+    c_function, c_kernel = "rbf_log_sum_gradient_apply", "rbf_log_sum_gradient"
 
     def make_node(self, *inputs):
         node = _GradientOp.make_node(self, *inputs)
@@ -674,25 +650,10 @@ class RBFLogSumExpGrad(_GradientOp):
     def forward_op(self):
         return RBFLogSumExp(openmp=self.openmp)
 
-    def narrowed(self, wrt):
-        return RBFLogSumExpGrad(wrt=wrt, openmp=self.openmp)
-
     def _allowed_ndim(self, name):
         if name in self.known_names + ("grad_output",):
             return (1,)
         return _GradientOp._allowed_ndim(self, name)
-
-    def perform(self, node, inputs, output_storage):
-        gradients = reference.rbf_logsumexp_grad(*inputs)
-        self._store(node, output_storage, dict(zip(RBFLogSumExp.input_names, gradients)))
-
-    def c_code(self, node, name, inputs, outputs, sub):
-        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
-        names = RBFLogSumExp.input_names
-        arguments = tuple(inputs) + tuple(wanted.get(n, "NULL") for n in names)
-        return self._c_call(
-            node, "rbf_log_sum_gradient_apply", "rbf_log_sum_gradient", arguments, sub
-        )
 
 
 class CheckedEntries(Op):
@@ -768,9 +729,6 @@ class CheckedEntries(Op):
     def L_op(self, inputs, outputs, output_gradients):
         return [output_gradients[0], DisconnectedType()()]
 
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
-
     def R_op(self, inputs, eval_points):
         return [eval_points[0]]
 
@@ -782,11 +740,8 @@ class RBFDistance(_ForwardOp):
     between neighbours where others are far away.
     """
 
-    __props__ = ("input_names",)
     input_names = ("x", "y")
-
-    def __init__(self, openmp=True):
-        _RBFOp.__init__(self, openmp)
+    c_function, c_kernel = "rbf_distances_apply", "rbf_forward"
 
     def make_node(self, *inputs):
         x, y = self._as_inputs(inputs, self.input_names)
@@ -801,10 +756,6 @@ class RBFDistance(_ForwardOp):
         reference.check_shapes(*inputs, None)
         distances = reference.squared_distance(*inputs)
         output_storage[0][0] = np.ascontiguousarray(distances, dtype=node.outputs[0].dtype)
-
-    def c_code(self, node, name, inputs, outputs, sub):
-        arguments = tuple(inputs) + ("&" + outputs[0],)
-        return self._c_call(node, "rbf_distances_apply", "rbf_forward", arguments, sub)
 
     def L_op(self, inputs, outputs, output_gradients):
         x, y = _centred(*inputs)
@@ -880,9 +831,6 @@ class _Middle(Op):
 
     def L_op(self, inputs, outputs, output_gradients):
         return [DisconnectedType()()]
-
-    def grad(self, inputs, output_gradients):
-        return self.L_op(inputs, None, output_gradients)
 
     def R_op(self, inputs, eval_points):
         return [None]

@@ -1,8 +1,8 @@
 """The Gaussian kernel in NumPy: what the Ops run without a C compiler, and what tests compare with.
 
 Direct differences in the arrays' own dtype, in blocks of rows, so that no (n, m, d) array is ever
-made. Also the one place where the shapes of the inputs are checked (the C glue words its errors
-alike). Touches NumPy only: no Theano, no compiled code.
+made. Also where shapes are checked and errors worded; c_code/glue.h repeats the words, for nodes
+that run in C. Touches NumPy only: no Theano, no compiled code.
 """
 
 import numpy as np
@@ -12,6 +12,16 @@ _BLOCK_BYTES = 1 << 22
 _BLOCK_COLUMNS = 64
 
 
+def check_columns(name, x, y):
+    """Raise ValueError unless x (n, d) and y (m, d) have the same number of columns."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            "%s: x and y must have the same number of columns (d), but x has shape (%d, %d) and "
+            "y has shape (%d, %d). Pass centres as rows: for weights of shape (d, m) pass W.T."
+            % ((name,) + x.shape + y.shape)
+        )
+
+
 def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, name=None):
     """Raise ValueError, naming the arguments and both shapes, unless the arrays fit together.
 
@@ -19,12 +29,7 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
     (n, p) with weights, (n, m) without.
     """
     name = name or ("rbf_kernel" if weights is None else "rbf_dot")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            "%s: x and y must have the same number of columns (d), but x has shape (%d, %d) and "
-            "y has shape (%d, %d). Pass centres as rows: for weights of shape (d, m) pass W.T."
-            % ((name,) + x.shape + y.shape)
-        )
+    check_columns(name, x, y)
     # The node of rbf_logsumexp gets the logarithm of either.
     factor = "amplitude (or log_amplitude)" if name == "rbf_logsumexp" else "amplitude"
     for argument, value in (("gamma", gamma), (factor, amplitude)):

@@ -16,6 +16,7 @@ from theano.tensor.opt import register_canonicalize
 try:
     from theano.gof import (
         Apply,
+        CLinker,
         Constant,
         FunctionGraph,
         OpenMPOp,
@@ -32,6 +33,7 @@ except ImportError:  # Theano-PyMC 1.1
     from theano.graph.fg import FunctionGraph
     from theano.graph.op import OpenMPOp
     from theano.graph.opt import TopoOptimizer
+    from theano.link.c.basic import CLinker
 
 try:
     from theano.scan_module.scan_op import Scan
@@ -50,6 +52,7 @@ GlobalOptimizer = getattr(_opt, "GlobalOptimizer", None) or _opt.Optimizer
 
 __all__ = [
     "Apply",
+    "CLinker",
     "Constant",
     "DisconnectedType",
     "FunctionGraph",
@@ -65,10 +68,12 @@ __all__ = [
     "clients",
     "clone",
     "clone_graph",
+    "common_float",
     "disconnected_grad",
     "grad",
     "local_optimizer",
     "optdb",
+    "refuse_dtype",
     "register_canonicalize",
     "register_rewrite",
     "replace",
@@ -82,7 +87,7 @@ def local_optimizer(tracks):
     """Theano's decorator of the same name, for a function of one node: rewrite(node, fgraph).
 
     Theano calls a rewrite with (node), Theano-PyMC with (fgraph, node). Here fgraph, the graph that
-    the node lies in, is passed by both, second, and may be left out by a function taking *args.
+    the node lies in, is passed by both, second.
     """
 
     def decorate(rewrite):
@@ -122,6 +127,22 @@ def trace_to(old, new, known):
             for output in node.outputs:
                 output.tag.trace = trace
             stack.extend(node.inputs)
+
+
+def refuse_dtype(op_name, argument, variable):
+    """Raise TypeError if a variable is of a dtype that no Op here computes with."""
+    if variable.dtype == "float16" or variable.dtype.startswith("complex"):
+        raise TypeError(
+            "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
+            "supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
+            % (op_name, argument, variable.dtype, argument)
+        )
+
+
+def common_float(dtypes):
+    """The dtype, float32 or float64, that variables of these dtypes are computed in."""
+    dtype = upcast(*dtypes)
+    return dtype if dtype in ("float32", "float64") else "float64"
 
 
 def widened(variable, dtype):

@@ -14,8 +14,6 @@ import theano
 import theano.tensor as T
 from theano.compile.debugmode import DebugMode
 
-from rbf_op.theano_api import Op
-
 needs_compiler = pytest.mark.skipif(not theano.config.cxx, reason="Theano found no C++ compiler")
 
 
@@ -38,22 +36,6 @@ def theano_mode(name):
     if name == "DebugMode":
         return DebugMode(check_preallocated_output=["ALL"], check_isfinite=False)
     return theano.Mode(linker=name, optimizer="fast_run")
-
-
-@pytest.fixture
-def only_our_c_code(monkeypatch):
-    """Theano's own operations run in NumPy: compiling each of them would take a second.
-
-    test_contract.py has graphs that are compiled whole.
-    """
-    make_c_thunk = Op.make_c_thunk
-
-    def ours_only(self, *args, **kwargs):
-        if not type(self).__module__.startswith("rbf_op."):
-            raise NotImplementedError
-        return make_c_thunk(self, *args, **kwargs)
-
-    monkeypatch.setattr(Op, "make_c_thunk", ours_only)
 
 
 def variables(dtype, vector=(True, True)):

@@ -14,7 +14,6 @@ from rbf_op import autofuse  # isort: skip  (mends Theano before its import)
 import spellings
 import theano
 import theano.tensor as T
-from graphs import only_our_c_code  # noqa: F401
 from processes import run_python
 
 from rbf_op.fusion.search import nodes_of

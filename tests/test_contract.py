@@ -15,7 +15,17 @@ import theano.tensor as T
 from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler
 
 from rbf_op import ops, rbf_kernel
-from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
+from rbf_op.ops import (
+    RBFDistance,
+    RBFDot,
+    RBFDotGrad,
+    RBFKernel,
+    RBFKernelGrad,
+    RBFLogSumExp,
+    RBFLogSumExpGrad,
+    RBFMixture,
+    RBFMixtureGrad,
+)
 
 EVERY_OP = [
     RBFKernel(),
@@ -29,6 +39,13 @@ EVERY_OP = [
     RBFMixture(symmetric=True),
     RBFMixtureGrad(),
     RBFMixtureGrad(symmetric=True, wrt=("gamma",)),
+    RBFDot(),
+    RBFDot(openmp=False),
+    RBFDotGrad(),
+    RBFDotGrad(wrt=("x", "weights")),
+    RBFLogSumExp(),
+    RBFLogSumExpGrad(),
+    RBFDistance(),
 ]
 
 
@@ -160,6 +177,7 @@ def test_equality_and_hash():
 
 def test_names_in_a_printed_graph():
     assert str(RBFKernel()) == "RBFKernel{symmetric=False}"
+    assert str(RBFDot()) == "RBFDot" and str(RBFLogSumExp()) == "RBFLogSumExp"
     assert str(RBFKernelGrad(wrt=("x",))) == "RBFKernelGrad{symmetric=False, wrt=('x',)}"
 
 

@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-from graphs import only_our_c_code  # noqa: F401
 
 from rbf_op import RBFKernel, RBFKernelGrad, cli, usage
 from rbf_op.demo import digits, layer_timing, question, show
@@ -34,7 +33,7 @@ def test_exact_values():
 
 
 @pytest.mark.parametrize("way", question.WAYS)
-def test_every_way_gives_what_the_question_printed(way, only_our_c_code):  # noqa: F811
+def test_every_way_gives_what_the_question_printed(way, only_our_c_code):
     single, double = [question.evaluate(way, dtype) for dtype in ("float32", "float64")]
     assert single.dtype == "float32" and double.dtype == "float64"
     np.testing.assert_allclose(single, question.PRINTED, rtol=3e-5)
@@ -151,7 +150,7 @@ def test_both_networks_have_the_same_loss():
     assert_same_loss("float32", 1e-5)
 
 
-def test_both_networks_have_the_same_loss_in_double(only_our_c_code):  # noqa: F811
+def test_both_networks_have_the_same_loss_in_double(only_our_c_code):
     assert_same_loss("float64", 1e-12)
 
 

@@ -53,6 +53,12 @@ def test_healthy_here(without_extras):
     assert "float64: value and gradients right" in result.stdout
 
 
+@pytest.mark.parametrize("given, healthy", [("0", True), ("256M", False), ("-1", False)])
+def test_bytes_of_the_pool(monkeypatch, given, healthy):
+    monkeypatch.setenv("RBF_OP_POOL_BYTES", given)
+    assert run_here("memory")[0] == healthy
+
+
 def test_no_compiler():
     result = run_process(flags="cxx=")
     assert result.returncode == 1

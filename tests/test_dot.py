@@ -20,7 +20,6 @@ from graphs import (
     LARGE_GRAPH_MODES,
     MODES,
     needs_compiler,
-    only_our_c_code,  # noqa: F401
 )
 from processes import run_python
 from theano.gradient import verify_grad

@@ -15,7 +15,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import MODES, needs_compiler, only_our_c_code  # noqa: F401
+from graphs import MODES, needs_compiler
 from processes import run_python
 
 from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp

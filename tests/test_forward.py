@@ -11,7 +11,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
+from graphs import DTYPES, MODES, needs_compiler
 
 from rbf_op import rbf_dot, rbf_kernel, reference
 

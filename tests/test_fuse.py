@@ -12,7 +12,6 @@ from rbf_op import fuse, fuse_report  # isort: skip  (mends Theano before its im
 import spellings
 import theano
 import theano.tensor as T
-from graphs import only_our_c_code  # noqa: F401  (a fixture)
 from processes import run_python
 from theano.tensor.subtensor import Subtensor
 

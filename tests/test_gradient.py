@@ -12,7 +12,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, needs_compiler, only_our_c_code  # noqa: F401
+from graphs import DTYPES, MODES, needs_compiler
 from theano.gradient import verify_grad
 
 from rbf_op import ops, rbf_dot, rbf_kernel, rbf_logsumexp, reference

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
-from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler, only_our_c_code  # noqa: F401
+from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler
 from scipy.special import logsumexp
 from theano.compile.debugmode import DebugMode
 from theano.gradient import verify_grad

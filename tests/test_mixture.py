@@ -11,7 +11,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, MODES, only_our_c_code, theano_mode  # noqa: F401
+from graphs import DTYPES, MODES, theano_mode
 from theano.gradient import verify_grad
 
 from rbf_op import RBFMixture, RBFMixtureGrad, rbf_kernel, rbf_mixture, reference

@@ -51,6 +51,12 @@ def test_as_much_is_kept_as_the_machine_affords():
     assert (faults < 50) == (memory / 16 > 6000 * 6000 * 8 + (1 << 16))
 
 
+@pytest.mark.parametrize("no_number", ["256M", "none", "-1"])
+def test_what_is_no_number_of_bytes_counts_as_not_set(no_number):
+    faults, _ = run_python(FAULTS, 5000, environment={"RBF_OP_POOL_BYTES": no_number})
+    assert faults < 50  # 95 huge pages
+
+
 def test_turned_off():
     faults, free = run_python(FAULTS, 1000, environment={"RBF_OP_POOL_BYTES": "0"})
     assert faults >= 4 and free == 0

@@ -9,7 +9,7 @@ import oracle
 import pytest
 import theano
 import theano.tensor as T
-from graphs import DTYPES, only_our_c_code  # noqa: F401
+from graphs import DTYPES
 
 from rbf_op import rbf_dot, rbf_kernel, rewrites
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad

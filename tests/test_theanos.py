@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
-from graphs import only_our_c_code  # noqa: F401
 
 import rbf_op
 import rbf_op.autofuse
@@ -79,7 +78,7 @@ def test_the_c_code_runs(points, numpy_path_forbidden):
     np.testing.assert_allclose(function(*points)[0], kernel(*points), rtol=1e-13)
 
 
-def test_mixture_of_widths(points, only_our_c_code):  # noqa: F811
+def test_mixture_of_widths(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     spelled_out = sum(T.exp(-g * ((x[:, None, :] - y) ** 2).sum(axis=2)) for g in (GAMMA, 0.7))
     outputs = []
@@ -114,7 +113,7 @@ def test_the_shape_is_known_without_the_node(points):
     assert tuple(function(*points)) == (5, 4)
 
 
-def test_second_order(points, only_our_c_code):  # noqa: F811
+def test_second_order(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     v = T.dmatrix("v")
     dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)
@@ -127,7 +126,7 @@ def test_second_order(points, only_our_c_code):  # noqa: F811
         np.testing.assert_allclose(product, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_inside_scan(points, only_our_c_code):  # noqa: F811
+def test_inside_scan(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     start = T.dmatrix("start")
 
@@ -150,7 +149,7 @@ def test_inside_scan(points, only_our_c_code):  # noqa: F811
     np.testing.assert_allclose((slope * direction).sum(), numeric, rtol=1e-6)
 
 
-def test_debug_mode(points, only_our_c_code):  # noqa: F811
+def test_debug_mode(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)
     function = theano.function([x, y], [K] + T.grad(K.sum(), [x, y]), mode="DebugMode")

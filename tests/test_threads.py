@@ -66,7 +66,7 @@ inputs = graphs.variables("float32")
 openmp = sys.argv[1] == "openmp"
 outputs = [RBFKernel(openmp=openmp)(*inputs[:4])] + RBFKernelGrad(openmp=openmp)(*inputs)
 f = theano.function(inputs, outputs, mode=graphs.theano_mode("vm"))
-small, large = oracle.problem(5, 3, 10, "float32"), oracle.problem(600, 500, 40, "float32")
+small, large = oracle.problem(5, 3, 10, "float32"), oracle.problem(3000, 2500, 40, "float32")
 def threads():
     return len(os.listdir("/proc/self/task"))
 before = threads()

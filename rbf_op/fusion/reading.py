@@ -519,7 +519,7 @@ class Reader:
         if isinstance(op, scalar_ops.Neg):
             return scale(operand(0), -1)
         if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)):
-            return self._product(variable, op, operands, mode, frame)
+            return self._product(op, operands, mode, frame)
         if isinstance(op, scalar_ops.Identity):
             return operand(0)
         if isinstance(op, scalar_ops.Cast):
@@ -529,14 +529,14 @@ class Reader:
         if isinstance(op, scalar_ops.Abs):
             return self._absolute(variable, index, operands[0], mode, frame)
         if isinstance(op, (Maximum, Minimum, scalar_ops.Clip)):
-            return self._limited(variable, op, operands, mode, frame)
+            return self._limited(op, operands, mode, frame)
         if isinstance(op, scalar_ops.Switch):
-            return self._switched(variable, operands, mode, frame)
+            return self._switched(operands, mode, frame)
         if _exponent(op, node) is not None:
             return self.power(variable, index, Fraction(1), mode, frame)
         return None
 
-    def _product(self, variable, op, operands, mode, frame):
+    def _product(self, op, operands, mode, frame):
         gated = None if isinstance(op, scalar_ops.TrueDiv) else self._gate(operands, mode, frame)
         if gated is not None:
             return gated
@@ -638,7 +638,7 @@ class Reader:
                 return result
         return None
 
-    def _switched(self, variable, operands, mode, frame):
+    def _switched(self, operands, mode, frame):
         """switch(u > b, u, b) and switch(u < b, b, u), which are max(u, b)."""
         (condition, _), (yes, yes_index), (no, no_index) = operands
         node = condition.owner
@@ -662,7 +662,7 @@ class Reader:
             self.note_opened(other, index, frame)
         return result
 
-    def _limited(self, variable, op, operands, mode, frame):
+    def _limited(self, op, operands, mode, frame):
         if isinstance(op, scalar_ops.Clip):
             (value, index), (low, _), (high, _) = operands
             low, high = scalar_constant(low), scalar_constant(high)
@@ -836,10 +836,10 @@ class Reader:
             return polynomial
         # One of them is subtracted, whichever was.
         rows, columns = sides.values()
-        single = next((side for side in (rows, columns) if len(side) == 1), None)
+        lone = next((side for side in (rows, columns) if len(side) == 1), None)
         sign = 1
-        if single is not None:
-            sign = (1 if next(iter(single.values())) > 0 else -1) * (1 if single is rows else -1)
+        if lone is not None:
+            sign = (1 if next(iter(lone.values())) > 0 else -1) * (1 if lone is rows else -1)
         try:
             return add(self._as_one(rows, sign, dtype), self._as_one(columns, -sign, dtype))
         except matching.NoMatch:

@@ -5,19 +5,17 @@ Between fuse.py and optimizer.py, which both call find_kernels, and building.py.
 
 import theano.scalar as scalar_ops
 import theano.tensor as T
-from theano.tensor.opt import MakeVector
+from theano.tensor.opt import MakeVector, Shape, Shape_i
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.algebra import TooManyTerms
 from rbf_op.fusion.building import read_kernel, read_sum
-from rbf_op.fusion.loops import Scan, last_state, loop_outputs, set_in_state
+from rbf_op.fusion.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading import TooLong, Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.values import (
-    Shape,
-    Shape_i,
     Signs,
     Sizes,
     Values,
@@ -25,7 +23,7 @@ from rbf_op.fusion.values import (
     nodes_of,
     scalar_constant,
 )
-from rbf_op.theano_api import trace_to
+from rbf_op.theano_api import Scan, trace_to
 
 _FACTOR_OPS = (
     scalar_ops.Mul,

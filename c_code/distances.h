@@ -55,7 +55,7 @@ RBF_INLINE REAL *RBF_NAME(packed_panel)(const RBF_NAME(points) * points, int64_t
     return points->packed_y + panel * points->y.columns * COLUMNS;
 }
 
-/* Entries [k, k + LANES) of a row, zero behind the last. */
+/* Entries [k, k + LANES) of a row, zero past the last. */
 RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, int64_t k) {
     const char *source = from->data + row * from->row_stride + k * from->column_stride;
     if (from->column_stride != (int64_t)sizeof(REAL) || k + LANES > from->columns) {
@@ -196,7 +196,7 @@ RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *
         (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
 }
 
-/* Before rows are packed, once there is memory for it. */
+/* Fills `centre`: once there is memory for it, before rows are packed. */
 RBF_FUNCTION void RBF_NAME(find_centre)(RBF_NAME(points) * points) {
     int64_t k;
     for (k = 0; points->expanded && k < points->y.columns; k += LANES)

@@ -78,7 +78,7 @@ RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
 }
 
 #if RBF_TABLE_BITS
-/* For entry i of T: the bits of 2^(i / 2^RBF_TABLE_BITS) behind the point less i at the place where
+/* For entry i of T: the bits of 2^(i / 2^RBF_TABLE_BITS) after the point less i at the place where
  * the low bits of n come to lie (so that they cancel in the sum), and what is missing to the true
  * power, relative to it. */
 static const INTEGER RBF_NAME(power_bits)[] __attribute__((aligned(RBF_ALIGNMENT))) = {

@@ -179,7 +179,7 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
 }
 
 /* `parts` (a constant) times LANES rows and LANES columns of a stage, transposed, to LANES rows of
- * `output`, the vectors of a row one behind the other: a line that is streamed in pieces, with
+ * `output`, the vectors of a row one after the other: a line that is streamed in pieces, with
  * other lines between them, goes to memory in pieces. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
                                            int64_t output_stride, const int parts, int streaming) {

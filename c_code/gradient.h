@@ -8,17 +8,17 @@
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
  * are computed again, tile by tile, and the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j]
  * E[i, j] stored. Then, for two columns k of x and y at a time, one sweep over the column block
- * adds w * (y[j, k] - x[i, k]) to sums of dx that stay in registers and takes it from those of dy;
- * or, where nothing cancels, the sums are matrix products (gradient_products.h).
+ * adds w * (y[j, k] - x[i, k]) to sums of dx that stay in registers and subtracts it from those of
+ * dy; or, where nothing cancels, the sums are matrix products (gradient_products.h).
  *
  * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task has
  * its own partial sums of dy, dgamma and damplitude, which are added in the order of the groups
- * behind a barrier; sums of dx are kept for each block of a wave, and added in that order at the
+ * after a barrier; sums of dx are kept for each block of a wave, and added in that order at the
  * end. Groups, blocks and waves depend on the shapes alone: the bits are the same for any number of
  * threads. Symmetric: only entries above the diagonal are computed, with G + G^T. Included once a
  * precision by instantiate.h.
  */
-/* Where those of a part of a panel begin, of the block's first group. */
+/* The first group's sums for one part of a panel of a block. */
 RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, int64_t block, int64_t part,
                                       int64_t panel) {
@@ -123,7 +123,7 @@ RBF_INLINE int64_t RBF_NAME(count_sums)(const RBF_NAME(gradient_job) * job,
     return partial.parts * job->panels_per_block * partial.size;
 }
 
-/* Those of a task, cleared; NULL if they are not wanted. */
+/* A task's partial sums, set to zero; NULL if they are not wanted. */
 RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, int64_t task) {
     REAL *sums = partial.data;
@@ -144,7 +144,7 @@ RBF_FUNCTION void RBF_NAME(clear_rows)(const RBF_NAME(gradient_job) * job, REAL 
                (size_t)((last - first) * RBF_TILE_ROWS * together) * sizeof(REAL));
 }
 
-/* Where a thread adds up a chunk of such sums: `place`, which moves on; NULL if there are none. */
+/* Reserves a thread's sums of a chunk at *place, which moves on; NULL if they are not wanted. */
 RBF_INLINE REAL *RBF_NAME(take_chunk)(const RBF_NAME(gradient_job) * job,
                                       RBF_NAME(partial_sums) partial, REAL **place) {
     REAL *sums = partial.data ? *place : NULL;
@@ -225,7 +225,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     }
 }
 
-/* All of them, shared among the threads. */
+/* Packs x, y and what goes with them; the threads share the loops. */
 RBF_FUNCTION void RBF_NAME(pack_gradient)(const RBF_NAME(gradient_job) * job) {
     int64_t panel;
     RBF_OMP(for schedule(static) nowait)
@@ -367,8 +367,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->symmetric) /* whose row panels come by so many at least */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
-    /* Of equal sizes, as far as that goes: a short one costs as many sums over lanes as a long one.
-     */
+    /* Blocks as equal as can be: a short one costs as many sums over lanes as a long one. */
     job->panels_per_block =
         rbf_maximum(1, rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->blocks)));
     /* By a tile more, so that those of a panel do not share their places in the first-level cache.
@@ -386,7 +385,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
-    if (job->symmetric) { /* in step with what fetch_gradient asks for */
+    if (job->symmetric) { /* in step with what fetch_gradient prefetches */
         job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
@@ -469,8 +468,9 @@ RBF_INLINE void RBF_NAME(clear)(REAL *entries, int64_t count) {
         memset(entries, 0, (size_t)count * sizeof(REAL));
 }
 
-/* Of all columns to what is wanted, if it is: one entry each; or their sum, in double, so that it
- * is no worse than the sums of a column. Of a mixture one for each term. */
+/* Writes what columns have to `result`, if that is wanted: an entry per column, or for a scalar
+ * their sum, in double, so that it is no worse than the sums of a column. A mixture has one for
+ * each term. */
 RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, const REAL *entries,
                                           int scalar, REAL *result) {
     const int64_t m = job->points.y.rows;
@@ -488,7 +488,7 @@ RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, co
     }
 }
 
-/* What is common to all entries; the job holds the inputs and the wanted outputs. */
+/* The driver of the four gradients below; the job holds the inputs and the wanted outputs. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns;
@@ -531,7 +531,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     return RBF_OK;
 }
 
-/* A job with what all of the following have, and nothing else. */
+/* A job, zero but for the fields that all four gradients set. */
 RBF_FUNCTION RBF_NAME(gradient_job)
     RBF_NAME(new_gradient)(RBF_NAME(weigh) weigh, rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                            rbf_matrix g, void *dx, void *dy, void *dgamma) {

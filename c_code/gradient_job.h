@@ -12,7 +12,7 @@ enum {
     RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS,     /* row panels added up before they join */
     RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
-    /* Rows of G below the diagonal that a tile asks for: so many tiles share those of a panel. */
+    /* Rows of G below the diagonal that a tile prefetches: so many tiles share those of a panel. */
     RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SYMMETRIC_ROWS) + 1,
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
      * may be close. */

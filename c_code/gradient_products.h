@@ -13,7 +13,7 @@ enum {
 };
 
 /* Entries [k, k + LANES) of a row less those of the centre, as its packed form has them: zero
- * behind the last, and of rows that the expansion is not for, whose norm on the grid is less than
+ * past the last, and of rows that the expansion is not for, whose norm on the grid is less than
  * 0. */
 RBF_INLINE VECTOR RBF_NAME(centred_entries)(const RBF_NAME(points) * points, const rbf_matrix *from,
                                             int64_t row, int64_t k, REAL norm) {
@@ -77,7 +77,7 @@ RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
 
 /* Of a panel, lanes over j, and of `width` columns k, at most RBF_TILE_ROWS: dy += sum_i w (x - c)
  * - (y - c) column_sums, over the rows i of some row panels. rows is their piece of x - c, the next
- * piece, which is asked for, x_stride from it; weights are weights_stride apart, columns
+ * piece, which is prefetched, x_stride from it; weights are weights_stride apart, columns
  * [width][COLUMNS] packed for the expansion, pairs of columns k of dy pair_stride apart. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(add_column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t x_stride,

@@ -13,7 +13,7 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
                                           const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT dx,
                                           int64_t dx_stride, REAL *RBF_RESTRICT dy, const int width,
                                           const int want_dx, const int want_dy) {
-    /* As many sums as fill vectors: those behind the last one stay zero. */
+    /* As many sums as fill vectors: those past the last one stay zero. */
     VECTOR sums[2 * RBF_NAME(WHOLE_ROWS)];
     int64_t panel, i;
     int q, r, v;

@@ -76,14 +76,14 @@ typedef struct {
 } RBF_NAME(next_gradient);
 
 /* What the next panel will read, or the next row panel, whichever comes sooner: pieces of many
- * rows, which no processor foresees. Symmetric: behind the block's last panel the first for the
+ * rows, which no processor foresees. Symmetric: past the block's last panel the first for the
  * row panels that follow; and the row panels of SYMMETRIC_ROWS share the rows of G below the
  * diagonal, each of which lies in a page of its own. */
 RBF_INLINE RBF_NAME(next_gradient)
     RBF_NAME(gradient_to_fetch)(const RBF_NAME(gradient_job) * job, int64_t row, int64_t panel) {
     const int64_t item = (int64_t)sizeof(REAL), column = panel * COLUMNS;
     /* The last byte of a line's worth: where rows begin within lines, the piece before this one
-     * has asked for the line that this one begins in. */
+     * has prefetched the line that this one begins in. */
     const char *g = job->g.data + RBF_ALIGNMENT - 1;
     RBF_NAME(next_gradient) next = {NULL, NULL, job->g.row_stride};
     if (job->g.column_stride != item)
@@ -139,7 +139,7 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
 }
 
 /* Where G of one tile is, and how far apart its rows are: in the caller's matrix or in g_rows; what
- * has to be made first goes to `gathered`. Rows behind the last of the matrix are zeros. */
+ * has to be made first goes to `gathered`. Rows past the last of the matrix are zeros. */
 RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * job, int64_t row,
                                                int64_t column, const REAL *g_rows,
                                                REAL gathered[RBF_TILE_ROWS][COLUMNS],

@@ -16,7 +16,7 @@ typedef struct {
     rbf_vector gamma, offset;
     REAL *output, *rests; /* (n,) */
     int64_t panels_per_block, splits, panels_per_split;
-    REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf behind the last column */
+    REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf past the last column */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     int64_t thread_tiles_stride;
     RBF_NAME(log_sum) * partial;   /* [splits][n] */
@@ -65,7 +65,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
                 RBF_NAME(store)(to + r * COLUMNS + v * LANES, exponent);
             }
         }
-        /* What lies behind the last column adds exp(-inf), even where D is not finite. */
+        /* What lies past the last column adds exp(-inf), even where D is not finite. */
         for (c = job->points.y.rows - panel * COLUMNS; c < COLUMNS; ++c)
             for (r = 0; r < RBF_TILE_ROWS; ++r)
                 to[r * COLUMNS + c] = -RBF_REAL_INFINITY;

@@ -46,7 +46,7 @@ RBF_INLINE VECTOR RBF_NAME(deal)(VECTOR a, VECTOR b, const int second) {
 }
 
 /* Stages of a transposition, in their order: vectors so far apart are taken together, within 16
- * bytes first. 0 behind the last one. */
+ * bytes first. 0 past the last one. */
 RBF_INLINE int RBF_NAME(stage_distance)(const int stage) {
     const int width = 16 / (int)sizeof(REAL), within = width / 4 + 1;
     const int distance = stage < within ? width >> (stage + 1) : width << (stage - within);
@@ -130,7 +130,7 @@ RBF_INLINE void RBF_NAME(pack_rows)(REAL *RBF_RESTRICT packed, rbf_matrix from, 
     }
 }
 
-/* The coefficients of columns [first, first + COLUMNS). Those behind `columns` make exp give 1, or
+/* The coefficients of columns [first, first + COLUMNS). Those past `columns` make exp give 1, or
  * NaN where D is, so that times a weight of 0 they add nothing. No amplitude (data NULL) means 1.
  */
 RBF_FUNCTION void RBF_NAME(pack_coefficients)(RBF_NAME(coefficients) * to, rbf_vector gamma,
@@ -178,7 +178,7 @@ RBF_INLINE void RBF_NAME(fetch_terms)(const REAL *rows, const int step, const RE
 }
 
 /* tile[r] += sum_t rows[t * step + r * stride] columns[t], step and stride constants. If `fetch`, a
- * constant, what comes some terms later is asked for. */
+ * constant, what comes some terms later is prefetched. */
 RBF_INLINE void RBF_NAME(add_products)(int64_t terms, const REAL *RBF_RESTRICT rows, const int step,
                                        const int stride, const REAL *RBF_RESTRICT columns,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
@@ -282,7 +282,7 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* term_sum in chunks; with `fetch`, a constant, whole ones ask for what comes later. Where
+/* term_sum in chunks; with `fetch`, a constant, whole ones prefetch what comes later. Where
  * registers are few, the sum waits in memory: a chunk needs them. */
 RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
@@ -337,8 +337,8 @@ RBF_INLINE void RBF_NAME(term_runs)(int64_t depth, const REAL *RBF_RESTRICT rows
     }
 }
 
-/* Into memory. Not inlined: it is long, and what it returns in memory is little against what it
- * does. */
+/* term_runs, the tile stored to memory. Not inlined: it is long, and the store is cheap beside it.
+ */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(distance_runs)(int64_t depth, const REAL *RBF_RESTRICT rows,
                         const REAL *RBF_RESTRICT columns, REAL *RBF_RESTRICT sum) {

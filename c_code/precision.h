@@ -10,7 +10,7 @@
 #undef VECTOR_UNALIGNED
 #undef INTEGER_VECTOR
 #undef PIECE
-#undef QUARTER
+#undef SIXTEEN_BYTES
 #undef RBF_MANTISSA_BITS
 #undef RBF_TABLE_BITS
 #undef RBF_EXPONENT_BIAS
@@ -68,7 +68,7 @@
 enum {
     RBF_NAME(LANES) = (int)(RBF_VECTOR_BYTES / sizeof(REAL)),
     RBF_NAME(COLUMNS) = (int)(RBF_TILE_VECTORS * RBF_VECTOR_BYTES / sizeof(REAL)),
-    /* Of so many row panels that their rows fill vectors. */
+    /* Rows of as many row panels as fill whole vectors. */
     RBF_NAME(WHOLE_ROWS) = (int)RBF_TILE_ROWS > (int)RBF_NAME(LANES) ? (int)RBF_TILE_ROWS
                                                                      : (int)RBF_NAME(LANES)
 };
@@ -89,12 +89,12 @@ enum {
 };
 typedef REAL RBF_NAME(piece) __attribute__((vector_size(RBF_NAME(PIECE_ENTRIES) * sizeof(REAL)),
                                             aligned(sizeof(REAL)), may_alias));
-typedef REAL RBF_NAME(quarter) __attribute__((vector_size(16), aligned(16), may_alias));
+typedef REAL RBF_NAME(sixteen_bytes) __attribute__((vector_size(16), aligned(16), may_alias));
 #define VECTOR RBF_NAME(vector)
 #define VECTOR_UNALIGNED RBF_NAME(vector_unaligned)
 #define INTEGER_VECTOR RBF_NAME(integer_vector)
 #define PIECE RBF_NAME(piece)
-#define QUARTER RBF_NAME(quarter)
+#define SIXTEEN_BYTES RBF_NAME(sixteen_bytes)
 
 RBF_INLINE VECTOR RBF_NAME(load)(const REAL *from) { return *(const VECTOR *)from; }
 
@@ -127,8 +127,8 @@ RBF_INLINE VECTOR RBF_NAME(minimum)(VECTOR a, VECTOR b) {
 
 /* Sum of the lanes, always in the same order. */
 RBF_INLINE REAL RBF_NAME(lane_sum)(const REAL *lanes) {
-    const QUARTER *part = (const QUARTER *)lanes;
-    QUARTER sum = part[0];
+    const SIXTEEN_BYTES *part = (const SIXTEEN_BYTES *)lanes;
+    SIXTEEN_BYTES sum = part[0];
     int q;
     RBF_UNROLL
     for (q = 1; q < RBF_VECTOR_BYTES / 16; ++q)

@@ -268,7 +268,7 @@ RBF_FUNCTION void RBF_NAME(pack_product_panel)(const RBF_NAME(product_job) * job
     }
 }
 
-/* All of x, y and W, shared among the threads. */
+/* Packs x, y and W; the threads share the loops. */
 RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
     int64_t panel;
     RBF_OMP(for schedule(static) nowait)

@@ -20,7 +20,7 @@ typedef struct {
     int64_t thread_weights_stride, thread_columns_stride;
 } RBF_NAME(symmetric_job);
 
-/* Rows of W to packed[p][RBF_TILE_ROWS], zeros behind the last; there zeros in the tiles too. */
+/* Rows of W to packed[p][RBF_TILE_ROWS], zeros past the last; there zeros in the tiles too. */
 RBF_FUNCTION void RBF_NAME(pack_weight_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                              int64_t rows, int64_t panels, REAL *packed,
                                              REAL *tiles) {

@@ -38,7 +38,8 @@
 #define RBF_MANY_REGISTERS 0
 #endif
 
-/* What of the second-level cache panels may fill: half of the least one of such processors. */
+/* Bytes of the second-level cache that panels may fill: half of the smallest that comes with such
+ * vectors. */
 #if defined(__AVX512F__)
 #define RBF_PANEL_CACHE_BYTES (1 << 19)
 #else
@@ -118,20 +119,19 @@ enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 #endif
 #endif
 #define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 40)
+/* From so many entries of K on a sample decides whether it is used. */
+#ifndef RBF_EXPANSION_ENTRIES
+#define RBF_EXPANSION_ENTRIES (1 << 18)
+#endif
 
-/* So many terms ahead of their products panels are asked for, from the second-level cache, and row
- * panels, from the third; 0: not at all. Measured on Intel's processors with AVX-512. */
+/* Prefetch distances in terms: of panels of y, which lie in the second-level cache, and of row
+ * panels of x, in the third; 0: no prefetch. Measured on Intel's processors with AVX-512. */
 #if defined(__AVX512F__)
 #define RBF_FETCH_COLUMNS 8
 #define RBF_FETCH_ROWS 16
 #else
 #define RBF_FETCH_COLUMNS 0
 #define RBF_FETCH_ROWS 0
-#endif
-
-/* Entries of K from which on that is decided by a sample. */
-#ifndef RBF_EXPANSION_ENTRIES
-#define RBF_EXPANSION_ENTRIES (1 << 18)
 #endif
 
 #define RBF_INLINE static inline __attribute__((always_inline, unused))

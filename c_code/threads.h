@@ -65,9 +65,9 @@ typedef struct {
     int threads;
 } rbf_region;
 
-/* The thread's own mode of rounding and of denormal numbers gives way to that of IEEE to the end of
- * the block: loading a library linked with -ffast-math changes that of one thread, and results
- * would depend on which. */
+/* RBF_AS_IEEE: to the end of the block the thread rounds to nearest and keeps denormal numbers,
+ * whatever mode it was in. Loading a library linked with -ffast-math changes that of one thread,
+ * and results would depend on which. */
 #if defined(__SSE2__)
 typedef unsigned rbf_mode;
 RBF_INLINE rbf_mode rbf_current_mode(void) { return __builtin_ia32_stmxcsr(); }

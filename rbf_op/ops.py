@@ -40,14 +40,14 @@ _PER_CENTRE = ("gamma", "amplitude", "log_amplitude")  # scalars or vectors
 class _RBFOp(OpenMPOp):
     """What all Ops here share: checking inputs, and how their C is compiled.
 
-    `input_names` are the inputs with a gradient; a gradient Op has grad_output behind them.
+    `input_names` are the inputs with a gradient; a gradient Op has grad_output after them.
     Subclasses name the functions that they call: of glue.h (`c_function`), of the kernels
     (`c_kernel`) and, where perform is not their own, of reference.py (`in_numpy`).
     """
 
     symmetric = False
     mixture = False  # gamma and amplitude have one entry a term, not a column
-    known_names = ()  # inputs of a gradient Op behind those of F, outputs of F that save work
+    known_names = ()  # inputs of a gradient Op after those of F, outputs of F that save work
     _told_of_no_compiler = False
 
     def __init__(self, openmp):
@@ -569,7 +569,7 @@ class RBFLogSumExp(_ForwardOp):
 
     A second output, which calling the Op does not return, is for its gradient alone: the rest, what
     rounding L left out, 0 where L is not finite. Exponents can be large, and their differences from
-    L then need more digits of it. It counts as a constant.
+    L then need more digits than L has. It counts as a constant.
     """
 
     input_names = ("x", "y", "gamma", "log_amplitude")

@@ -32,7 +32,7 @@ LONG_ENOUGH = 0.5  # seconds, after which a call is not repeated again
 
 
 def load_launches():
-    """(cuda_runtime, cuda_launch), also where Theano cannot be imported: they do without it."""
+    """(runtime, launch), also where Theano cannot be imported: they do without it."""
     sys.path.insert(0, ROOT)
     try:
         import rbf_op  # noqa: F401
@@ -40,7 +40,7 @@ def load_launches():
         package = types.ModuleType("rbf_op")
         package.__path__ = [os.path.join(ROOT, "rbf_op")]
         sys.modules["rbf_op"] = package
-    return (importlib.import_module("rbf_op." + m) for m in ("cuda_runtime", "cuda_launch"))
+    return (importlib.import_module("rbf_op.device." + m) for m in ("runtime", "launch"))
 
 
 # -- What the device can do at most ----------------------------------------------------------------
@@ -97,7 +97,7 @@ def limits(device, clock, dtype, rounds, size):
     import pycuda.driver as driver
     from pycuda.compiler import SourceModule
 
-    from rbf_op.cuda_runtime import find_nvcc  # here: load_launches lets it be imported
+    from rbf_op.device.runtime import find_nvcc  # here: load_launches lets it be imported
 
     real = {"float32": "float", "float64": "double"}[dtype]
     source = LIMITS_SOURCE.replace("REAL", real)

@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_auto --json auto.json
 
 For each size the least time of a Theano function of rbf_dot on either device, of the value alone
-and with its gradients by x, y and the weights, and what the rule of cuda_placement expects of the
-value. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and Theano; click, rich.
+and with its gradients by x, y and the weights, and what the rule of device/placement.py expects of
+the value. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and Theano; click, rich.
 """
 
 import rbf_op  # first: it lets Theano run on this Python and NumPy
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rewriting import least_times
-from rbf_op import cuda_placement, cuda_runtime
+from rbf_op.device import placement, runtime
 
 
 def functions(dtype):
@@ -41,17 +41,17 @@ def functions(dtype):
 @click.option("--points", multiple=True, type=int, help="n = m; 128 to 8192 by default.")
 @click.option("--dims", multiple=True, type=int, help="d; 3, 32 and 256 by default.")
 @click.option("--columns", multiple=True, type=int, help="p; 1 and 16 by default.")
-@click.option("--dtypes", multiple=True, type=click.Choice(sorted(cuda_runtime.DTYPES)))
+@click.option("--dtypes", multiple=True, type=click.Choice(sorted(runtime.DTYPES)))
 @click.option("--seconds", default=0.1, show_default=True, help="For each size, at least.")
 @click.option("--json", "json_file", type=click.Path(), help="Write all numbers here as well.")
 def main(points, dims, columns, dtypes, seconds, json_file):
     """Times rbf_dot of host arrays on the CPU and on the GPU, and looks at the rule of "auto"."""
     random = np.random.default_rng(0)
-    table = Table(title=cuda_runtime.device().name)
+    table = Table(title=runtime.device().name)
     for heading in ("problem", "what", "CPU us", "GPU us", "auto", "loses"):
         table.add_column(heading)
     results = []
-    for dtype in dtypes or sorted(cuda_runtime.DTYPES):
+    for dtype in dtypes or sorted(runtime.DTYPES):
         made = functions(dtype)
         sizes = itertools.product(
             points or [2**k for k in range(7, 14)], dims or (3, 32, 256), columns or (1, 16)
@@ -65,8 +65,8 @@ def main(points, dims, columns, dtypes, seconds, json_file):
                     np.testing.assert_allclose(gpu, cpu, rtol=1e-4, atol=1e-4 * np.abs(cpu).max())
                 calls = [functools.partial(f, *arrays) for f in both.values()]
                 cpu, gpu = least_times(calls, seconds)
-                pays = cuda_placement.product_pays(n, n, d, p, dtype)
-                chosen = "cuda" if pays and cuda_placement.made_for(dtype) else "cpu"
+                pays = placement.product_pays(n, n, d, p, dtype)
+                chosen = "cuda" if pays and placement.made_for(dtype) else "cpu"
                 loses = (gpu if chosen == "cuda" else cpu) / min(cpu, gpu) - 1
                 results.append(
                     dict(dtype=dtype, n=n, d=d, p=p, what=what, cpu=cpu, cuda=gpu, auto=chosen)

@@ -4,7 +4,7 @@
     python benchmarks/gpu_instructions.py --arch 90
 
 Compiles the files of cuda/ as the package does and disassembles them. A loop's row leaves out the
-loops inside it. Needs nvcc and nvdisasm, no GPU. Imports cuda_runtime.
+loops inside it. Needs nvcc and nvdisasm, no GPU. Imports device/runtime.py.
 """
 
 import collections
@@ -21,7 +21,7 @@ import click
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from rbf_op import cuda_runtime  # noqa: E402
+from rbf_op.device import runtime  # noqa: E402
 
 # (file, COLUMNS, DIMS, kernel): d=3, p=1; and points of many dimensions, p=16.
 KERNELS = [
@@ -85,7 +85,7 @@ def loop_rows(opcodes, loops):
 
 @click.command()
 @click.option("--arch", default="90", show_default=True, help="Of sm_90, for example.")
-@click.option("--dtype", default="float32", type=click.Choice(sorted(cuda_runtime.DTYPES)))
+@click.option("--dtype", default="float32", type=click.Choice(sorted(runtime.DTYPES)))
 def main(arch, dtype):
     """Counts the machine instructions of the CUDA kernels' loops."""
     print("%-38s %7s %s" % ("loop", "all", " ".join("%10s" % k for k in CLASSES)))
@@ -93,11 +93,10 @@ def main(arch, dtype):
         with tempfile.TemporaryDirectory() as scratch:
             source, cubin = (os.path.join(scratch, name) for name in ("kernel.cu", "kernel.cubin"))
             with open(source, "w") as text:
-                text.write(cuda_runtime.source(file))
-            options = cuda_runtime.OPTIONS + cuda_runtime.macros(dtype, columns, dims)
+                text.write(runtime.source(file))
+            options = runtime.OPTIONS + runtime.macros(dtype, columns, dims)
             subprocess.check_call(
-                [cuda_runtime.find_nvcc(), "-arch=sm_" + arch, "-cubin", "-o", cubin, source]
-                + options
+                [runtime.find_nvcc(), "-arch=sm_" + arch, "-cubin", "-o", cubin, source] + options
             )
             for total, counts in loop_rows(*instructions(cubin, kernel)):
                 if total > 20:

@@ -13,8 +13,7 @@ from rbf_op import compat as _compat
 _compat.install()
 
 from rbf_op import autofuse  # noqa: E402  (does nothing until it is asked to)
-from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers its rewrite)
-from rbf_op import sum_rewrite as _sum_rewrite  # noqa: E402, F401  (likewise)
+from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers them)
 from rbf_op._version import __version__  # noqa: E402
 from rbf_op.fusion import fuse, fuse_report  # noqa: E402
 from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture  # noqa: E402

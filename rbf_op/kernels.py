@@ -2,8 +2,8 @@
 parameters mean.
 
 Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
-can be checked before there are values, and leaves the rest to the Ops. Touches ops, reference,
-cuda_placement and Theano; cuda_ops where a device is asked for.
+can be checked before there are values, and leaves the rest to the Ops. Touches ops, reference
+and Theano; device/placement.py, and device/nodes.py where a device is asked for.
 """
 
 import numbers
@@ -11,7 +11,8 @@ import numbers
 import numpy as np
 import theano.tensor as T
 
-from rbf_op import cuda_placement, reference
+from rbf_op import reference
+from rbf_op.device import placement
 from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, RBFMixture
 from rbf_op.theano_api import common_float, refuse_dtype, upcast, widened
 
@@ -65,7 +66,7 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         shapes do not fit; a device of another name. Shapes only known at run time raise it when the
         function is called. Values of widths are not looked at then: a negative gamma gives
         K > amplitude, sigma = 0 gives NaN where points meet.
-    rbf_op.cuda_runtime.CUDAUnavailable
+    rbf_op.device.runtime.CUDAUnavailable
         device is "cuda" and PyCUDA, the driver, a GPU or nvcc is missing; the message says which.
 
     Examples
@@ -219,12 +220,12 @@ def rbf_logsumexp(
 
 def _placed(op, device, inputs):
     """The Op's output, computed on `device`; None: as RBF_OP_DEVICE says."""
-    name = cuda_placement.resolve_device(device)
+    name = placement.resolve_device(device)
     if name == "cpu":
         return op(*inputs)
-    from rbf_op import cuda_ops  # not needed, nor its rewrites, by those who have no device
+    from rbf_op.device import nodes  # not needed, nor its rewrites, by those who have no device
 
-    return cuda_ops.placed(op, name, inputs)
+    return nodes.placed(op, name, inputs)
 
 
 def _is_one(variable):

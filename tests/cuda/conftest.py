@@ -10,10 +10,11 @@ import os
 
 import pytest
 
-from rbf_op import cuda_runtime, sources
+from rbf_op import sources
+from rbf_op.device import runtime
 
 EMULATED = os.environ.get("CUDA_EMULATOR") == "1"
-REASON = cuda_runtime.why_unavailable()
+REASON = runtime.why_unavailable()
 
 
 if "CUDA_SOURCES" in os.environ:  # cuda_emulator/mutations.py: a copy of cuda/ with a fault in it
@@ -49,7 +50,7 @@ def device(monkeypatch):
     """
     import pycuda.driver
 
-    found = cuda_runtime.device()
+    found = runtime.device()
     monkeypatch.setattr(found, "allocate", pycuda.driver.mem_alloc)
     with found:
         yield found

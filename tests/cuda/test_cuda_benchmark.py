@@ -2,7 +2,7 @@
 
 What it does without memory or when interrupted is seen in scripts that change it before they run
 it; so is the choice that benchmarks/gpu_auto.py reports. No times are looked at.
-May import the standard library, pytest and cuda_runtime, of which no device is asked here.
+May import the standard library, pytest and device/runtime.py, of which no device is asked here.
 """
 
 import json
@@ -13,7 +13,7 @@ import textwrap
 
 import pytest
 
-from rbf_op import cuda_runtime
+from rbf_op.device import runtime
 
 pytestmark = pytest.mark.gpu
 
@@ -24,7 +24,7 @@ CHANGED = """
 import sys
 sys.path.insert(0, %r)
 import gpu
-cuda_runtime, cuda_launch = gpu.load_launches()
+runtime, launch = gpu.load_launches()
 """ % os.path.dirname(SCRIPT)
 
 
@@ -133,11 +133,11 @@ def test_a_wrong_result_is_not_timed():
 
 
 LITTLE_MEMORY = """
-def allocate(self, size, allocate=cuda_runtime.Device.allocate):
+def allocate(self, size, allocate=runtime.Device.allocate):
     if size == %d:
         raise %s
     return allocate(self, size)
-cuda_runtime.Device.allocate = allocate
+runtime.Device.allocate = allocate
 """
 OF_K = ["K brought back", "K kept", "gradient of K"]
 OF_PRODUCT = ["gradient of product", "product"]
@@ -165,10 +165,10 @@ def test_what_has_no_memory_says_so(tmp_path, trouble, size, seconds, floor):
 
 def test_memory_is_free_for_the_next_library():
     change = """
-    def release(self, release=cuda_runtime.Device.release_held_memory):
+    def release(self, release=runtime.Device.release_held_memory):
         release(self)
         assert self._pool.active_bytes < 4 * 70 * 70, "K is still held"
-    cuda_runtime.Device.release_held_memory = release
+    runtime.Device.release_held_memory = release
     """
     done = run_changed(change)
     assert done.returncode == 0, done.stdout
@@ -199,7 +199,7 @@ def test_nvcc_need_not_be_on_path(tmp_path):
     (tmp_path / "nvcc").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "nvcc").chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
-    change = "cuda_runtime.find_nvcc = lambda: %r" % cuda_runtime.find_nvcc()
+    change = "runtime.find_nvcc = lambda: %r" % runtime.find_nvcc()
     done = run_changed(change, PATH=path)
     assert done.returncode == 0, done.stdout
 
@@ -210,8 +210,8 @@ import rbf_op
 import theano
 theano.config.mode = "FAST_COMPILE"  # without C, which is not what is looked at
 from benchmarks import gpu_auto
-gpu_auto.cuda_placement.CALL_SECONDS, gpu_auto.cuda_placement.COPIED_BYTES_A_SECOND = 0, 1e30
-gpu_auto.cuda_placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
+gpu_auto.placement.CALL_SECONDS, gpu_auto.placement.COPIED_BYTES_A_SECOND = 0, 1e30
+gpu_auto.placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
 gpu_auto.main()
 """
 

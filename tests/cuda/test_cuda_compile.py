@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from rbf_op import cuda_launch, cuda_runtime
+from rbf_op.device import launch, runtime
 
 ARCHITECTURES = ["75", "80", "90", "100", "120"]
 SHARED_LIMIT = 48 << 10
@@ -32,16 +32,16 @@ needs_nvcc = pytest.mark.skipif(NVCC is None, reason="NOT TESTED: there is no nv
 
 
 def modules():
-    """(file, dtype, COLUMNS, DIMS) of every module that cuda_launch can ask for."""
+    """(file, dtype, COLUMNS, DIMS) of every module that launch can ask for."""
     found = []
-    for dtype in cuda_runtime.DTYPES:
+    for dtype in runtime.DTYPES:
         found += [("forward.cu", dtype), ("arrays.cu", dtype)]
-        gradient = {cuda_launch._columns(width) for width in range(1, 100)}
-        product = {cuda_launch._columns(width, one=True) for width in range(1, 100)}
+        gradient = {launch._columns(width) for width in range(1, 100)}
+        product = {launch._columns(width, one=True) for width in range(1, 100)}
         found += [("gradient.cu", dtype, c) for c in sorted(gradient)]
         found += [("product.cu", dtype, c) for c in sorted(product)]
-        few = range(1, cuda_launch._NARROW + 1)
-        narrow = {(cuda_launch._columns(p, one=True), d) for p in few for d in few}
+        few = range(1, launch._NARROW + 1)
+        narrow = {(launch._columns(p, one=True), d) for p in few for d in few}
         found += [("narrow.cu", dtype) + sizes for sizes in sorted(narrow)]
     return found
 
@@ -50,7 +50,7 @@ def compiled(folder, text, macros, architectures):
     """What nvcc and ptxas say; no error, no warning."""
     source = folder / "kernel.cu"
     source.write_text(text)
-    command = [NVCC] + cuda_runtime.OPTIONS + macros
+    command = [NVCC] + runtime.OPTIONS + macros
     for a in architectures:
         command += ["-gencode", "arch=compute_%s,code=sm_%s" % (a, a)]
     command += ["--threads", "2", "--keep", "--keep-dir", str(folder)]  # the PTX is kept
@@ -66,9 +66,9 @@ def compiled(folder, text, macros, architectures):
 @needs_nvcc
 @pytest.mark.parametrize("module", modules(), ids=lambda m: "-".join(map(str, m)))
 def test_compiles_without_spills(tmp_path, module):
-    text = cuda_runtime.source(module[0])
+    text = runtime.source(module[0])
     assert "#include" not in text
-    said = compiled(tmp_path, text, cuda_runtime.macros(*module[1:]), ARCHITECTURES)
+    said = compiled(tmp_path, text, runtime.macros(*module[1:]), ARCHITECTURES)
     kernels = len(re.findall(r'extern "C" __global__', text))
     usage = re.findall(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill", said
@@ -86,16 +86,16 @@ def test_compiles_without_spills(tmp_path, module):
 
 
 @needs_nvcc
-@pytest.mark.parametrize("dtype", sorted(cuda_runtime.DTYPES))
+@pytest.mark.parametrize("dtype", sorted(runtime.DTYPES))
 def test_compiles_elementwise_expressions(tmp_path, dtype):
     from theano import scalar
 
-    from rbf_op import cuda_elementwise, cuda_type
+    from rbf_op.device import elementwise, types
 
-    kind = cuda_type.DeviceType(dtype, (False, False))
+    kind = types.DeviceType(dtype, (False, False))
     x, y = (scalar.get_scalar_type(dtype)() for _ in range(2))
     result = scalar.sqrt(scalar.sqr(x)) * scalar.exp(-y) / scalar.maximum(x, y) - scalar.log(y)
-    op = cuda_elementwise.DeviceElementwise(scalar.Composite([x, y], [result]))
+    op = elementwise.DeviceElementwise(scalar.Composite([x, y], [result]))
     text = op.source(op(kind(), kind()).owner)
     assert "exp" in text and "sqrt" in text
     compiled(tmp_path, text, [], ["75", "120"])

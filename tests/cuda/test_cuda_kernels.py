@@ -1,13 +1,13 @@
 """The kernels of cuda/ against long double: values, shapes, layouts, special values, repeatability.
 
-Run on the device as PyCUDA sees it, emulated or real. May import cuda_launch, cuda_runtime, NumPy.
+Run on the device as PyCUDA sees it, emulated or real. May import rbf_op.device, NumPy.
 """
 
 import numpy as np
 import oracle
 import pytest
 
-from rbf_op import cuda_launch
+from rbf_op.device import launch
 
 pytestmark = pytest.mark.gpu
 
@@ -49,7 +49,7 @@ def assert_product(result, kernel, weights):
 def test_forward(device, dtype, shape):
     for vector in ((True, True), (False, False), (True, False)):
         values = oracle.problem(*shape, dtype=dtype, vector=vector)[:4]
-        result = device.to_host(cuda_launch.forward(device, *on_device(device, values)))
+        result = device.to_host(launch.forward(device, *on_device(device, values)))
         assert result.dtype == dtype
         oracle.assert_accurate(result, *values)
 
@@ -59,7 +59,7 @@ def test_forward(device, dtype, shape):
 def test_gradient(device, dtype, shape):
     for vector in ((True, True), (False, True)):
         values = oracle.problem(*shape, dtype=dtype, vector=vector)
-        found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+        found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
         assert set(found) == set(NAMES)
         oracle.assert_gradients(
             [device.to_host(found[name]) for name in NAMES], values, roundings(dtype, 20)
@@ -75,8 +75,8 @@ def test_product_and_its_gradient(device, dtype, shape, p):
     weights, grad_output = weights_for(shape[0], shape[1], p, dtype)
     kernel = oracle.kernel(*values, one)
     X, Y, C, W, Q = on_device(device, values + [weights, grad_output])
-    assert_product(device.to_host(cuda_launch.product(device, X, Y, C, W)), kernel, weights)
-    found = cuda_launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
+    assert_product(device.to_host(launch.product(device, X, Y, C, W)), kernel, weights)
+    found = launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
     assert set(found) == set(DOT_NAMES)
     assert_product(device.to_host(found["weights"]), kernel.T, grad_output)
     # dK is itself a sum of p terms: its rounding is allowed for by the sum of their sizes.
@@ -99,12 +99,12 @@ def test_same_bits_in_every_order_of_threads(device, dtype, order):
 
     def run():
         results = [
-            cuda_launch.forward(device, X, Y, C, A),
-            cuda_launch.product(device, X, Y, C, W),
+            launch.forward(device, X, Y, C, A),
+            launch.product(device, X, Y, C, W),
         ]
-        found = cuda_launch.gradient(device, X, Y, C, A, G, NAMES)
+        found = launch.gradient(device, X, Y, C, A, G, NAMES)
         results += [found[name] for name in NAMES]
-        found = cuda_launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
+        found = launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
         results += [found[name] for name in sorted(found)]
         return [device.to_host(r).tobytes() for r in results]
 
@@ -121,16 +121,16 @@ def test_symmetric_gradient_and_partial_ones(device, dtype):
     grad_output = oracle.problem(70, 70, 5, dtype=dtype)[4]
     X, C, A, G = on_device(device, [x, gamma, amplitude, grad_output])
     wanted = ("x+y", "gamma", "amplitude")
-    found = cuda_launch.gradient(device, X, X, C, A, G, wanted)
+    found = launch.gradient(device, X, X, C, A, G, wanted)
     oracle.assert_gradients(
         [device.to_host(found[name]) for name in wanted],
         [x, x, gamma, amplitude, grad_output],
         roundings(dtype, 20),
         names=("x", "gamma", "amplitude"),
     )
-    every = cuda_launch.gradient(device, X, X, C, A, G, NAMES)
+    every = launch.gradient(device, X, X, C, A, G, NAMES)
     for name in NAMES:
-        alone = cuda_launch.gradient(device, X, X, C, A, G, (name,))
+        alone = launch.gradient(device, X, X, C, A, G, (name,))
         assert list(alone) == [name]
         assert np.array_equal(device.to_host(alone[name]), device.to_host(every[name])), name
 
@@ -138,7 +138,7 @@ def test_symmetric_gradient_and_partial_ones(device, dtype):
 def test_symmetric_kernel_is_exactly_symmetric(device):
     x, _, gamma, amplitude, _ = oracle.problem(150, 150, 6, "float32", vector=(False, False))
     X, C, A = on_device(device, [x, gamma, amplitude])
-    K = device.to_host(cuda_launch.forward(device, X, X, C, A))
+    K = device.to_host(launch.forward(device, X, X, C, A))
     assert np.array_equal(K, K.T) and (np.diag(K) == amplitude).all()
 
 
@@ -149,15 +149,15 @@ def test_empty_arrays(device, shape, p):
     values = oracle.problem(n, m, d, "float32")
     weights, grad_output = weights_for(n, m, p, "float32")
     X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
-    kernel = device.to_host(cuda_launch.forward(device, X, Y, C, A))
+    kernel = device.to_host(launch.forward(device, X, Y, C, A))
     assert np.array_equal(kernel, np.broadcast_to(values[3], (n, m)))
-    found = cuda_launch.gradient(device, X, Y, C, A, G, NAMES)
+    found = launch.gradient(device, X, Y, C, A, G, NAMES)
     oracle.assert_gradients([device.to_host(found[k]) for k in NAMES], values, 1e-6)
 
     one = np.ones((), np.float32)
     kernel = oracle.kernel(*values[:3], one)
-    assert_product(device.to_host(cuda_launch.product(device, X, Y, C, W)), kernel, weights)
-    found = cuda_launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
+    assert_product(device.to_host(launch.product(device, X, Y, C, W)), kernel, weights)
+    found = launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
     values[3:] = [one, grad_output.dot(weights.T)]
     for name, gradient in zip(DOT_NAMES[:3], oracle.gradients(*values)):
         np.testing.assert_allclose(device.to_host(found[name]), gradient, rtol=1e-6)
@@ -170,7 +170,7 @@ def test_empty_symmetric_gradient(device, shape):
     x, _, gamma, amplitude, grad_output = oracle.problem(n, n, d, "float32", vector=(False, False))
     X, C, A, G = on_device(device, [x, gamma, amplitude, grad_output])
     wanted = ("x+y", "gamma", "amplitude")
-    found = cuda_launch.gradient(device, X, X, C, A, G, wanted)
+    found = launch.gradient(device, X, X, C, A, G, wanted)
     oracle.assert_gradients(
         [device.to_host(found[name]) for name in wanted],
         [x, x, gamma, amplitude, grad_output],
@@ -190,7 +190,7 @@ def test_special_values(device):
             distance = ((x - y.T) ** 2).astype(np.float32)
             expected = amplitude * np.exp(-gamma * distance)
         arrays = on_device(device, [x, y, gamma, amplitude])
-        result = device.to_host(cuda_launch.forward(device, *arrays))
+        result = device.to_host(launch.forward(device, *arrays))
         np.testing.assert_allclose(result, expected, rtol=3e-6, atol=1e-44, err_msg=str(gamma))
 
 
@@ -206,10 +206,10 @@ def test_denormal_results(device, dtype, d):
     y[::5] = 0.1
     one, weights = np.ones((), dtype), np.diag(np.ones(40, dtype))[:, 2:4].copy()
     arrays = on_device(device, [x, y, one, one, weights])
-    K = device.to_host(cuda_launch.forward(device, *arrays[:4]))
+    K = device.to_host(launch.forward(device, *arrays[:4]))
     oracle.assert_accurate(K, x, y, one, one)
     assert (K > 0).sum() > 20 and ((0 < K) & (K < info.tiny)).any()
-    product = device.to_host(cuda_launch.product(device, *(arrays[:3] + arrays[4:])))
+    product = device.to_host(launch.product(device, *(arrays[:3] + arrays[4:])))
     error = np.abs(product - K[:, 2:4].astype(oracle.LONG))
     assert (error <= roundings(dtype, 1000) * K[:, 2:4] + 2 * info.tiny * info.eps).all()
 
@@ -221,7 +221,7 @@ def test_rows_far_away_do_not_spoil_others(device, d):
     x[0, 0] = np.inf
     one, weights = np.float32(1), np.ones((3, 1), np.float32)
     X, Y, C, W = on_device(device, [x, y, np.asarray(one), weights])
-    product = device.to_host(cuda_launch.product(device, X, Y, C, W))
+    product = device.to_host(launch.product(device, X, Y, C, W))
     assert product.tolist() == [[0], [3]]
 
 
@@ -234,10 +234,10 @@ def test_an_infinite_gamma_does_not_meet_the_padding(device, d):
         device,
         [x, y, gamma, weights, grad_output, np.ones(3, np.float32), np.ones((70, 3), np.float32)],
     )
-    found = cuda_launch.product_gradient(device, X, Y, C, W, Q, ("weights", "gamma"))
+    found = launch.product_gradient(device, X, Y, C, W, Q, ("weights", "gamma"))
     assert device.to_host(found["weights"])[0].tolist() == [0, 0]
     assert device.to_host(found["gamma"])[0] == 0
-    found = cuda_launch.gradient(device, X, Y, C, A, G, ("gamma", "amplitude"))
+    found = launch.gradient(device, X, Y, C, A, G, ("gamma", "amplitude"))
     assert device.to_host(found["gamma"])[0] == device.to_host(found["amplitude"])[0] == 0
 
 
@@ -250,19 +250,19 @@ def test_gamma_and_amplitude_whose_product_is_out_of_range(device, dtype, both, 
     x, y, gamma, amplitude, grad_output = oracle.problem(70, 66, 6, dtype)
     values = [x * both**-0.5, y * both**-0.5, gamma * both, amplitude * both, grad_output * grad]
     values = [v.astype(dtype) for v in values]
-    found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
     results = [device.to_host(found[name]) for name in NAMES]
     oracle.assert_gradients(results, values, roundings(dtype, 20))
 
 
 def test_memory_of_many_columns_is_bounded(device, monkeypatch):
     values = oracle.problem(70, 2000, 18, "float32")
-    expected = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    expected = launch.gradient(device, *on_device(device, values), wanted=NAMES)
     sizes = []
     allocate = device.allocate
     monkeypatch.setattr(device, "allocate", lambda size: sizes.append(size) or allocate(size))
-    monkeypatch.setattr(cuda_launch, "_SLAB_ENTRIES", 3 * 70 * 18)
-    found = cuda_launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    monkeypatch.setattr(launch, "_SLAB_ENTRIES", 3 * 70 * 18)
+    found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
     assert max(sizes) == max(v.nbytes for v in values)  # that of G
     for name in NAMES:
         np.testing.assert_allclose(
@@ -273,11 +273,11 @@ def test_memory_of_many_columns_is_bounded(device, monkeypatch):
 @pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.
-    monkeypatch.setattr(cuda_launch, "_BLOCKS_WANTED", 1)
+    monkeypatch.setattr(launch, "_BLOCKS_WANTED", 1)
     x, y, gamma = oracle.problem(60, 300 * 64, d, "float32")[:3]
     weights = np.random.RandomState(0).uniform(0.5, 1, (300 * 64, p)).astype(np.float32)
     X, Y, C, W = on_device(device, [x, y, gamma, weights])
-    result = device.to_host(cuda_launch.product(device, X, Y, C, W))
+    result = device.to_host(launch.product(device, X, Y, C, W))
     exact = oracle.kernel(x, y, gamma, np.ones((), np.float32)).dot(weights)
     assert (np.abs(result - exact) <= roundings("float32", 4) * exact).all()
 
@@ -288,20 +288,20 @@ def test_infinite_sums_stay_infinite(device, d, p):
     weights = np.full((200, p), 3e38, np.float32)
     weights[:, 0] = np.inf
     X, Y, C, W = on_device(device, [y[:1], y, np.ones((), np.float32), weights])
-    assert (device.to_host(cuda_launch.product(device, X, Y, C, W)) == np.inf).all()
+    assert (device.to_host(launch.product(device, X, Y, C, W)) == np.inf).all()
 
 
 def test_where_a_row_meets_a_centre_the_gradient_is_exactly_zero(device):
     x = np.full((3, 20), 1e4, np.float32)
     one, ones = np.asarray(np.float32(1)), np.ones((3, 3), np.float32)
     X, C, G = on_device(device, [x, one, ones])
-    found = cuda_launch.gradient(device, X, X, C, C, G, ("x", "y", "gamma"))
+    found = launch.gradient(device, X, X, C, C, G, ("x", "y", "gamma"))
     assert all((device.to_host(v) == 0).all() for v in found.values())
 
 
 def test_strided_arrays_are_copied_on_the_device(device):
     values = oracle.problem(40, 30, 6, "float32")
-    dense = cuda_launch.forward(device, *on_device(device, values[:4]))
+    dense = launch.forward(device, *on_device(device, values[:4]))
     before = dict(device.counts)
     K = device.to_host(dense)
     columns, reverse = (
@@ -311,7 +311,7 @@ def test_strided_arrays_are_copied_on_the_device(device):
     reverse[0] = columns.T
     wide = device.to_device(np.repeat(values[2], 2))
     reverse[2] = wide[::2]
-    again = device.to_host(cuda_launch.forward(device, *reverse[:4]))
+    again = device.to_host(launch.forward(device, *reverse[:4]))
     assert np.array_equal(K, again)
     assert device.counts["to_host"] == before["to_host"] + 2
 
@@ -319,16 +319,16 @@ def test_strided_arrays_are_copied_on_the_device(device):
 def test_shapes_that_do_not_fit(device):
     X, Y, C, A, G = on_device(device, oracle.problem(4, 3, 2, "float32"))
     with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\)"):
-        cuda_launch.forward(device, X, G, C, A)
+        launch.forward(device, X, G, C, A)
     with pytest.raises(ValueError, match="weights must have one row"):
-        cuda_launch.product(device, X, Y, C, X)
+        launch.product(device, X, Y, C, X)
     with pytest.raises(ValueError, match=r"\(4, 2\)"):
-        cuda_launch.product_gradient(device, X, Y, C, Y, Y, ("x",))
+        launch.product_gradient(device, X, Y, C, Y, Y, ("x",))
 
 
 def test_too_large_for_the_device():
-    from rbf_op import cuda_runtime
+    from rbf_op.device import runtime
 
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         with pytest.raises(MemoryError, match="does not fit on the CUDA device"):
             device.empty((1 << 23, 1 << 22), "float64")

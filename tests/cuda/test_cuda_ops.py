@@ -13,7 +13,7 @@ import numpy as np
 import oracle
 import pytest
 
-from rbf_op import cuda_launch, cuda_ops, cuda_placement, cuda_runtime, cuda_type
+from rbf_op.device import launch, nodes, placement, runtime, types
 from rbf_op.fusion import fuse
 from rbf_op.kernels import rbf_dot, rbf_kernel
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
@@ -73,7 +73,7 @@ def count_copies(compiled):
     ops = ops_of(compiled)
     return tuple(
         sum(isinstance(op, kind) for op in ops)
-        for kind in (cuda_type.DeviceFromHost, cuda_type.HostFromDevice)
+        for kind in (types.DeviceFromHost, types.HostFromDevice)
     )
 
 
@@ -84,7 +84,7 @@ class Transfers:
         self.emulator = emulator_counters
 
     def of(self, call):
-        counts = cuda_runtime.device().counts
+        counts = runtime.device().counts
         before = dict(counts)
         if self.emulator:
             self.emulator.read()
@@ -173,7 +173,7 @@ def test_shapes_are_inferred_without_computing(device, problem):
     K = kernel_on_device(x, y, gamma, amplitude)
     product = dot_on_device(x, y, gamma, weights)
     f = function([x, y, gamma, amplitude, weights], [K.shape, product.shape])
-    assert not any(isinstance(op, cuda_ops.CudaOp) for op in ops_of(f))
+    assert not any(isinstance(op, nodes.CudaOp) for op in ops_of(f))
     assert [list(s) for s in f(*values)] == [[N, M], [N, P]]
 
 
@@ -236,7 +236,7 @@ def test_constants_are_copied_once(problem, transfers):
 
 
 def test_a_constant_that_the_caller_gets_is_the_callers(device):
-    f = function([], cuda_type.as_device(T.constant(np.ones((2, 3)))))
+    f = function([], types.as_device(T.constant(np.ones((2, 3)))))
     f().set(np.full((2, 3), 7.0))
     assert (device.to_host(f()) == 1).all()
 
@@ -262,7 +262,7 @@ def on_a_thread(work):
 
 def test_theanos_own_copies_are_made_on_any_thread():
     # Outputs and updates that are inputs as well: Theano puts its deep copy behind them.
-    X, B = (cuda_type.device_shared(np.full((3, 2), v)) for v in (1.0, 2.0))
+    X, B = (types.device_shared(np.full((3, 2), v)) for v in (1.0, 2.0))
     f = function([], [X, X], updates=[(B, X)])
     on_a_thread(f)
     assert (B.get_value() == 1).all()
@@ -272,9 +272,9 @@ def test_theanos_own_copies_are_made_on_any_thread():
 
 def test_arrays_are_pickled_copied_and_read_on_any_thread(problem):
     _, values, dtype = problem
-    x = cuda_type.device_shared(values[0])
+    x = types.device_shared(values[0])
     K = kernel_on_device(x, *values[1:4])
-    f = function([], [cuda_type.as_device(v) for v in (K, T.grad(K.sum(), x))])
+    f = function([], [types.as_device(v) for v in (K, T.grad(K.sum(), x))])
     expected = [np.asarray(v) for v in f()]
     oracle.assert_accurate(expected[0], *values[:4])
     for again in (
@@ -297,10 +297,10 @@ def test_arrays_are_pickled_copied_and_read_on_any_thread(problem):
 
 def test_modes_that_check(device, problem):
     variables, values, dtype = problem
-    kinds = [cuda_type.DeviceType(dtype, v.broadcastable) for v in variables[:4]]
+    kinds = [types.DeviceType(dtype, v.broadcastable) for v in variables[:4]]
     x, y, gamma, amplitude = inputs = [kind() for kind in kinds]
     K = rbf_kernel(x, y, gamma=gamma, amplitude=amplitude)
-    outputs = [cuda_type.as_device(v) for v in [K] + T.grad(K.sum(), [x, y])]
+    outputs = [types.as_device(v) for v in [K] + T.grad(K.sum(), [x, y])]
     host = [2 * v for v in variables[:4]]
     debug = theano.compile.DebugMode(check_c_code=False, stability_patience=1)
     f = theano.function(variables[:4], kernel_on_device(*host), mode=debug)
@@ -323,8 +323,8 @@ def test_test_values():
 
 @pytest.mark.parametrize("integer", ["int8", "int16", "int32", "int64", "uint8", "uint32"])
 def test_updates_by_way_of_integers(integer):
-    W = cuda_type.device_shared(np.array([1.75, 2.25, 3.5]))
-    f = function([], [], updates=[(W, cuda_type.as_device(T.cast(T.cast(W, integer), "float64")))])
+    W = types.device_shared(np.array([1.75, 2.25, 3.5]))
+    f = function([], [], updates=[(W, types.as_device(T.cast(T.cast(W, integer), "float64")))])
     f()
     assert W.get_value().tolist() == [1, 2, 3]
 
@@ -332,7 +332,7 @@ def test_updates_by_way_of_integers(integer):
 def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):
     # W is trained against a target: K never leaves the device, nor do x and y.
     (x, y, gamma, _, weights), values, dtype = problem
-    shared = [cuda_type.device_shared(v) for v in (values[0], values[1], values[2])]
+    shared = [types.device_shared(v) for v in (values[0], values[1], values[2])]
     product = dot_on_device(*shared, weights)
     f = function([weights], T.grad(T.sqr(product).sum(), weights))
     size = np.dtype(dtype).itemsize
@@ -346,23 +346,23 @@ def test_nothing_is_copied_between_nodes_on_the_device(problem, transfers):
 
 def test_device_inputs_and_outputs_copy_nothing(problem, transfers):
     _, values, dtype = problem
-    kinds = [cuda_type.DeviceType(dtype, (False,) * v.ndim) for v in values]
+    kinds = [types.DeviceType(dtype, (False,) * v.ndim) for v in values]
     x, y, gamma, amplitude, weights = inputs = [kind() for kind in kinds]
-    K = cuda_type.as_device(kernel_on_device(x, y, gamma, amplitude))
+    K = types.as_device(kernel_on_device(x, y, gamma, amplitude))
     f = function([x, y, gamma, amplitude], K)
     arrays = [kind.filter(v) for kind, v in zip(kinds, values)]
     assert len(inputs) == 5 and count_copies(f) == (0, 0)
     assert transfers.of(lambda: f(*arrays[:4])) == (0, 0, 0, 0)
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         oracle.assert_accurate(device.to_host(f(*arrays[:4])), *values[:4])
 
 
 def test_host_nodes_move_to_where_their_arrays_are(problem):
     _, values, dtype = problem
-    x = cuda_type.device_shared(values[0])
+    x = types.device_shared(values[0])
     f = function([], RBFKernel()(x, *values[1:4]))
-    kernels = [op for op in ops_of(f) if isinstance(op, (RBFKernel, cuda_ops.CudaOp))]
-    assert kernels == [cuda_ops.CudaOp(RBFKernel())]
+    kernels = [op for op in ops_of(f) if isinstance(op, (RBFKernel, nodes.CudaOp))]
+    assert kernels == [nodes.CudaOp(RBFKernel())]
     oracle.assert_accurate(f(), *values[:4])
 
 
@@ -382,7 +382,7 @@ def test_linkers(linker):
 
 def test_shared_variables(problem):
     _, values, dtype = problem
-    shared = cuda_type.device_shared(values[0], name="points")
+    shared = types.device_shared(values[0], name="points")
     assert shared.name == "points" and np.array_equal(shared.get_value(), values[0])
     shared.set_value(values[0] + 1)
     assert np.array_equal(shared.get_value(), values[0] + 1)
@@ -391,16 +391,16 @@ def test_shared_variables(problem):
     with pytest.raises(TypeError):
         shared.set_value(values[2])
     with pytest.raises(TypeError, match="float32 or float64"):
-        cuda_type.device_shared(np.arange(3))
+        types.device_shared(np.arange(3))
 
 
 def test_training_on_the_device(problem):
     _, values, dtype = problem
     rate = np.asarray(0.01, dtype)
     results = []
-    for make in (cuda_type.device_shared, theano.shared):
+    for make in (types.device_shared, theano.shared):
         y, weights = make(values[1]), make(values[4])
-        build = dot_on_device if make is cuda_type.device_shared else RBFDot()
+        build = dot_on_device if make is types.device_shared else RBFDot()
         cost = T.sqr(build(values[0], y, values[2], weights) - 1).sum()
         steps = [(v, v - rate * T.grad(cost, v)) for v in (y, weights)]
         train = function([], cost, updates=steps)
@@ -415,12 +415,12 @@ def test_training_on_the_device(problem):
 def test_a_training_step_copies_only_what_the_host_computes(problem, transfers):
     _, values, dtype = problem
     points, y, gamma, weights = (
-        cuda_type.device_shared(values[i]) for i in (0, 1, 2, 4)
+        types.device_shared(values[i]) for i in (0, 1, 2, 4)
     )  # fmt: skip
     rate = theano.shared(np.asarray(0.01, dtype))
     product = dot_on_device(points, y, gamma, weights)
     cost = T.sqr(product - 1).sum()
-    momentum = cuda_type.device_shared(0 * values[4])
+    momentum = types.device_shared(0 * values[4])
     step = T.cast(0.5, dtype) * momentum - rate * T.grad(cost, weights)
     updates = [
         (y, y - rate * T.grad(cost, y)), (momentum, step), (weights, weights + step),
@@ -453,7 +453,7 @@ def device_ops(compiled):
     """The package's nodes in a function: sorted names, with "cuda " before those on the device."""
     names = []
     for op in ops_of(compiled):
-        if isinstance(op, cuda_ops.CudaOp):
+        if isinstance(op, nodes.CudaOp):
             names.append("cuda " + type(op.host_op).__name__)
         elif isinstance(op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad)):
             names.append(type(op).__name__)
@@ -482,7 +482,7 @@ def test_a_product_with_a_kernel_matrix_of_the_device_is_done_there_without_it(p
 
 def test_products_of_arrays_on_the_device_copy_nothing_but_the_result(problem, transfers):
     _, values, dtype = problem
-    x, y, gamma, weights = (cuda_type.device_shared(values[i]) for i in (0, 1, 2, 4))
+    x, y, gamma, weights = (types.device_shared(values[i]) for i in (0, 1, 2, 4))
     product = T.dot(rbf_kernel(x, y, gamma=gamma, device="cuda"), weights)
     compiled = function([], product)
     assert device_ops(compiled) == ["cuda RBFDot"]
@@ -515,9 +515,9 @@ def dtype_of(value, dtype):
 
 def test_expressions_that_stay_on_the_host(device):
     # Arrays of two shapes, a reduction, an operation without plain C: right, by way of the host.
-    a = cuda_type.device_shared(np.arange(6, dtype=np.float32).reshape(2, 3))
-    row = cuda_type.device_shared(np.ones((1, 3), np.float32))
-    kind = cuda_type.DeviceType("float32", (False, False))
+    a = types.device_shared(np.arange(6, dtype=np.float32).reshape(2, 3))
+    row = types.device_shared(np.ones((1, 3), np.float32))
+    kind = types.DeviceType("float32", (False, False))
     for expression, expected in (
         (a + T.addbroadcast(T.as_tensor_variable(row), 0), a.get_value() + 1),
         (a + a.sum(), a.get_value() + 15),
@@ -529,9 +529,9 @@ def test_expressions_that_stay_on_the_host(device):
 
 
 def test_elementwise_shapes_must_be_equal(device):
-    kind = cuda_type.DeviceType("float32", (False, False))
+    kind = types.DeviceType("float32", (False, False))
     a, b = kind(), kind()
-    f = function([a, b], cuda_type.as_device(2 * a - b))
+    f = function([a, b], types.as_device(2 * a - b))
     assert [type(op).__name__ for op in ops_of(f)] == ["DeviceElementwise"]
     ones = np.ones((2, 3), np.float32)
     assert device.to_host(f(ones, 3 * ones)).tolist() == (-ones).tolist()
@@ -559,17 +559,17 @@ class Foreign:
 def test_the_stream_that_computes_an_array_is_waited_for(device, monkeypatch, stream, waits):
     times = []
     monkeypatch.setattr(device, "synchronize", lambda: times.append(1))
-    kind = cuda_type.DeviceType("float32", (False,))
+    kind = types.DeviceType("float32", (False,))
     kind.filter(Foreign(device.to_device(np.ones(3, "float32")), stream=stream))
     assert len(times) == waits
 
 
 def test_arrays_that_share_memory(device):
     whole = device.to_device(np.arange(12, dtype="float32").reshape(4, 3))
-    share = cuda_type.DeviceType.may_share_memory
+    share = types.DeviceType.may_share_memory
     assert share(whole, whole) and share(whole, whole[1:]) and share(whole[1:3], whole[2:])
     assert not share(whole[:2], whole[2:]) and not share(whole, whole.copy())
-    backwards = cuda_type.DeviceType("float32", (False,)).filter(
+    backwards = types.DeviceType("float32", (False,)).filter(
         Foreign(whole[3, 2:], shape=(6,), strides=(-4,))
     )
     assert share(backwards, whole[2:]) and not share(backwards, whole[:2])
@@ -579,7 +579,7 @@ def test_arrays_that_share_memory(device):
 
 def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, transfers):
     _, values, dtype = problem
-    kind = cuda_type.DeviceType(dtype, (False, False))
+    kind = types.DeviceType(dtype, (False, False))
     x = kind("x")
     f = function([x], kernel_on_device(x, *values[1:4]))
     f(values[0])
@@ -603,17 +603,17 @@ def test_arrays_of_other_libraries_are_taken_without_a_copy(device, problem, tra
 
 def test_resolve_device(monkeypatch):
     monkeypatch.delenv("RBF_OP_DEVICE", raising=False)
-    assert cuda_placement.resolve_device() == "cpu"
+    assert placement.resolve_device() == "cpu"
     for name in ("cpu", "cuda", "auto"):
-        assert cuda_placement.resolve_device(name) == name
+        assert placement.resolve_device(name) == name
         monkeypatch.setenv("RBF_OP_DEVICE", name)
-        assert cuda_placement.resolve_device() == name
-        assert cuda_placement.resolve_device("cpu") == "cpu"
+        assert placement.resolve_device() == name
+        assert placement.resolve_device("cpu") == "cpu"
     with pytest.raises(ValueError, match="device must be one of 'cpu', 'cuda', 'auto'.*'gpu'"):
-        cuda_placement.resolve_device("gpu")
+        placement.resolve_device("gpu")
     monkeypatch.setenv("RBF_OP_DEVICE", "CUDA")
     with pytest.raises(ValueError, match="RBF_OP_DEVICE must be one of"):
-        cuda_placement.resolve_device()
+        placement.resolve_device()
 
 
 def test_the_functions_follow_the_argument_and_the_setting(problem, monkeypatch):
@@ -629,7 +629,7 @@ def test_the_functions_follow_the_argument_and_the_setting(problem, monkeypatch)
         f = function([x, y, gamma, amplitude, weights], outputs)
         for result, output in zip(f(*values), on_host(*values)):
             close(result, output, dtype)
-        return sum(isinstance(op, cuda_ops.CudaOp) for op in ops_of(f))
+        return sum(isinstance(op, nodes.CudaOp) for op in ops_of(f))
 
     outputs = [
         rbf_kernel(x, y, gamma, amplitude=amplitude, device="cpu"),
@@ -654,7 +654,7 @@ def test_what_fuse_finds_follows_the_setting(problem, monkeypatch):
     for result in (fuse(K), K):
         outputs += [result, T.grad(T.sqr(result).sum(), x)]
     f = function([x, y], outputs)
-    assert [op.host_op for op in ops_of(f) if isinstance(op, cuda_ops.CudaOp)] == [
+    assert [op.host_op for op in ops_of(f) if isinstance(op, nodes.CudaOp)] == [
         RBFKernel(), RBFKernelGrad(wrt=["x"]),
     ]  # fmt: skip
     results = f(*values[:2])
@@ -666,9 +666,9 @@ def device_calls(monkeypatch):
     """A list that grows by a name each time a product or its gradient is computed on the device."""
     calls = []
     for name in ("product", "product_gradient"):
-        compute = getattr(cuda_launch, name)
+        compute = getattr(launch, name)
         monkeypatch.setattr(
-            cuda_launch, name,
+            launch, name,
             lambda *a, name=name, compute=compute, **k: calls.append(name) or compute(*a, **k),
         )  # fmt: skip
     return calls
@@ -676,9 +676,9 @@ def device_calls(monkeypatch):
 
 def force_auto(monkeypatch, large):
     """Have "auto" take every product for large, or for small, in float64 on any card."""
-    monkeypatch.setattr(cuda_placement, "CALL_SECONDS", 0 if large else 1e3)
-    monkeypatch.setattr(cuda_placement, "COPIED_BYTES_A_SECOND", 1e30)
-    monkeypatch.setattr(cuda_placement, "DOUBLE_PRECISION_RATIO", 1e3)
+    monkeypatch.setattr(placement, "CALL_SECONDS", 0 if large else 1e3)
+    monkeypatch.setattr(placement, "COPIED_BYTES_A_SECOND", 1e30)
+    monkeypatch.setattr(placement, "DOUBLE_PRECISION_RATIO", 1e3)
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -703,7 +703,7 @@ def test_auto_decides_at_each_call(problem, monkeypatch, large):
     # One branch of each choice, and of the gradients only those asked for.
     assert sorted(calls) == (["product", "product_gradient"] if large else [])
     assert len(host_calls) == (0 if large else 2)
-    choices = [op for op in ops_of(f) if isinstance(op, cuda_ops.CudaOp)]
+    choices = [op for op in ops_of(f) if isinstance(op, nodes.CudaOp)]
     assert sorted(getattr(op.host_op, "wrt", ()) for op in choices) == [(), ("x", "weights")]
     for result, expected in zip(results, g(*arguments)):
         close(result, expected, dtype)
@@ -758,7 +758,7 @@ def test_auto_without_rewrites_and_its_derivatives(problem, monkeypatch):
 
 def test_the_rule_of_auto(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    pays = cuda_placement.product_pays
+    pays = placement.product_pays
     assert not pays(100, 100, 3, 1, "float32")  # microseconds on the CPU
     assert pays(10**5, 10**5, 3, 1, "float32")  # a second
     assert pays(1 << 20, 1 << 20, 256, 16, "float64")
@@ -776,18 +776,18 @@ def test_the_rule_of_auto(monkeypatch):
 
 def test_auto_leaves_double_precision_to_the_cpu_on_consumer_cards(problem, monkeypatch):
     (x, y, gamma, _, weights), _, dtype = problem
-    monkeypatch.setattr(cuda_placement, "DOUBLE_PRECISION_RATIO", 0.5)
+    monkeypatch.setattr(placement, "DOUBLE_PRECISION_RATIO", 0.5)
     op = rbf_dot(x, y, weights, gamma=gamma, device="auto").owner.op
-    assert op == (RBFDot() if dtype == "float64" else cuda_ops.AutoOp(RBFDot()))
+    assert op == (RBFDot() if dtype == "float64" else nodes.AutoOp(RBFDot()))
 
 
 def test_auto_goes_where_the_arrays_are(problem, transfers):
     (x, y, gamma, amplitude, weights), values, dtype = problem
     assert rbf_kernel(x, y, device="auto").owner.op == RBFKernel()  # K would have to come back
-    there = cuda_type.device_shared(values[1])
+    there = types.device_shared(values[1])
     outputs = rbf_kernel(x, there, device="auto"), rbf_dot(x, there, weights, device="auto")
     for output in outputs:
-        assert isinstance(output.owner.op, cuda_type.HostFromDevice)
+        assert isinstance(output.owner.op, types.HostFromDevice)
     f = function([x, weights], outputs)
     on_host = [rbf_kernel(x, values[1]), rbf_dot(x, values[1], weights)]
     expected = function([x, weights], on_host)(values[0], values[4])

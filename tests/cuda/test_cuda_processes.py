@@ -1,7 +1,7 @@
 """The device in processes and threads: nothing on import, forks, exits, and what may be missing.
 
 Each case is a script in a process of its own, since it is about starts and ends of processes.
-May import the standard library, pytest and cuda_runtime, of which no device is asked here.
+May import the standard library, pytest and device/runtime.py, of which no device is asked here.
 """
 
 import os
@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from rbf_op import cuda_runtime
+from rbf_op.device import runtime
 
 pytestmark = pytest.mark.gpu
 emulated = pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
@@ -20,12 +20,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 USE = """
 import numpy as np
-from rbf_op import cuda_launch, cuda_runtime
+from rbf_op.device import launch, runtime
 
 def use(rows=5):
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         x, one = device.to_device(np.ones((rows, 2), "float32")), device.one("float32")
-        return x, device.to_host(cuda_launch.forward(device, x, x, one, one))
+        return x, device.to_host(launch.forward(device, x, x, one, one))
 """
 
 
@@ -46,8 +46,8 @@ def test_importing_touches_nothing():
         """
         import sys
         import rbf_op
-        print("pycuda" in sys.modules, "rbf_op.cuda_ops" in sys.modules)
-        from rbf_op import cuda_launch, cuda_ops, cuda_runtime, cuda_type
+        print("pycuda" in sys.modules, "rbf_op.device.nodes" in sys.modules)
+        from rbf_op.device import launch, nodes, runtime, types
         print("pycuda" in sys.modules)
         """
     ) == "False False\nFalse\n"  # fmt: skip
@@ -79,9 +79,10 @@ def test_a_pickled_function_is_loaded_where_the_device_was_not_used_before(tmp_p
     make = """
         import pickle
         import numpy as np
-        from rbf_op import cuda_type, rbf_dot
+        from rbf_op import rbf_dot
+        from rbf_op.device import types
         import theano
-        W = cuda_type.device_shared(np.full((3, 2), 2.0), name="W")
+        W = types.device_shared(np.full((3, 2), 2.0), name="W")
         points = np.zeros((3, 4))
         P = rbf_dot(points, points, W, gamma=1.0, device="cuda")
         f = theano.function([], P, updates=[(W, 2 * W)], mode=theano.Mode("py", "fast_run"))
@@ -133,7 +134,7 @@ def test_child_of_a_process_that_used_cuda():
     if child == 0:
         try:
             use()
-        except cuda_runtime.CUDAUnavailable as error:
+        except runtime.CUDAUnavailable as error:
             print(error, flush=True)
         keep = None
         sys.exit(7)
@@ -159,12 +160,12 @@ def test_child_of_a_process_that_did_not():
 def test_child_of_a_process_that_only_looked_for_a_device():
     script = """
     import os, sys
-    assert cuda_runtime.why_unavailable() is None  # this has initialised the driver
+    assert runtime.why_unavailable() is None  # this has initialised the driver
     child = os.fork()
     if child == 0:
         try:
             use()
-        except cuda_runtime.CUDAUnavailable as error:
+        except runtime.CUDAUnavailable as error:
             print(error, flush=True)
         sys.exit(7)
     print(os.WEXITSTATUS(os.waitpid(child, 0)[1]), (use()[1] == 1).all())
@@ -180,7 +181,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
     nvcc = tmp_path / "nvcc"
     nvcc.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && exec %s --version\n'
-        'echo "compiled again: $@" >&2; exit 1\n' % cuda_runtime.find_nvcc()
+        'echo "compiled again: $@" >&2; exit 1\n' % runtime.find_nvcc()
     )
     nvcc.chmod(0o755)
     cache = tmp_path / "cache"
@@ -195,7 +196,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
         run(script, PYCUDA_CACHE_DIR=str(empty), PATH=path)
     # Another option, architecture or version of nvcc.
     for change in (
-        "cuda_runtime.OPTIONS.append('-DANOTHER')",
+        "runtime.OPTIONS.append('-DANOTHER')",
         "import pycuda.driver as d; d.Device.compute_capability = lambda self: (9, 9)",
     ):
         with pytest.raises(AssertionError, match="compiled again"):
@@ -227,13 +228,13 @@ def test_another_context_of_pycuda_stays_the_current_one(order):
     import pycuda.autoinit
     from pycuda.driver import Context
     theirs = pycuda.autoinit.context
-    assert Context.get_current() == theirs != cuda_runtime.device().context
+    assert Context.get_current() == theirs != runtime.device().context
     use()
     assert Context.get_current() == theirs
     thread = threading.Thread(target=use)
     thread.start()
     thread.join()
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         with device:
             assert Context.get_current() == device.context
         assert Context.get_current() == device.context
@@ -249,7 +250,7 @@ import warnings
 import numpy as np
 warnings.simplefilter("ignore")  # Theano and the nodes tell of the missing C++ compiler
 from rbf_op import rbf_kernel, rbf_dot
-from rbf_op.cuda_runtime import CUDAUnavailable
+from rbf_op.device.runtime import CUDAUnavailable
 import theano
 x = np.ones((3, 2))
 mode = theano.Mode(linker="py", optimizer=None)
@@ -301,17 +302,17 @@ def test_no_nvcc():
 def test_an_nvcc_that_does_not_know_the_device():
     before = "import pycuda.driver as d; d.Device.compute_capability = lambda self: (9, 9)\n"
     message = missing(before)
-    assert "%s cannot compile" % cuda_runtime.find_nvcc() in message and "PATH" in message
+    assert "%s cannot compile" % runtime.find_nvcc() in message and "PATH" in message
     assert "of architecture sm_99; it knows sm_" in message
 
 
 def test_nvcc_is_asked_once_what_it_knows():
     script = """
     import subprocess
-    from rbf_op import cuda_runtime
+    from rbf_op.device import runtime
     asked, run = [], subprocess.run
     subprocess.run = lambda command, **k: asked.append(command[1:]) or run(command, **k)
-    print(cuda_runtime.why_unavailable(), cuda_runtime.why_unavailable(), asked)
+    print(runtime.why_unavailable(), runtime.why_unavailable(), asked)
     """
     assert run(script) == "None None [['--list-gpu-code']]\n"
 
@@ -328,10 +329,11 @@ def test_another_theano():
 def test_the_setting_is_named():
     script = """
     import sys; sys.modules['pycuda'] = None
-    from rbf_op import cuda_runtime, rbf_kernel
+    from rbf_op import rbf_kernel
+    from rbf_op.device import runtime
     try:
         rbf_kernel([[1.0]])
-    except cuda_runtime.CUDAUnavailable as error:
+    except runtime.CUDAUnavailable as error:
         print(error)
     """
     assert "(RBF_OP_DEVICE is 'cuda'.)" in run(script, RBF_OP_DEVICE="cuda")

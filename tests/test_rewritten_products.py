@@ -11,8 +11,9 @@ import theano
 import theano.tensor as T
 from graphs import DTYPES
 
-from rbf_op import rbf_dot, rbf_kernel, rewrites
+from rbf_op import rbf_dot, rbf_kernel
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.rewrites import products
 
 # What a scan computes in a step is compiled with the default mode.
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
@@ -175,13 +176,13 @@ def test_distances_are_not_computed_twice(g):
     assert [type(op) for op in g.check(T.grad(cost, [g.w, g.x]))] == [RBFDot, RBFDotGrad]
 
 
-@pytest.mark.parametrize("columns", [rewrites.MANY_COLUMNS - 1, rewrites.MANY_COLUMNS])
+@pytest.mark.parametrize("columns", [products.MANY_COLUMNS - 1, products.MANY_COLUMNS])
 def test_many_columns_known_stay(g, columns):
     """Of W, in training and for the product and K.T alone."""
     weights = theano.shared(np.ones((M, columns), g.dtype))
     cost = T.sqr(T.dot(rbf_kernel(g.x, g.y, g.gamma), weights)).mean()
     found = [type(op) for op in g.check([cost] + T.grad(cost, [g.x, weights]))]
-    many = columns == rewrites.MANY_COLUMNS
+    many = columns == products.MANY_COLUMNS
     assert found == ([RBFKernel, RBFKernelGrad] if many else [RBFDot, RBFDotGrad])
     k = rbf_kernel(g.x, g.y, g.gamma)
     assert g.check(T.dot(k, weights)) == [RBFKernel() if many else RBFDot()]
@@ -326,7 +327,7 @@ def test_turned_off(g):
     for mode in modes:
         found = [type(n.op) for n in g.compile([product], mode).maker.fgraph.toposort()]
         assert RBFKernel in found and RBFDot not in found
-    rewrites.register()  # once more changes nothing
+    products.register()  # once more changes nothing
     g.check([product])
 
 

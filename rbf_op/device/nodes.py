@@ -1,19 +1,19 @@
 """The package's nodes on the CUDA device, and the functions that put them into graphs.
 
 CudaOp is the twin of an Op in ops.py: same inputs, same derivatives, its arrays on the device.
-AutoOp is one that chooses between the two at each call. Imports ops, rewrites, cuda_type,
-cuda_launch, cuda_placement and cuda_runtime; the front ends import this when a device is asked for.
+AutoOp is one that chooses between the two at each call. Imports ops, rewrites and
+all of this folder; the front ends import it when a device is asked for.
 """
 
 from theano.ifelse import ifelse
 
-from rbf_op import (
-    cuda_elementwise,  # noqa: F401 (registers its rewrite)
-    cuda_launch,
-    cuda_placement,
-    cuda_runtime,
+from rbf_op.device import (
+    elementwise,  # noqa: F401 (registers its rewrite)
+    launch,
+    placement,
+    runtime,
 )
-from rbf_op.cuda_type import (
+from rbf_op.device.types import (
     DeviceFromHost,
     DeviceType,
     HostFromDevice,
@@ -21,8 +21,9 @@ from rbf_op.cuda_type import (
     host_from_device,
     local_cut_copies,
 )
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, only_what_is_used
-from rbf_op.rewrites import POSITION, RBFProducts
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.rewrites.gradients import only_what_is_used
+from rbf_op.rewrites.products import POSITION, RBFProducts
 from rbf_op.theano_api import (
     Apply,
     GlobalOptimizer,
@@ -75,7 +76,7 @@ class CudaOp(_Twin):
         return False
 
     def perform(self, node, inputs, output_storage):
-        with cuda_runtime.device() as device:
+        with runtime.device() as device:
             results = _COMPUTE[type(self.host_op)](self.host_op, device, inputs, output_storage)
         for storage, result in zip(output_storage, results):
             storage[0] = result
@@ -107,13 +108,13 @@ def _is_on_device(variable):
 
 def _kernel(op, device, inputs, output_storage):
     x, y, gamma, amplitude = _with_y(op, inputs)
-    return [cuda_launch.forward(device, x, y, gamma, amplitude, out=output_storage[0][0])]
+    return [launch.forward(device, x, y, gamma, amplitude, out=output_storage[0][0])]
 
 
 def _kernel_gradient(op, device, inputs, output_storage):
     # Where y is x, the gradient with respect to x is the sum of both.
     names = ["x+y" if n == "x" and op.symmetric else n for n in op.wrt]
-    gradients = cuda_launch.gradient(device, *_with_y(op, inputs), wanted=names)
+    gradients = launch.gradient(device, *_with_y(op, inputs), wanted=names)
     return [gradients[n] for n in names]
 
 
@@ -122,11 +123,11 @@ def _with_y(op, inputs):
 
 
 def _product(op, device, inputs, output_storage):
-    return [cuda_launch.product(device, *inputs)]
+    return [launch.product(device, *inputs)]
 
 
 def _product_gradient(op, device, inputs, output_storage):
-    gradients = cuda_launch.product_gradient(device, *inputs, wanted=op.wrt)
+    gradients = launch.product_gradient(device, *inputs, wanted=op.wrt)
     return [gradients[n] for n in op.wrt]
 
 
@@ -214,7 +215,7 @@ class AutoOp(_Twin):
     """An RBFDot or RBFDotGrad of host arrays that is computed where it is done sooner.
 
     When a graph is compiled, it becomes a choice between `host_op` and the same on the device, made
-    by cuda_placement.product_pays at each call.
+    by placement.product_pays at each call.
     """
 
     place = "Auto"
@@ -253,9 +254,7 @@ def local_choose_device(node, fgraph):
 def _chosen(op, inputs):
     """The outputs of an RBFDot or RBFDotGrad of host arrays, computed where it is done sooner."""
     x, y, _, weights = inputs[:4]
-    pays = cuda_placement.product_pays(
-        x.shape[0], y.shape[0], x.shape[1], weights.shape[1], x.dtype
-    )
+    pays = placement.product_pays(x.shape[0], y.shape[0], x.shape[1], weights.shape[1], x.dtype)
     on_device = [host_from_device(o) for o in CudaOp(op)(*inputs, return_list=True)]
     return ifelse(pays, on_device, op(*inputs, return_list=True))
 
@@ -314,7 +313,7 @@ def placed(op, device, inputs):
     """
     if device == "auto" and not any(map(_is_on_device, inputs)):
         host = op(*inputs)
-        if not cuda_placement.made_for(host.dtype):
+        if not placement.made_for(host.dtype):
             return host
         if isinstance(op, RBFDot):
             return AutoOp(op)(*inputs)

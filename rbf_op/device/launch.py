@@ -2,10 +2,11 @@
 
 Every function takes and gives GPUArrays of one dtype (float32 or float64) and must be called inside
 `with device:`. Grids depend on the shapes alone, so that the same input gives the same bits, on
-every run and device of one kind. Imports cuda_runtime and reference, no Theano.
+every run and device of one kind. Imports runtime.py and reference.py, no Theano.
 """
 
-from rbf_op import cuda_runtime, reference
+from rbf_op import reference
+from rbf_op.device import runtime
 
 # Rows of a block and columns of a tile: ROWS and OTHERS of cuda/sweep.cuh, as product.cu and
 # gradient.cu have it; ROWS and COLUMNS of forward.cu.
@@ -207,11 +208,11 @@ def _sum_slabs(device, slabs):
     if slabs.size == 0:  # PyCUDA cannot reshape an array without memory
         return device.empty(shape, slabs.dtype)
     if count == 1:
-        return cuda_runtime.own(slabs.reshape(shape))
+        return runtime.own(slabs.reshape(shape))
     result = device.empty(shape, slabs.dtype)
     device.launch(
         ("arrays.cu", "sum_slabs", str(slabs.dtype)),
-        (cuda_runtime.grid_for(result.size), 1),
+        (runtime.grid_for(result.size), 1),
         [slabs, count, result.size, result],
     )
     return result
@@ -219,7 +220,7 @@ def _sum_slabs(device, slabs):
 
 def _sum_all(device, values):
     dtype = str(values.dtype)
-    blocks = max(1, min(_BLOCKS_SUMMED, cuda_runtime.grid_for(values.size)))
+    blocks = max(1, min(_BLOCKS_SUMMED, runtime.grid_for(values.size)))
     sums, result = device.empty((blocks,), "float64"), device.empty((), dtype)
     device.launch(("arrays.cu", "sum_blocks", dtype), (blocks, 1), [values, values.size, sums])
     device.launch(("arrays.cu", "sum_all", dtype), (1, 1), [sums, blocks, result])

@@ -4,7 +4,7 @@
 
 would copy W and its gradient to the host and the new W back. Where an update is one elementwise
 expression of arrays that lie on the device, and of scalars, a node computes it there instead.
-Imports Theano, cuda_type and cuda_runtime.
+Imports Theano, types.py and runtime.py.
 """
 
 import weakref
@@ -14,8 +14,8 @@ from theano import scalar
 from theano.tensor.elemwise import Elemwise
 from theano.tensor.opt import in2out
 
-from rbf_op import cuda_runtime
-from rbf_op.cuda_type import DeviceFromHost, DeviceType, HostFromDevice
+from rbf_op.device import runtime
+from rbf_op.device.types import DeviceFromHost, DeviceType, HostFromDevice
 from rbf_op.theano_api import Apply, Op, local_optimizer, optdb, upcast
 
 _sources = weakref.WeakKeyDictionary()  # by nodes: to write one takes longer than to run it
@@ -72,7 +72,7 @@ class DeviceElementwise(Op):
 
     def _write_source(self, node):
         dtype = node.outputs[0].dtype
-        real = cuda_runtime.DTYPES[dtype]
+        real = runtime.DTYPES[dtype]
         names = ["v%d" % i for i in range(len(node.inputs))]
         kinds = [isinstance(v.type, DeviceType) for v in node.inputs]
         try:
@@ -101,7 +101,7 @@ class DeviceElementwise(Op):
         )
 
     def perform(self, node, inputs, output_storage):
-        with cuda_runtime.device() as device:
+        with runtime.device() as device:
             arguments, shapes = [], []
             dtype = np.dtype(node.outputs[0].dtype)
             for variable, value in zip(node.inputs, inputs):

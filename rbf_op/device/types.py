@@ -2,7 +2,7 @@
 
 DeviceType is to a GPUArray what TensorType is to a NumPy array. Copying a kernel matrix to the host
 takes longer than computing it, so copies that undo each other are taken out of a graph. Imports
-Theano, theano_api and cuda_runtime; nothing here touches the device before it has values.
+Theano, theano_api and runtime.py; nothing here touches the device before it has values.
 """
 
 import weakref
@@ -13,7 +13,7 @@ from theano.compile import DeepCopyOp, SharedVariable
 from theano.gof import Type  # Theano 1.0: Theano-PyMC is not supported on the device
 from theano.tensor.var import _tensor_py_operators
 
-from rbf_op import cuda_runtime
+from rbf_op.device import runtime
 from rbf_op.theano_api import Apply, Constant, Op, Variable, local_optimizer, register_canonicalize
 
 _DEFAULT_STREAM = 1  # the kernels' own, as __cuda_array_interface__ counts streams
@@ -30,7 +30,7 @@ class DeviceType(Type):
     """
 
     def __init__(self, dtype, broadcastable):
-        if str(dtype) not in cuda_runtime.DTYPES:
+        if str(dtype) not in runtime.DTYPES:
             raise TypeError("DeviceType: dtype must be float32 or float64, but is %s." % dtype)
         self.dtype = str(dtype)
         self.broadcastable = tuple(bool(b) for b in broadcastable)
@@ -67,11 +67,11 @@ class DeviceType(Type):
 
         interface = getattr(value, "__cuda_array_interface__", None)
         if isinstance(value, pycuda.gpuarray.GPUArray):
-            array = cuda_runtime.own(value)
+            array = runtime.own(value)
         elif interface is not None:
             if interface.get("stream") not in (None, _DEFAULT_STREAM):
-                cuda_runtime.device().synchronize()
-            array = cuda_runtime.array_of_memory(
+                runtime.device().synchronize()
+            array = runtime.array_of_memory(
                 interface["shape"],
                 np.dtype(interface["typestr"]),
                 interface["data"][0],
@@ -82,7 +82,7 @@ class DeviceType(Type):
             raise TypeError("%s: expected a device array, but got %s." % (self, type(value)))
         else:
             host = self.host_type.filter(value, strict=False, allow_downcast=allow_downcast)
-            with cuda_runtime.device() as device:
+            with runtime.device() as device:
                 return device.to_device(host)
         if str(array.dtype) != self.dtype or array.ndim != self.ndim:
             raise TypeError(
@@ -131,7 +131,7 @@ def _addresses(array):
 
 
 def _on_host(*arrays):
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         return [device.to_host(a) for a in arrays]
 
 
@@ -170,7 +170,7 @@ class DeviceSharedVariable(_DeviceOperators, SharedVariable):
     def zero(self, borrow=False):
         """Make all entries zero: of the same array with `borrow`, else of a new one."""
         value = self.container.value
-        with cuda_runtime.device() as device:
+        with runtime.device() as device:
             if borrow and value.flags.c_contiguous:
                 device.clear(value)
             else:
@@ -193,7 +193,7 @@ def device_shared(value, name=None):
     dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(
         value.__cuda_array_interface__["typestr"]
     )  # fmt: skip
-    cuda_runtime.device()
+    runtime.device()
     kind = DeviceType(dtype, (False,) * len(value.shape))
     return DeviceSharedVariable(name=name, type=kind, value=value, strict=False)
 
@@ -207,7 +207,7 @@ def _deep_copy_within_context(self, node, inputs, output_storage):
     """
     if not isinstance(node.outputs[0].type, DeviceType):
         return _deep_copy(self, node, inputs, output_storage)
-    with cuda_runtime.device() as device:
+    with runtime.device() as device:
         output_storage[0][0] = device.copy(inputs[0])
 
 
@@ -223,7 +223,7 @@ class HostFromDevice(Op):
         return Apply(self, [x], [x.type.host_type()])
 
     def perform(self, node, inputs, output_storage):
-        with cuda_runtime.device() as device:
+        with runtime.device() as device:
             output_storage[0][0] = np.asarray(device.to_host(inputs[0]))
 
     def infer_shape(self, node, shapes):
@@ -257,7 +257,7 @@ class DeviceFromHost(Op):
     def perform(self, node, inputs, output_storage):
         result = self._constants.get(node)
         if result is None:
-            with cuda_runtime.device() as device:
+            with runtime.device() as device:
                 result = device.to_device(inputs[0])
             # Of a compiled function, and not what its caller gets, who may write to it.
             graph = getattr(node.outputs[0], "fgraph", None)

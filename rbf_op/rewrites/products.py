@@ -43,8 +43,8 @@ class RBFProducts(GlobalOptimizer):
     gradient of dot(K, W), if x, y or gamma need one). Likewise no rewrite may need another product
     with a matrix as large: the gradient of an amplitude stays unless dot(K.T, H) is wanted anyhow.
     With y = x half of K is computed, without K only for a few columns: such products are rewritten
-    where there is but one, their gradients not at all. Nothing is replaced by another type. Of
-    MANY_COLUMNS of weights, see there.
+    where there is but one, their gradients not at all. Products with MANY_COLUMNS
+    of weights or more stay, too. Nothing is replaced by another type.
     """
 
     def apply(self, fgraph):

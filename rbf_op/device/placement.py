@@ -1,12 +1,12 @@
 """Which device a node is for: the argument `device`, the setting RBF_OP_DEVICE, the rule of "auto".
 
-Uses no Theano and makes no context; imports cuda_runtime, PyCUDA inside functions only.
+Uses no Theano and makes no context; imports runtime.py, PyCUDA inside functions only.
 """
 
 import importlib.util
 import os
 
-from rbf_op import cuda_runtime
+from rbf_op.device import runtime
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -41,12 +41,12 @@ def resolve_device(requested=None):
     if importlib.util.find_spec("theano.gof") is None:
         reason = "rbf_op: on the CUDA device Theano 1.0.5 is needed; Theano-PyMC 1.1 will not do."
     else:
-        reason = cuda_runtime.why_unavailable()
+        reason = runtime.why_unavailable()
     if reason is None:
         return name
     if name == "auto":
         return "cpu"
-    raise cuda_runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
+    raise runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
 
 
 def product_pays(n, m, d, p, dtype):
@@ -68,7 +68,7 @@ def made_for(dtype):
 
     if dtype == "float32":
         return True
-    ratio = driver.Device(cuda_runtime.device_number()).get_attribute(
+    ratio = driver.Device(runtime.device_number()).get_attribute(
         driver.device_attribute.SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO
     )
     return ratio <= DOUBLE_PRECISION_RATIO

@@ -806,6 +806,63 @@ def test_loops_over_the_first_rows_only():
     np.testing.assert_allclose(*results, atol=1e-12)
 
 
+# Indices of loops that end before the axis they are of does, and what is no length of its source.
+ENDS_EARLY = {
+    "all rows but the last": lambda x, c, s: theano.map(
+        lambda i, x_, c_, s_: T.exp(-s_ * T.sum((x_[i] - c_) ** 2, axis=1)),
+        [T.arange(x.shape[0])[:-1]], [x, c, s],
+    )[0],
+    "the first three of them": lambda x, c, s: theano.map(
+        lambda i, x_, c_, s_: T.exp(-s_ * T.sum((x_[i] - c_) ** 2, axis=1)),
+        [T.arange(x.shape[0])[0:4][:3]], [x, c, s],
+    )[0],
+    "the shorter of two sequences": lambda x, c, s: theano.map(
+        lambda i, j, x_, c_, s_: T.exp(-s_ * T.sum((x_[i] - c_) ** 2, axis=1)),
+        [T.arange(x.shape[0]), T.arange(c.shape[0])], [x, c, s],
+    )[0],
+    "some centres for each row": lambda x, c, s: theano.map(
+        lambda a, c_, s_: theano.map(
+            lambda j, a_, c__, s__: T.exp(-s__ * T.sum((a_ - c__[j]) ** 2)),
+            [T.arange(c_.shape[0])[:2]], [a, c_, s_],
+        )[0],
+        x, [c, s],
+    )[0],
+    "the first two features": lambda x, c, s: T.exp(-s * theano.reduce(
+        lambda q, total, x_, c_: total + (x_[:, q][:, None] - c_[:, q][None, :]) ** 2,
+        [T.arange(x.shape[1])[:2]], T.zeros((x.shape[0], c.shape[0])), [x, c],
+    )[0]),
+    "the first two features of x alone": lambda x, c, s: T.exp(-s * theano.reduce(
+        lambda q, total, x_: total + (x_[:, q][:, None] - x_[:, q][None, :]) ** 2,
+        [T.arange(x.shape[1])[:2]], T.zeros((x.shape[0], x.shape[0])), [x],
+    )[0]),
+    "a length that is cut to an integer": lambda x, c, s: T.exp(-T.tile(
+        T.sum((x[:, None, :] - c[None, :, :]) ** 2, axis=2).dimshuffle(0, 1, "x"),
+        (1, 1, T.cast(s + 1.5, "int64")),
+    ).sum(2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(ENDS_EARLY))
+def test_lengths_that_are_less_than_they_seem(name):
+    """Fused or not, the value, its shape and its gradients are those of the graph."""
+    x, c, s = variables("float64")[:3]
+    output = ENDS_EARLY[name](x, c, s)
+    given = values("float64")[:3]
+    assert_equal([x, c, s], output, fuse(output), given, "float64")
+
+
+def test_a_row_that_alloc_repeats():
+    """Its length is one by its value alone. (Theano has no gradient of that.)"""
+    x, c = variables("float64")[:2]
+    rows = T.alloc(x[0:1], c.shape[0], x.shape[1])
+    output = T.exp(-T.sum((rows[:, None, :] - c[None, :, :]) ** 2, axis=2))
+    results = [
+        theano.function([x, c], o, mode=theano.Mode("py", None))(*values("float64")[:2])
+        for o in (output, fuse(output))
+    ]
+    np.testing.assert_allclose(*results)
+
+
 def test_rows_of_another_length_than_the_matrix_they_are_set_in():
     x, c, _, _, _, _ = variables("float64")
     count = T.lscalar("count")

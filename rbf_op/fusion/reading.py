@@ -892,8 +892,15 @@ class Reader:
         return self.read(source, index, mode, frame)
 
     def _alloc(self, variable, index, mode, frame):
-        source = variable.owner.inputs[0]
+        source, *lengths = variable.owner.inputs
         index = index[len(index) - source.ndim :]
+        lengths = lengths[len(lengths) - source.ndim :]
+        for axis, length in enumerate(lengths):
+            # One row that only its value says is one is repeated.
+            if not source.broadcastable[axis] and not self.sizes.equal(
+                self.sizes.dimension(source, axis), self.sizes.of_scalar(length)
+            ):
+                return None
         index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
         return self.read(source, index, mode, frame)
 
@@ -998,8 +1005,11 @@ class Reader:
         if positions is None or not positions.dtype.startswith(("int", "uint")):
             return None
         counted = count_of(positions)
-        if counted is not None and self.sizes.equal(
-            self.sizes.of_scalar(counted), self.sizes.dimension(source, axis)
+        length = self.sizes.dimension(source, axis)
+        if (  # all of the axis, in turn: a slice of a range, or a shorter sequence, ends before
+            counted is not None
+            and self.sizes.equal(self.sizes.of_scalar(counted), length)
+            and self.sizes.equal(self.sizes.dimension(positions, 0), length)
         ):
             return around.step
         return Gathered(self.values.key(positions), around.step)

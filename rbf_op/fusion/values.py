@@ -354,9 +354,10 @@ class Sizes:
             op, inputs = node.op, node.inputs
             if isinstance(op, (T.ScalarFromTensor, T.TensorFromScalar, T.DimShuffle)):
                 variable = inputs[0]
-            elif is_elemwise(node, scalar_ops.Cast, scalar_ops.Identity) or isinstance(
-                op, scalar_ops.Cast
-            ):
+            elif (
+                is_elemwise(node, scalar_ops.Cast, scalar_ops.Identity)
+                or isinstance(op, scalar_ops.Cast)
+            ) and inputs[0].dtype.startswith(("int", "uint")):
                 variable = inputs[0]
             elif isinstance(op, Shape_i):
                 return self.dimension(inputs[0], op.i)

@@ -5,7 +5,8 @@
  * points are moved to about their mean, and an entry is taken from the expansion only if D is at
  * least half of |x|^2 + |y|^2: then |2 x.y| <= D, and its sum is rounded no worse than a sum of
  * squared differences. The squared norms are known in twice the precision, and those parts of them
- * that are large lie on one grid, on which their sum is exact. All other entries, those of points
+ * that are large lie on one grid, on which their sum is exact; they are rounded up to it, so that D
+ * is not compared with less than it should be. All other entries, those of points
  * close to each other, are computed again by differences, one by one: coincident rows have D = 0.
  *
  * Which way an entry is computed depends on its two points alone, so K of x and x is symmetric. The
@@ -242,9 +243,11 @@ RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *cen
 /* Makes packed rows of x or y what the expansion takes, and their norms, if it is used. */
 RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
                                       const int width, REAL scale, REAL *norms) {
-    /* Adding and subtracting this rounds to the grid, whose step is twice `half`. */
+    /* Adding and subtracting this rounds to the grid; half a step before, rounds up. A little more
+     * than half: beside it the norm of a row close to the centre is nothing. */
     const REAL grid = 3 * points->largest;
     const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
+    const REAL up = half + half / (1 << 20);
     const int64_t depth = points->x.columns;
     int64_t k;
     int first, r;
@@ -266,7 +269,7 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
             REAL *on_grid = norms + first + r, *left = on_grid + width, norm, lost;
             RBF_EXACT_SUM(REAL, norm, lost, sums[r], sums[rows + r]);
             if (norm <= points->largest) {
-                *on_grid = ((norm + half) + grid) - grid;
+                *on_grid = ((norm + up) + grid) - grid;
                 *left = (norm - *on_grid) + (lost + (rests[r] + rests[rows + r]));
             } else { /* too large, or not finite: so that all its entries are mended */
                 *on_grid = -8 * points->largest;

@@ -1,4 +1,4 @@
-/* Between Theano's generated C and the kernels: the only file that knows PyArray and the GIL.
+/* Between Theano's generated C and the kernels: the only file that knows both PyArray and them.
  *
  * Checks shapes (with the words of rbf_op/reference.py), makes or reuses outputs, releases the GIL,
  * calls a kernel, and turns its code into a Python exception. Each function returns 0, or -1 with
@@ -49,6 +49,7 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
                                   PyArrayObject *weights, PyArrayObject *g) {
     PyArrayObject *per_column[2] = {gamma, amplitude};
     const char *names[2] = {"gamma", "amplitude"};
+    const char *points = x == y ? "x" : "y"; /* the user may have given no y */
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
     const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
@@ -65,18 +66,19 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
     for (i = 0; i < 2; ++i) {
         if (per_column[i] && PyArray_NDIM(per_column[i]) && PyArray_DIM(per_column[i], 0) != m) {
             PyErr_Format(PyExc_ValueError,
-                         "%s: %s must be a scalar or have one entry per row of y (m), but %s has "
-                         "shape (%zd,) and y has shape (%zd, %zd).",
-                         name, names[i], names[i], (Py_ssize_t)PyArray_DIM(per_column[i], 0), m,
+                         "%s: %s must be a scalar or have one entry per row of %s (m), but %s has "
+                         "shape (%zd,) and %s has shape (%zd, %zd).",
+                         name, names[i], points, names[i],
+                         (Py_ssize_t)PyArray_DIM(per_column[i], 0), points, m,
                          (Py_ssize_t)PyArray_DIM(y, 1));
             return -1;
         }
     }
     if (weights && PyArray_DIM(weights, 0) != m) {
         PyErr_Format(PyExc_ValueError,
-                     "%s: weights must have one row per row of y (m), but weights has shape "
-                     "(%zd, %zd) and y has shape (%zd, %zd).",
-                     name, (Py_ssize_t)PyArray_DIM(weights, 0), output_columns, m,
+                     "%s: weights must have one row per row of %s (m), but weights has shape "
+                     "(%zd, %zd) and %s has shape (%zd, %zd).",
+                     name, points, (Py_ssize_t)PyArray_DIM(weights, 0), output_columns, points, m,
                      (Py_ssize_t)PyArray_DIM(y, 1));
         return -1;
     }
@@ -166,13 +168,21 @@ RBF_FUNCTION PyObject *rbf_empty_from_pool(int ndim, npy_intp *shape, int type) 
  * Theano may hand back any array of the right type, of any shape and strides. */
 RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *shape, int type) {
     PyArrayObject *old = *output;
+    npy_intp entries;
     if (old != NULL && PyArray_NDIM(old) == ndim && PyArray_TYPE(old) == type &&
         PyArray_CompareLists(PyArray_DIMS(old), shape, ndim) && PyArray_IS_C_CONTIGUOUS(old) &&
         PyArray_ISBEHAVED(old))
         return 0;
     Py_XDECREF(old);
+    *output = NULL;
+    entries = PyArray_OverflowMultiplyList(shape, ndim);
+    if (entries < 0 || entries > NPY_MAX_INTP / 8) {
+        PyErr_Format(PyExc_MemoryError, "rbf_op: no memory holds an output of %zd x %zd entries.",
+                     (Py_ssize_t)shape[0], (Py_ssize_t)(ndim > 1 ? shape[1] : 1));
+        return -1;
+    }
 #ifdef RBF_HAVE_HANDLER
-    if ((double)PyArray_MultiplyList(shape, ndim) >= (double)RBF_POOL_FROM / 8)
+    if (entries >= (npy_intp)RBF_POOL_FROM / 8)
         *output = (PyArrayObject *)rbf_empty_from_pool(ndim, shape, type);
     else
 #endif
@@ -223,13 +233,13 @@ RBF_FUNCTION int rbf_distances_apply(PyArrayObject *x, PyArrayObject *y, PyArray
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
     const rbf_vector none = {NULL, 0, 1};
     int code;
-    if (rbf_check_shapes("rbf_kernel", x, y, NULL, NULL, NULL, NULL) != 0 ||
+    if (rbf_check_shapes("rbf_op", x, y, NULL, NULL, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0);
     Py_END_ALLOW_THREADS
-    return rbf_report("rbf_kernel", code);
+    return rbf_report("rbf_op", code);
 }
 
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,

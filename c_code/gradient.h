@@ -186,7 +186,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
     if (job->points.expanded)
         memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
     RBF_NAME(expand_x)(&job->points, row_panel);
-    if (job->by_products)
+    if (job->product_x)
         RBF_NAME(pack_product_rows)(&job->points, row_panel,
                                     RBF_NAME(product_piece)(job, row_panel, 0),
                                     RBF_NAME(product_x_stride)(job));
@@ -421,7 +421,7 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
     if (job->dx || job->dy)
         job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
-    if (job->by_products)
+    if (job->by_products && (job->dx || job->dy))
         job->product_x =
             (REAL *)rbf_take(space, row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
                              RBF_TILE_ROWS * row_panel_row);

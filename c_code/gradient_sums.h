@@ -228,9 +228,10 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
     const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
     int64_t row_panel, k;
-    if (job->by_products && (sums.dx || sums.dy) &&
-        RBF_NAME(product_sums)(job, first_row_panel, last_row_panel, first_panel, last_panel,
-                               scratch, sums))
+    if (!sums.dx && !sums.dy)
+        return;
+    if (job->by_products && RBF_NAME(product_sums)(job, first_row_panel, last_row_panel,
+                                                   first_panel, last_panel, scratch, sums))
         return;
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
         const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));

@@ -114,6 +114,22 @@ static inline void rbf_pool_remove(int index) {
             (size_t)(rbf_pool.count - index) * sizeof(rbf_pool_block));
 }
 
+/* Returns the number of blocks that were kept, and are no longer. */
+static inline int rbf_pool_empty(void) {
+    rbf_pool_block blocks[RBF_POOL_BLOCKS];
+    int i, count = 0;
+    if (rbf_pool_lock()) {
+        count = rbf_pool.count;
+        memcpy(blocks, rbf_pool.blocks, sizeof blocks);
+        rbf_pool.count = 0;
+        rbf_pool.kept = 0;
+        rbf_pool_unlock();
+    }
+    for (i = 0; i < count; ++i)
+        rbf_pool_delete(blocks[i]);
+    return count;
+}
+
 /* So many bytes (RBF_POOL_FROM or more), aligned to RBF_POOL_PAGE; NULL if that much cannot be had.
  */
 static inline void *rbf_pool_take(size_t bytes) {
@@ -130,7 +146,11 @@ static inline void *rbf_pool_take(size_t bytes) {
             }
         rbf_pool_unlock();
     }
-    return data ? data : rbf_pool_new(bytes);
+    if (data == NULL)
+        data = rbf_pool_new(bytes);
+    if (data == NULL && rbf_pool_empty()) /* what is kept may be what is missing */
+        data = rbf_pool_new(bytes);
+    return data;
 }
 
 /* Gives back what rbf_pool_take(bytes) gave. */

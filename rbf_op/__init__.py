@@ -12,6 +12,10 @@ from rbf_op import compat as _compat
 
 _compat.install()
 
+from rbf_op import compat_blas as _compat_blas  # noqa: E402
+
+_compat_blas.install()
+
 from rbf_op import autofuse  # noqa: E402  (does nothing until it is asked to)
 from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers them)
 from rbf_op._version import __version__  # noqa: E402

@@ -14,7 +14,7 @@ import theano.tensor as T
 from rbf_op import reference
 from rbf_op.device import placement
 from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, RBFMixture
-from rbf_op.theano_api import common_float, refuse_dtype, upcast, widened
+from rbf_op.theano_api import common_float, refuse_dtype, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 
@@ -124,7 +124,7 @@ def rbf_mixture(x, y=None, gamma=None, *, sigma=None, amplitude=None):
                 "%s: %s must be a vector with one entry per term%s, but has %d dimension(s)."
                 % (name, argument, " or a scalar" * (argument == "amplitude"), value.ndim)
             )
-        _check_constant(name, argument, value)
+        _check_constant(name, argument, value, dtype)
     _check_constant_shapes(name, x, y, {})
     known = [_constant_value(typed.get(argument)) for argument in _WIDTHS + ("amplitude",)]
     known = [value for value in known if value is not None and value.ndim]
@@ -175,17 +175,18 @@ def rbf_dot(
             % weights.ndim
         )
     x, y, gamma, amplitude = kernel_parameters(
-        "rbf_dot", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude
-    )
+        "rbf_dot", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude,
+        beside=[weights],
+    )  # fmt: skip
+    per_row = "x" if y is None else "y"
     y = x if y is None else y
-    _check_constant_entries("rbf_dot", "weights", weights, "y", y, 0)
-    dtype = upcast(weights.dtype, x.dtype)
-    weights, amplitude = widened(weights, dtype), widened(amplitude, dtype)
+    _check_constant_entries("rbf_dot", "weights", weights, per_row, y, 0)
+    weights = widened(weights, x.dtype)
     columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
     if amplitude.ndim:  # their product would stretch one of them, or fail in Theano's words
-        amplitude = CheckedEntries("rbf_dot", "amplitude", "y", 0)(amplitude, y)
+        amplitude = CheckedEntries("rbf_dot", "amplitude", per_row, 0)(amplitude, y)
         amplitude = amplitude.dimshuffle(0, "x")
-        columns = CheckedEntries("rbf_dot", "weights", "y", 0)(columns, y)
+        columns = CheckedEntries("rbf_dot", "weights", per_row, 0)(columns, y)
     if not _is_one(amplitude):
         columns = columns * amplitude
     product = _placed(RBFDot(), device, (x, y, gamma, columns))
@@ -233,11 +234,12 @@ def _is_one(variable):
     return value is not None and np.ndim(value) == 0 and value == 1
 
 
-def kernel_parameters(name, x, y=None, gamma=None, **given):
+def kernel_parameters(name, x, y=None, gamma=None, beside=(), **given):
     """(x, y, gamma, amplitude) as the Ops want them, from any of the parametrisations.
 
     given: sigma, lengthscale, and amplitude or log_amplitude, which then is the last result. y is
-    None if it was, or was x. Errors carry `name`, the function the user called.
+    None if it was, or was x. The dtype is also that of the variables `beside`. Errors carry `name`,
+    the function the user called.
     """
     given["gamma"] = gamma
     widths = [width for width in _WIDTHS if given.get(width) is not None]
@@ -246,11 +248,11 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
             "%s: give at most one of gamma, sigma and lengthscale, but got %s."
             % (name, " and ".join(widths))
         )
-    x, y, typed, dtype = _tensors(name, x, y, given)
+    x, y, typed, dtype = _tensors(name, x, y, given, beside)
     per_column = "y" if y is not None else "x"
     for argument, value in typed.items():
         typed[argument] = _scalar_or_vector(name, argument, value, per_column)
-        _check_constant(name, argument, typed[argument])
+        _check_constant(name, argument, typed[argument], dtype)
     _check_constant_shapes(name, x, y, typed)
 
     x = widened(x, dtype)
@@ -274,10 +276,11 @@ def kernel_parameters(name, x, y=None, gamma=None, **given):
     return x, y, gamma, typed.get("log_amplitude", amplitude)
 
 
-def _tensors(name, x, y, given, lists=False):
+def _tensors(name, x, y, given, beside=(), lists=False):
     """(x, y, the parameters that are not None, dtype), Theano variables, numbers of that dtype.
 
-    y is None if it was, or was x. With `lists`, lists of numbers count as numbers.
+    The dtype is also that of the variables `beside`. y is None if it was, or was x. With `lists`,
+    lists of numbers count as numbers.
     """
     y = None if y is None or y is x else _as_tensor(name, "y", y)
     x = _as_tensor(name, "x", x)
@@ -296,10 +299,31 @@ def _tensors(name, x, y, given, lists=False):
     }
     typed = {k: _as_tensor(name, k, v) for k, v in given.items() if k not in plain}
     arrays = [x] + ([] if y is None else [y])
-    dtype = common_float([v.dtype for v in arrays + list(typed.values())])
+    dtype = common_float([v.dtype for v in arrays + list(typed.values()) + list(beside)])
     for argument, value in plain.items():
-        typed[argument] = T.constant(np.asarray(value, dtype=dtype))
+        typed[argument] = T.constant(_numbers(name, argument, value, dtype))
     return x, y, typed, dtype
+
+
+def _numbers(name, argument, value, dtype):
+    """A number, or a list of some, as an array; ValueError where the dtype makes inf of one, or
+    zero of a width that divides."""
+    try:
+        exact = np.asarray(value, dtype="float64")
+        with np.errstate(over="ignore"):
+            array = np.asarray(value, dtype=dtype)
+    except OverflowError:  # an integer beyond all floats
+        exact, array = np.zeros(()), np.full((), np.inf)
+    lost = np.isinf(array) & np.isfinite(exact)
+    if argument in ("sigma", "lengthscale"):
+        lost |= (array == 0) & (exact != 0)
+    if lost.any():
+        raise ValueError(
+            "%s: %s is %.60s, which %s, the dtype of the arrays, cannot hold (from %.1e to %.1e). "
+            "Give a number within it, or arrays of float64."
+            % (name, argument, value, dtype, np.finfo(dtype).tiny, np.finfo(dtype).max)
+        )
+    return array
 
 
 def _scaled(name, argument, points, lengthscale):
@@ -342,16 +366,22 @@ def _constant_value(variable):
     return getattr(variable, "data", None) if hasattr(variable, "signature") else None
 
 
-def _check_constant(name, argument, variable):
+def _check_constant(name, argument, variable, dtype):
     value = _constant_value(variable)
     if value is None or argument not in _WIDTHS:
         return
-    value = np.asarray(value)
+    value = np.asarray(value, dtype=dtype)
     if np.isnan(value).any() or (value < 0).any() or (argument != "gamma" and (value == 0).any()):
         raise ValueError(
             "%s: %s must be %s, but is %s."
             % (name, argument, ">= 0" if argument == "gamma" else "> 0", value)
         )
+    with np.errstate(all="ignore"):
+        if argument == "sigma" and np.isinf(value.dtype.type(0.5) / np.square(value)).any():
+            raise ValueError(
+                "%s: sigma is %s, so small that gamma = 1 / (2 sigma**2) is infinite in %s. Give a "
+                "larger one, or arrays of float64." % (name, value, dtype)
+            )
 
 
 def _check_constant_shapes(name, x, y, typed):

@@ -616,7 +616,8 @@ class RBFLogSumExp(_ForwardOp):
         else:
             change = -change
         distance = RBFDistance(openmp=self.openmp)(x, y)
-        responsibilities = T.nnet.softmax(log_amplitude - gamma * distance)
+        log_sums, rests = (v.dimshuffle(0, "x") for v in self.make_node(*inputs).outputs)
+        responsibilities = T.exp((log_amplitude - gamma * distance - log_sums) - rests)
         return (responsibilities * change).sum(axis=1)
 
 
@@ -652,13 +653,33 @@ class RBFLogSumExpGrad(_GradientOp):
         return _GradientOp._allowed_ndim(self, name)
 
 
-class CheckedEntries(Op):
+class _SmallOp(Op):
+    """An Op without a kernel, whose C code is a function of small_nodes.h.
+
+    That is for graphs that are one C module: a module of its own would take a second to compile,
+    which two or three NumPy calls are not worth.
+    """
+
+    def make_c_thunk(self, *args, **kwargs):
+        raise NotImplementedError("in NumPy")
+
+    def c_header_dirs(self, *args, **kwargs):
+        return [sources.source_directory("c_code")]
+
+    def c_support_code(self, *args, **kwargs):
+        return '#include "small_nodes.h"\n'
+
+    def c_code_cache_version(self):
+        return (_C_TEXT_VERSION, sources.sources_hash("c_code"))
+
+
+class CheckedEntries(_SmallOp):
     """A vector (or a matrix) as it is, once it is seen to have an entry (or a row) for each row or
     column of another matrix.
 
-    Inputs: the two. For what is not an argument of a node here but divides or
-    multiplies one, so that Theano would refuse a wrong length in words that name neither. Raises
-    ValueError, in the words of reference.check_entries.
+    Inputs: the two. For what is not an argument of a node here but divides or multiplies one, so
+    that Theano would refuse a wrong length in words that name neither. Raises ValueError, in the
+    words of reference.check_entries.
     """
 
     __props__ = ("function", "argument", "matrix_name", "axis")
@@ -681,43 +702,16 @@ class CheckedEntries(Op):
         )
         output_storage[0][0] = values
 
-    def make_thunk(self, node, storage_map, compute_map, no_recycling, impl=None):
-        # Two lengths are compared: not worth the second that a C module of its own would take. The
-        # C code is for graphs that are one module.
-        return Op.make_thunk(self, node, storage_map, compute_map, no_recycling, impl=impl or "py")
-
     def c_code(self, node, name, inputs, outputs, sub):
-        # An error is worded where perform has it from.
-        words = (_c_string(word) for word in (self.function, self.argument, self.matrix_name))
-        function, argument, matrix_name = words
-        return """
-        {
-            if (PyArray_DIM(%(values)s, 0) != PyArray_DIM(%(matrix)s, %(axis)d)) {
-                PyObject *reference = PyImport_ImportModule("rbf_op.reference");
-                PyObject *none = reference == NULL ? NULL : PyObject_CallMethod(
-                    reference, "check_entries", "ssOsOi", %(function)s, %(argument)s,
-                    (PyObject *)%(values)s, %(matrix_name)s, (PyObject *)%(matrix)s, %(axis)d);
-                Py_XDECREF(none);
-                Py_XDECREF(reference);
-                %(fail)s
-            }
-            Py_INCREF(%(values)s);
-            Py_XDECREF(%(output)s);
-            %(output)s = %(values)s;
-        }
-        """ % dict(
-            values=inputs[0],
-            matrix=inputs[1],
-            output=outputs[0],
-            axis=self.axis,
-            function=function,
-            argument=argument,
-            matrix_name=matrix_name,
-            fail=sub["fail"],
+        function, argument, matrix_name = map(
+            _c_string, (self.function, self.argument, self.matrix_name)
         )
-
-    def c_code_cache_version(self):
-        return (1,)
+        arguments = function, argument, inputs[0], matrix_name, inputs[1], "%d" % self.axis
+        return "{ if (rbf_checked_entries(%s, &%s) != 0) { %s } }" % (
+            ", ".join(arguments),
+            outputs[0],
+            sub["fail"],
+        )
 
     def connection_pattern(self, node):
         return [[True], [False]]
@@ -749,7 +743,7 @@ class RBFDistance(_ForwardOp):
         return [(x_shape[0], y_shape[0])]
 
     def perform(self, node, inputs, output_storage):
-        reference.check_shapes(*inputs, None)
+        reference.check_columns("rbf_op", *inputs)
         distances = reference.squared_distance(*inputs)
         output_storage[0][0] = np.ascontiguousarray(distances, dtype=node.outputs[0].dtype)
 
@@ -766,11 +760,12 @@ class RBFDistance(_ForwardOp):
         return _change_of_exponent(*inputs, one, *directions, None, self.openmp)
 
 
-class _Middle(Op):
-    """An entry in the middle of each column of a matrix, or 0: the origin for its rows.
+class _Median(_SmallOp):
+    """The upper median of each column of a matrix, 0 where it is not finite or there are no rows:
+    the origin for its rows.
 
-    Where a column has no entries, or most are not finite, it is 0; rows that are not, or lie far
-    from all others, leave it where the others are. No derivative: only differences matter.
+    Rows that are not finite, or lie far from all others, leave it where the others are. No
+    derivative: only differences matter.
     """
 
     __props__ = ()
@@ -783,44 +778,18 @@ class _Middle(Op):
 
     def perform(self, node, inputs, output_storage):
         (matrix,) = inputs
-        middle = np.zeros(matrix.shape[1], dtype=matrix.dtype)
+        median = np.zeros(matrix.shape[1], dtype=matrix.dtype)
         if len(matrix):
             half = len(matrix) // 2
-            middle = np.partition(matrix, half, axis=0)[half]
-        output_storage[0][0] = np.where(np.isfinite(middle), middle, 0).astype(matrix.dtype)
+            median = np.partition(matrix, half, axis=0)[half]
+        output_storage[0][0] = np.where(np.isfinite(median), median, 0).astype(matrix.dtype)
 
     def c_code(self, node, name, inputs, outputs, sub):
-        return """
-        {
-            npy_intp rows = PyArray_DIM(%(matrix)s, 0), columns = PyArray_DIM(%(matrix)s, 1), k;
-            npy_intp half = rows / 2;
-            PyArrayObject *order, *sorted;
-            Py_XDECREF(%(middle)s);
-            %(middle)s =
-                (PyArrayObject *)PyArray_ZEROS(1, &columns, PyArray_TYPE(%(matrix)s), 0);
-            if (%(middle)s == NULL) { %(fail)s }
-            if (rows > 0 && columns > 0) {
-                order = (PyArrayObject *)PyArray_SimpleNewFromData(0, NULL, NPY_INTP, &half);
-                sorted = (PyArrayObject *)PyArray_NewCopy(%(matrix)s, NPY_CORDER);
-                if (order == NULL || sorted == NULL ||
-                    PyArray_Partition(sorted, order, 0, NPY_INTROSELECT) != 0) {
-                    Py_XDECREF(order);
-                    Py_XDECREF(sorted);
-                    %(fail)s
-                }
-                for (k = 0; k < columns; ++k) {
-                    const double entry = *(dtype_%(matrix)s *)PyArray_GETPTR2(sorted, half, k);
-                    if (entry - entry == 0)
-                        *(dtype_%(middle)s *)PyArray_GETPTR1(%(middle)s, k) = entry;
-                }
-                Py_DECREF(order);
-                Py_DECREF(sorted);
-            }
-        }
-        """ % dict(matrix=inputs[0], middle=outputs[0], fail=sub["fail"])
-
-    def c_code_cache_version(self):
-        return (1,)
+        return "{ if (rbf_column_medians(%s, &%s) != 0) { %s } }" % (
+            inputs[0],
+            outputs[0],
+            sub["fail"],
+        )
 
     def connection_pattern(self, node):
         return [[False]]
@@ -857,7 +826,7 @@ def _change_of_exponent(x, y, gamma, dx, dy, dgamma, openmp):
 
 def _centred(x, y):
     """x and y about the median of y: their differences stay, their products lose fewer digits."""
-    centre = _Middle()(y)
+    centre = _Median()(y)
     return x - centre, y - centre
 
 

@@ -30,19 +30,20 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
     """
     name = name or ("rbf_kernel" if weights is None else "rbf_dot")
     check_columns(name, x, y)
+    points = "x" if x is y else "y"  # the user may have given no y
     # The node of rbf_logsumexp gets the logarithm of either.
     factor = "amplitude (or log_amplitude)" if name == "rbf_logsumexp" else "amplitude"
     for argument, value in (("gamma", gamma), (factor, amplitude)):
         if value is not None and value.ndim and value.shape[0] != y.shape[0]:
             raise ValueError(
-                "%s: %s must be a scalar or have one entry per row of y (m), but %s has shape "
-                "(%d,) and y has shape (%d, %d)."
-                % ((name, argument, argument, value.shape[0]) + y.shape)
+                "%s: %s must be a scalar or have one entry per row of %s (m), but %s has shape "
+                "(%d,) and %s has shape (%d, %d)."
+                % ((name, argument, points, argument, value.shape[0], points) + y.shape)
             )
     if weights is not None and weights.shape[0] != y.shape[0]:
         raise ValueError(
-            "%s: weights must have one row per row of y (m), but weights has shape (%d, %d) and "
-            "y has shape (%d, %d)." % ((name,) + weights.shape + y.shape)
+            "%s: weights must have one row per row of %s (m), but weights has shape (%d, %d) and "
+            "%s has shape (%d, %d)." % ((name, points) + weights.shape + (points,) + y.shape)
         )
     if grad_output is not None:
         expected = (x.shape[0], y.shape[0] if weights is None else weights.shape[1])

@@ -131,12 +131,16 @@ def trace_to(old, new, known):
 
 def refuse_dtype(op_name, argument, variable):
     """Raise TypeError if a variable is of a dtype that no Op here computes with."""
-    if variable.dtype == "float16" or variable.dtype.startswith("complex"):
-        raise TypeError(
-            "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
-            "supported. Cast it first, e.g. theano.tensor.cast(%s, 'float32')."
-            % (op_name, argument, variable.dtype, argument)
-        )
+    if variable.dtype == "float16":
+        way_out = "Cast it first, e.g. theano.tensor.cast(%s, 'float32')." % argument
+    elif variable.dtype.startswith("complex"):
+        way_out = "Take theano.tensor.real(%s), or real and imaginary parts as columns." % argument
+    else:
+        return
+    raise TypeError(
+        "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
+        "supported. %s" % (op_name, argument, variable.dtype, way_out)
+    )
 
 
 def common_float(dtypes):

@@ -14,7 +14,7 @@ import theano
 import theano.tensor as T
 from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler
 
-from rbf_op import ops, rbf_kernel
+from rbf_op import ops, rbf_kernel, rbf_logsumexp
 from rbf_op.ops import (
     RBFDistance,
     RBFDot,
@@ -160,6 +160,25 @@ def test_results_stay_when_called_again(mode):
     second = f(*second_values)
     assert not np.shares_memory(first, second)
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("mode", ["py", pytest.param("cvm", marks=needs_compiler)])
+def test_second_order_of_empty_matrices(mode):
+    """Where Theano's own matrix products meet them."""
+    x, y, gamma = T.dmatrix("x"), T.dmatrix("y"), T.dscalar("gamma")
+    inputs = [x, y, gamma]
+    results = []
+    for output in (rbf_kernel(x, y, gamma), rbf_logsumexp(x, y, gamma)):
+        results.append(T.Rop(output, inputs, inputs))
+        first = T.grad(output.sum(), x)
+        results += T.grad(T.sqr(first).sum(), inputs)
+    f = theano.function(inputs, results, mode=graphs.theano_mode(mode))
+    for n, m, d in ((0, 4, 2), (3, 0, 2), (3, 4, 0), (0, 0, 0)):
+        values = f(np.ones((n, d)), np.ones((m, d)), 0.5)
+        shapes = [value.shape for value in values]
+        second = [(n, d), (m, d), ()]
+        assert shapes == [(n, m)] + second + [(n,)] + second
+        assert not any(np.any(v) for v in values if v.shape != (n,) or m)
 
 
 # -- identity, copies, pickles -----------------------------------------------------------------

@@ -282,6 +282,20 @@ def test_half_is_computed_where_y_is_x(dtype):
                 broken[n // 2] = kept
 
 
+@pytest.mark.parametrize("parameter", ["gamma", "sigma", "lengthscale", "amplitude", None])
+def test_numbers_have_the_dtype_of_wider_weights(parameter):
+    values = problem(5, 4, 3, 2)
+    points, weights = [v.astype("float32") for v in values[:2]], values[3]
+    given = {parameter: 0.7} if parameter else {}
+    results = []
+    for dtype in DTYPES:  # of the variables; the values of the points are the same
+        x, y = (T.TensorType(dtype, (False, False))() for _ in range(2))
+        w = T.dmatrix()
+        f = theano.function([x, y, w], rbf_dot(x, y, w, **given), mode=graphs.theano_mode("py"))
+        results.append(f(*points, weights))
+    np.testing.assert_allclose(*results, rtol=1e-14)
+
+
 # -- rbf_dot, the function users call ----------------------------------------------------------
 
 N, M, D, P = 6, 5, 3, 4

@@ -18,7 +18,7 @@ import theano.tensor as T
 from graphs import MODES, needs_compiler
 from processes import run_python
 
-from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp
+from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture
 from rbf_op.ops import CheckedEntries, RBFKernel, RBFKernelGrad
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
@@ -61,6 +61,27 @@ WHEN_BUILT = {
     ),
     "x no array": (TypeError, ["x cannot be made"], lambda: rbf_kernel(object())),
     "x words": (TypeError, ["x "], lambda: rbf_kernel(np.array([["a"]]))),
+    "gamma beyond float32": (
+        ValueError, ["gamma is 1e+39", "float32", "float64"],
+        lambda: rbf_kernel(T.fmatrix(), gamma=1e39),
+    ),
+    "gamma beyond all floats": (
+        ValueError, ["gamma is 1000", "cannot hold"], lambda: rbf_kernel(X, gamma=10**400),
+    ),
+    "amplitude beyond float32": (
+        ValueError, ["amplitude is -1e+39"], lambda: rbf_kernel(T.fmatrix(), amplitude=-1e39),
+    ),
+    "sigma that is zero in float32": (
+        ValueError, ["sigma is 1e-50", "float32"], lambda: rbf_kernel(T.fmatrix(), sigma=1e-50),
+    ),
+    "sigma whose gamma is infinite": (
+        ValueError, ["sigma is", "gamma = 1 / (2 sigma**2)", "infinite in float32"],
+        lambda: rbf_kernel(T.fmatrix(), sigma=1e-20),
+    ),
+    "widths of which one is beyond float32": (
+        ValueError, ["gamma is [1, 1e+39]"],
+        lambda: rbf_mixture(T.fmatrix(), gamma=[1, 1e39]),
+    ),
     "gamma words": (TypeError, ["gamma "], lambda: rbf_kernel(X, gamma="auto")),
     "float16 x": (
         TypeError, ["x has dtype float16", "cast"],
@@ -291,6 +312,24 @@ def test_vectors_of_widths_where_all_must_be_c(width):
     assert "rbf_kernel: %s must have one entry per" % width in message and "(2,)" in message
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, values: rbf_kernel(x, gamma=values),
+        lambda x, values: rbf_kernel(x, x, amplitude=values),
+        lambda x, values: rbf_dot(x, None, values),
+        lambda x, values: rbf_dot(x, None, x, amplitude=values),
+        lambda x, values: rbf_logsumexp(x, amplitude=values),
+    ],
+)
+def test_who_gave_no_y_is_told_of_x(call, mode):
+    x, values = T.dmatrix(), T.dvector()
+    f = theano.function([x, values], call(x, values), mode=graphs.theano_mode(mode))
+    message = _message(f, [np.ones((5, 3)), np.ones(4)])
+    assert "row of x" in message and "x has shape (5, 3)" in message and "y" not in message.split()
+
+
 @needs_compiler
 @pytest.mark.parametrize("argument", ["sigma", 'any "text" \\n 100%s ?\u03bb'])
 def test_checked_entries(monkeypatch, argument):
@@ -335,7 +374,7 @@ def test_c_and_numpy_word_it_alike(name):
 
 
 @needs_compiler
-@pytest.mark.parametrize("shape", [(1 << 28, 1), (1, 1 << 57)])
+@pytest.mark.parametrize("shape", [(1 << 28, 1), (1, 1 << 57), (1 << 32, 1)])
 def test_not_enough_memory(shape):
     """What no machine can hold is a MemoryError, not a crash: an output, packed inputs."""
     x = np.broadcast_to(np.zeros(1), shape)

@@ -57,6 +57,31 @@ def test_what_is_no_number_of_bytes_counts_as_not_set(no_number):
     assert faults < 50  # 95 huge pages
 
 
+# What is kept of other sizes makes room where the system has no more.
+NO_MORE = """
+import resource
+from rbf_op import rbf_kernel  # before theano
+import numpy as np
+import theano, theano.tensor as T
+
+x, y = T.dmatrices("xy")
+f = theano.function([x, y], rbf_kernel(x, y, gamma=0.1))
+def call(n):
+    return f(np.ones((n, 3)), np.ones((n, 3)))[-1, -1]
+for n in (3000, 2950, 2900):  # 70 MB each
+    call(n)
+with open("/proc/self/statm") as sizes:
+    used = int(sizes.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20),) * 2)
+report([call(3400), call(3400)])
+"""
+
+
+def test_what_is_kept_gives_way_where_there_is_no_more():
+    environment = {"RBF_OP_POOL_BYTES": str(1 << 28), "OMP_NUM_THREADS": "1"}
+    assert run_python(NO_MORE, environment=environment) == [1, 1]
+
+
 def test_turned_off():
     faults, free = run_python(FAULTS, 1000, environment={"RBF_OP_POOL_BYTES": "0"})
     assert faults >= 4 and free == 0

@@ -558,6 +558,8 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
                 *to += 1000;
             else if (place == PAIRED) /* with a row of x: the same, nearer and nearer */
                 *to = *CHECK(entry)(x, j, k) + (j % 8 ? *to * (CHECK_REAL)pow(0.6, j % 8) : 0);
+            else if (place == CENTRED) /* the centre, but for one that is close to it */
+                *to *= (CHECK_REAL)(j == 15 ? 1e-9 : 0);
             else if (place == HALFWAY) /* D of about half of the squared norms */
                 *to = (CHECK_REAL)(0.5 * *CHECK(entry)(x, j, k) + 0.866 * *to);
         }
@@ -568,12 +570,19 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
     } else if (place == WILD) {
         *CHECK(entry)(x, 5, 1) = (CHECK_REAL)NAN;
         *CHECK(entry)(y, 9, 2) = (CHECK_REAL)INFINITY;
-        for (k = 0; k < d; ++k) { /* these are rows that are in no sample (sample_row) */
+        for (k = 0; k < d; ++k) { /* these rows, and those below, are in no sample (sample_row) */
             *CHECK(entry)(y, 15, k) = -*CHECK(entry)(x, 13, k);
             *CHECK(entry)(x, 13, k) *= 40;
             *CHECK(entry)(x, 14, k) *= 1e10f;
             *CHECK(entry)(x, 20, k) *= 1e-30f;
             *CHECK(entry)(y, 20, k) *= 1e-30f;
+        }
+    } else if (place == CENTRED) {
+        for (k = 0; k < d; ++k) {
+            const CHECK_REAL close = *CHECK(entry)(y, 15, k);
+            *CHECK(entry)(x, 13, k) = close;
+            *CHECK(entry)(x, 14, k) = (CHECK_REAL)1.001 * close;
+            *CHECK(entry)(x, 20, k) = -close;
         }
     }
     for (way = 0; way < 2; ++way) {

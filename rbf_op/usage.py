@@ -63,7 +63,7 @@ class BusyCores:
 
 
 def _thread_seconds():
-    """CPU seconds of every thread of this process; of the process as a whole where /proc lacks."""
+    """CPU seconds of every thread of this process; without /proc, of the process as a whole."""
     try:
         seconds = {}
         for thread in os.listdir("/proc/self/task"):

@@ -22,11 +22,7 @@ MEASURE = """
 import numpy as np
 import graphs, theano, theano.tensor as T
 from rbf_op import rbf_kernel
-
-def peak():
-    with open("/proc/self/status") as status:
-        (line,) = [line for line in status if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
+from rbf_op.usage import PeakMemory
 
 n, m, d = (int(a) for a in sys.argv[1:4])
 x, y, gamma, amplitude, weights = graphs.variables("float32", (False, True))
@@ -50,13 +46,10 @@ def arguments(n, m):
 
 f(*arguments(600, 500))  # starts the threads, loads what is loaded late
 values = arguments(n, m)
-with open("/proc/self/clear_refs", "w") as clear:
-    clear.write("5")  # the peak starts anew: compiling had one of its own
-before = peak()
-results = f(*values)
-after = peak()
+with PeakMemory() as peak:
+    results = f(*values)
 assert all(np.isfinite(r).all() and r.any() for r in results)
-report(after - before)
+report(peak.bytes)
 """
 
 

@@ -42,7 +42,7 @@ def _read_scan(reader, variable, index, mode, frame):
         return None
     inner_frame = frame_of(reader, node, step, frame)
     inner = inner_frame.results[variable]
-    inner_index = tuple(() if b else axis for b, axis in zip(inner.broadcastable, index[1:]))
+    inner_index = reading.index_of(inner, index[1:])
     return reader.read(inner, inner_index, mode, inner_frame)
 
 
@@ -191,7 +191,7 @@ def _read_last_state(reader, variable, index, mode, frame):
         return None
     reader.note_opened(states, index, None)
     reader.note_opened(variable.owner.inputs[0], index, None)
-    inner_index = tuple(() if b else axis for b, axis in zip(value.broadcastable, index[1:]))
+    inner_index = reading.index_of(value, index[1:])
     return reader.read(value, inner_index, mode, inner)
 
 
@@ -228,7 +228,7 @@ def _read_accumulated(reader, variable, index, mode, frame):
     def read_terms(index):
         terms = {}
         for sign, term in added:
-            its_index = tuple(() if b else axis for b, axis in zip(term.broadcastable, index))
+            its_index = reading.index_of(term, index)
             terms = add(terms, scale(reader.read(term, its_index, LINEAR, inner), sign))
         return terms, [step]
 

@@ -297,10 +297,7 @@ class Reader:
     def _logarithm_elemwise(self, variable, index, mode, frame):
         node = variable.owner
         op = node.op.scalar_op
-        operands = [
-            (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
-            for v in node.inputs
-        ]
+        operands = [(v, index_of(v, index)) for v in node.inputs]
         if isinstance(op, scalar_ops.Exp):
             return Logarithm(self.read(*operands[0], mode=LINEAR, frame=frame), number(1))
         if isinstance(op, scalar_ops.Exp2):
@@ -498,10 +495,7 @@ class Reader:
     def _elemwise(self, variable, index, mode, frame):
         node = variable.owner
         op = node.op.scalar_op
-        operands = [
-            (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
-            for v in node.inputs
-        ]
+        operands = [(v, index_of(v, index)) for v in node.inputs]
 
         def operand(position, mode=mode):
             v, i = operands[position]
@@ -741,10 +735,7 @@ class Reader:
                 return self.read(variable, index, Raised(power, mode), frame)
             if isinstance(node.op, T.Elemwise):
                 op = node.op.scalar_op
-                operands = [
-                    (v, tuple(() if b else axis for b, axis in zip(v.broadcastable, index)))
-                    for v in node.inputs
-                ]
+                operands = [(v, index_of(v, index)) for v in node.inputs]
                 exponent = _exponent(op, node)
                 if exponent is not None:
                     total = exponent * power
@@ -888,7 +879,7 @@ class Reader:
         source = variable.owner.inputs[0]
         if any(b and not a for a, b in zip(source.broadcastable, variable.broadcastable)):
             return None  # it checks a length, too
-        index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
+        index = index_of(source, index)
         return self.read(source, index, mode, frame)
 
     def _alloc(self, variable, index, mode, frame):
@@ -901,7 +892,7 @@ class Reader:
                 self.sizes.dimension(source, axis), self.sizes.of_scalar(length)
             ):
                 return None
-        index = tuple(() if b else axis for b, axis in zip(source.broadcastable, index))
+        index = index_of(source, index)
         return self.read(source, index, mode, frame)
 
     def require(self, first, second):
@@ -1132,10 +1123,7 @@ class Reader:
                 batch + ((bound,),) + tuple(rest),
             ]
             parts = [
-                self.read(
-                    v, tuple(() if b else axis for b, axis in zip(v.broadcastable, i)), WHOLE, frame
-                )
-                for v, i in zip((first, second), inner)
+                self.read(v, index_of(v, i), WHOLE, frame) for v, i in zip((first, second), inner)
             ]
             return multiply(*parts), [bound]
 
@@ -1176,6 +1164,12 @@ def _exponent(op, node):
 def widens(source, target):
     """Whether a cast keeps every value."""
     return np.can_cast(source, target, "safe") and target != "float16" and source != "float16"
+
+
+def index_of(variable, index):
+    """An index into what a variable is broadcast to, as one into itself: its axes of length one
+    have no entries."""
+    return tuple(() if b else axis for b, axis in zip(variable.broadcastable, index))
 
 
 def count_of(positions):

@@ -301,8 +301,7 @@ def _merge_gradients(fgraph):
             groups.setdefault((node.op.openmp,) + tuple(node.inputs), []).append(node)
     for nodes in groups.values():
         if len(nodes) > 1:
-            wanted = {name for node in nodes for name in node.op.wrt}
-            wrt = tuple(name for name in RBFDot.input_names if name in wanted)
+            wrt = _in_order(name for node in nodes for name in node.op.wrt)
             outputs = nodes[0].op.narrowed(wrt)(*nodes[0].inputs, return_list=True)
             whole = dict(zip(wrt, outputs))
             pairs = [(o, whole[n]) for a in nodes for n, o in zip(a.op.wrt, a.outputs)]

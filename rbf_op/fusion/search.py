@@ -41,7 +41,7 @@ _FACTOR_OPS = (
 # A batch of batches of matrices.
 _MOST_AXES = 4
 
-# Each is one more reading of a kernel.
+# Variables tried per kernel: each try reads it once more.
 _MOST_SHARED = 20
 
 
@@ -118,24 +118,26 @@ class Graph:
         """A variable of a type, the same each time, to compare functions by."""
         return self._any.setdefault(type_, type_())
 
-    def needed(self, variables, kernels, without=False):
-        """Keys of all that variables are computed from, kernels' results computed as fused; or
-        `without` what those are computed from, but for what stays as it was."""
+    def needed(self, variables, kernels):
+        """Keys of all that variables are computed from, kernels' results computed as fused."""
+        return self._reached(variables, kernels, lambda kernel: _inputs_of(kernel.result))
+
+    def needed_elsewhere(self, variables, kernels):
+        """Keys of all that variables are computed from but by way of kernels, or of a kernel by
+        what stays of it as it was."""
+        return self._reached(variables, kernels, lambda kernel: kernel.stays)
+
+    def _reached(self, variables, kernels, below):
+        """Keys of the variables and of all below them; below(kernel) of kernels' results."""
         key = self.values.key
         fused = {key(kernel.root): kernel for kernel in kernels}
         found, stack = set(), list(variables)
         while stack:
             variable = stack.pop()
-            if key(variable) in found:
-                continue
-            found.add(key(variable))
-            kernel = fused.get(key(variable))
-            if kernel is not None and without:
-                stack.extend(kernel.stays)
-                continue
-            node = (variable if kernel is None else kernel.result).owner
-            if node is not None and not isinstance(node.op, (Shape, Shape_i)):
-                stack.extend(node.inputs)
+            if key(variable) not in found:
+                found.add(key(variable))
+                kernel = fused.get(key(variable))
+                stack.extend(_inputs_of(variable) if kernel is None else below(kernel))
         return found
 
     def read(self, root, closed=()):
@@ -158,7 +160,7 @@ class Graph:
         if self.kept:
             try:
                 return self.read(root, self.kept)
-            except Exception:  # whatever it is: the next line says so again, or it does not matter
+            except Exception:  # the reading below fails in the same way, or succeeds
                 pass
         return self.read(root)
 
@@ -222,6 +224,12 @@ class Graph:
         return any(v is not variable and self.values.key(v) in needed for v in outputs)
 
 
+def _inputs_of(variable):
+    """What a variable is computed from; of a shape nothing, which fusing does not change."""
+    node = variable.owner
+    return () if node is None or isinstance(node.op, (Shape, Shape_i)) else node.inputs
+
+
 def find_kernels(outputs, kept=(), cautious=False):
     """([(variable, fused)], Report): what to replace by what, results first.
 
@@ -271,7 +279,7 @@ def find_kernels(outputs, kept=(), cautious=False):
             break
         reasons.update(unfit)
     if not cautious:
-        elsewhere = graph.needed(outputs, chosen, without=True)
+        elsewhere = graph.needed_elsewhere(outputs, chosen)
         order = {v: place for place, node in enumerate(nodes) for v in node.outputs}
         chosen = [graph.sharing(k, elsewhere, order) for k in chosen]
     replacements = [(kernel.root, kernel.result) for kernel in chosen]

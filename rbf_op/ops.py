@@ -402,10 +402,16 @@ class RBFKernel(_MatrixOp):
 class RBFKernelGrad(_MatrixGradientOp):
     """Gradients of sum(grad_output * K) with respect to the inputs of RBFKernel.
 
-    Inputs: those of RBFKernel, then grad_output (n, m). Outputs: one for each name in `wrt`, in
-    the order x, y, gamma, amplitude (no y when symmetric). K is recomputed tile by tile: nothing of
-    size n * m is stored. Where a row of x equals a centre its contribution is exactly zero.
-    docs/gradients.md has the derivation.
+    With G = grad_output, E[i, j] = exp(-gamma[j] D[i, j]) and M = 2 gamma[j] G[i, j] K[i, j]:
+
+        dx[i] = sum_j M[i, j] (y[j] - x[i])       dgamma[j] = -sum_i G[i, j] K[i, j] D[i, j]
+        dy[j] = sum_i M[i, j] (x[i] - y[j])       damplitude[j] = sum_i G[i, j] E[i, j]
+
+    Inputs: those of RBFKernel, then grad_output (n, m). Outputs: one for each name in `wrt`, in the
+    order x, y, gamma, amplitude (no y when symmetric: dx is then the sum of both), of the shape and
+    dtype of that input; of a scalar gamma or amplitude the sum over j. K is recomputed tile by
+    tile: nothing of size n * m is stored. Where a row of x equals a centre its contribution is
+    exactly zero. Errors as RBFKernel's. docs/gradients.md has the derivation.
     """
 
     in_numpy = "rbf_kernel_grad"
@@ -455,7 +461,12 @@ class RBFMixture(_MatrixOp):
 class RBFMixtureGrad(_MatrixGradientOp):
     """Gradients of sum(grad_output * K) with respect to the inputs of RBFMixture.
 
-    Inputs and outputs as those of RBFKernelGrad, but for gamma and amplitude, which have an entry a
+    With E[t, i, j] = exp(-gamma[t] D[i, j]), dx and dy are sums over t of those of RBFKernelGrad,
+
+        dgamma[t] = -amplitude[t] sum_ij G[i, j] D[i, j] E[t, i, j]
+        damplitude[t] = sum_ij G[i, j] E[t, i, j]
+
+    Inputs, outputs and errors as RBFKernelGrad's, but that gamma and amplitude have an entry a
     term.
     """
 
@@ -546,8 +557,10 @@ class RBFDot(_ForwardOp):
 class RBFDotGrad(_GradientOp):
     """Gradients of sum(grad_output * P) with respect to the inputs of RBFDot, again without K.
 
-    Inputs: those of RBFDot, then grad_output (n, p). Outputs: one for each name in `wrt`, in the
-    order x, y, gamma, weights.
+    Those of RBFKernelGrad for G = grad_output weights.T, which is computed tile by tile, and
+    dweights[j] = sum_i exp(-gamma[j] D[i, j]) grad_output[i]. Inputs: those of RBFDot, then
+    grad_output (n, p). Outputs: one for each name in `wrt`, in the order x, y, gamma, weights, of
+    the shape and dtype of that input. Errors as RBFDot's.
     """
 
     in_numpy = "rbf_dot_grad"
@@ -561,7 +574,7 @@ class RBFLogSumExp(_ForwardOp):
     """L[i] = log sum_j exp(log_amplitude[j] - gamma[j] * sum_k (x[i, k] - y[j, k])**2), stable.
 
     Inputs x (n, d), y (m, d), gamma and log_amplitude () or (m,); output L (n,), -inf where there
-    are no terms (m = 0) or all are zero. Memory O((n + m) d).
+    are no terms (m = 0) or all are zero. Memory O((n + m) d). Otherwise as RBFKernel.
 
     A second output, which calling the Op does not return, is for its gradient alone: the rest, what
     rounding L left out, 0 where L is not finite. Exponents can be large, and their differences from
@@ -631,7 +644,11 @@ def _equal_to_thousandths(a, b):
 class RBFLogSumExpGrad(_GradientOp):
     """Gradients of sum(grad_output * L) with respect to the inputs of RBFLogSumExp.
 
-    Inputs: those of RBFLogSumExp, its outputs log_sums and rests (n,), then grad_output (n,).
+    Those of RBFKernelGrad with the responsibilities exp(log_amplitude[j] - gamma[j] D[i, j] - L[i])
+    in the place of K and grad_output[i] in that of G; dlog_amplitude[j] is the sum over i of the
+    responsibilities times grad_output. Inputs: those of RBFLogSumExp, its outputs log_sums and
+    rests (n,), then grad_output (n,). Outputs: one for each name in `wrt`, in the order x, y,
+    gamma, log_amplitude, of the shape and dtype of that input. Errors as RBFLogSumExp's.
     """
 
     known_names = ("log_sums", "rests")

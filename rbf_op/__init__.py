@@ -12,7 +12,11 @@ from rbf_op import compat as _compat
 
 _compat.install()
 
-from rbf_op import compat_blas as _compat_blas  # noqa: E402
+try:
+    from rbf_op import compat_blas as _compat_blas  # noqa: E402
+except ValueError as error:  # here theano is imported first
+    _compat.name_the_remedy(error)
+    raise
 
 _compat_blas.install()
 

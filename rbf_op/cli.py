@@ -14,9 +14,7 @@ def main(arguments=None):
     """Runs the command named in arguments (sys.argv by default) and exits."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if _missing("click"):
-        if arguments == ["doctor"]:
-            sys.exit(_doctor())
-        sys.exit(_say_missing(["click"]))
+        sys.exit(_without_click(arguments))
     commands()(args=arguments, prog_name="rbf-op")
 
 
@@ -53,9 +51,11 @@ def commands():
     @click.option("--quick", is_flag=True, help="A smaller layer and fewer rounds.")
     def demo(plot, quick):
         """The question's layer, a realistic one, and a network that learns."""
-        missing = _missing("rich", "sklearn", *(["matplotlib"] if plot else []))
+        missing = _missing_for_demo(plot)
         if missing:
             sys.exit(_say_missing(missing))
+        if not _has_compiler():
+            sys.exit(2)
         from rbf_op.demo import show
 
         sys.exit(show.run(quick=quick, plot=plot))
@@ -68,6 +68,37 @@ def commands():
     return group
 
 
+def _without_click(arguments):
+    """What can be done where click is not installed; returns the exit code."""
+    if arguments == ["doctor"]:
+        return _doctor()
+    if arguments in ([], ["-h"], ["--help"]):
+        missing = _missing_for_demo()
+        print("rbf-op doctor   Does the node work here, and with all cores? If not: what to do.")
+        print("rbf-op demo     needs more packages: pip install %s" % " ".join(_packages(missing)))
+        return 0
+    if arguments[:1] == ["demo"]:
+        return _say_missing(_missing_for_demo(any(a.startswith("--plot") for a in arguments)))
+    return _say_missing(["click"])
+
+
+def _missing_for_demo(plot=False):
+    return _missing("click", "rich", "sklearn", *(["matplotlib"] if plot else []))
+
+
+def _has_compiler():
+    """Whether Theano has found a C++ compiler; says so if not."""
+    from theano import config
+
+    if not config.cxx:
+        print(
+            "rbf-op demo needs a C++ compiler. On Debian and Ubuntu: sudo apt install g++. "
+            "`rbf-op doctor` says more.",
+            file=sys.stderr,
+        )
+    return bool(config.cxx)
+
+
 def _doctor():
     from rbf_op import doctor
 
@@ -78,11 +109,16 @@ def _missing(*modules):
     return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
+def _packages(modules):
+    return ["scikit-learn" if module == "sklearn" else module for module in modules]
+
+
 def _say_missing(modules):
-    names = ", ".join(modules).replace("sklearn", "scikit-learn")
+    names = _packages(modules)
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     print(
-        "rbf-op needs %s, which is not installed. Run: pip install %s"
-        % (names, names.replace(",", "")),
+        "rbf-op needs %s, which %s not installed. Run: pip install %s"
+        % (listed, "is" if len(names) == 1 else "are", " ".join(names)),
         file=sys.stderr,
     )
     return 2

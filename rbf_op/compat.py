@@ -46,6 +46,19 @@ def install():
     _let_theano_do_without_pkg_resources()
 
 
+def name_the_remedy(error):
+    """Raise ImportError if this is how Theano's import ends where it cannot keep what it compiles.
+
+    Of any other error nothing is said. Theano's own traceback, thirty lines of its modules, is left
+    out.
+    """
+    if "compiledir" in str(error):
+        raise ImportError(
+            "Theano cannot keep what it compiles: %s Or name another folder with "
+            "THEANO_FLAGS=base_compiledir=/path/to/folder" % error
+        ) from error.with_traceback(None)
+
+
 def _theano_is_imported():
     """True if theano is imported and whole, False if it is not imported at all."""
     loaded = [

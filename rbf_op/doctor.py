@@ -174,13 +174,13 @@ def openmp_runtimes():
 
 def compile_cache():
     """Where Theano keeps compiled modules, and whether it can."""
-    directory = config.compiledir
     try:
+        directory = config.compiledir  # Theano makes it now, if it has not yet
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
         yield problem(
-            "%s cannot be written to: %s" % (directory, error),
+            "cannot be written to: %s" % error,
             "Choose another with THEANO_FLAGS=base_compiledir=/path",
         )
         return

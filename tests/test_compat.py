@@ -204,6 +204,22 @@ def test_theano_not_installed():
     assert "pip install theano==1.0.5 'numpy<2'" in message
 
 
+def test_nowhere_to_keep_what_is_compiled():
+    hide = """
+        import os
+        os.environ["THEANO_FLAGS"] = "%s"
+    """
+    assert "THEANO_FLAGS=base_compiledir=" in refusal(hide % "base_compiledir=/dev/null/cache")
+    assert "/dev/null/cache" in refusal(hide % "base_compiledir=/dev/null/cache")
+    other = """
+        try:
+            import rbf_op
+        except ValueError as error:
+            print(error)
+    """
+    assert "floatX" in run(hide % "floatX=nothing", other)
+
+
 def test_distutils_not_installed():
     message = refusal('import sys, numpy; sys.modules["distutils"] = None')
     assert "pip install setuptools" in message

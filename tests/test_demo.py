@@ -18,6 +18,8 @@ from rbf_op.demo import digits, layer_timing, question, show
 
 click_testing = pytest.importorskip("click.testing")
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 ALL_BUT_LOOPS = [way for way in question.WAYS if way != "nested loops"]
 
 
@@ -230,25 +232,69 @@ def test_misuse_exits_with_2(arguments):
     assert run_cli(*arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("module", ["click", "rich", "sklearn"])
-def test_what_is_missing_is_named(module):
-    code = "import sys; sys.modules[%r] = None; from rbf_op.cli import main; main(['demo'])"
-    result = subprocess.run(
-        [sys.executable, "-c", code % module],
+def run_without(modules, *arguments, **variables):
+    """`rbf-op` with some modules not to be found."""
+    code = "import sys; sys.modules.update(dict.fromkeys(%r)); " % (modules,)
+    return subprocess.run(
+        [sys.executable, "-c", code + "from rbf_op_command import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([ROOT, *sys.path]), **variables),
     )
+
+
+@pytest.mark.parametrize(
+    "modules, arguments, listed",
+    [
+        (["click"], [], "click, which is not installed. Run: pip install click"),
+        (["rich"], [], "rich, which is not installed. Run: pip install rich"),
+        (
+            ["click", "rich", "sklearn", "matplotlib"],
+            [],
+            "click, rich and scikit-learn, which are not installed. "
+            "Run: pip install click rich scikit-learn",
+        ),
+        (
+            ["click", "matplotlib"],
+            ["--plot", "x.png"],
+            "click and matplotlib, which are not installed. Run: pip install click matplotlib",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_at_once(modules, arguments, listed):
+    result = run_without(modules, "demo", *arguments)
     assert result.returncode == 2
     assert result.stdout == ""
+    assert result.stderr.splitlines() == ["rbf-op needs " + listed]
+
+
+def test_help_without_click_names_both_commands():
+    result = run_without(["click", "rich"], "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert "rbf-op doctor" in result.stdout
+    assert "rbf-op demo" in result.stdout and "pip install click rich" in result.stdout
+
+
+def test_demo_without_a_compiler_says_so_in_a_line():
+    flags = ",".join(filter(None, [os.environ.get("THEANO_FLAGS"), "cxx="]))
+    result = run_without([], "demo", THEANO_FLAGS=flags)
+    assert result.returncode == 2 and result.stdout == ""
+    assert "apt install g++" in result.stderr.splitlines()[-1]
+
+
+def test_a_cache_that_cannot_be_written_is_said_in_a_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = "base_compiledir=%s" % (tmp_path / "file")
+    result = run_without([], "doctor", THEANO_FLAGS=cache)
+    assert result.returncode == 2 and result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.count(module[-5:]) == 2 and ". Run: pip install " in line
+    assert line.startswith("rbf-op: ") and "THEANO_FLAGS=base_compiledir=" in line
+    assert str(tmp_path) in line
 
 
 def readme():
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    with open(os.path.join(root, "README.md"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
         return file.read()
 
 

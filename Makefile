@@ -18,6 +18,8 @@ VENV := .venv
 endif
 
 RUN := $(VENV)/bin/python
+# What to repeat with another interpreter.
+GOAL = $(or $(MAKECMDGOALS),demo)
 # Written last: an environment without it is not complete.
 STAMP := $(VENV)/complete-$(VERSION)
 # The other Theanos that the nodes are for, each in an environment of its own.
@@ -111,18 +113,23 @@ $(STAMP): setup.py pyproject.toml
 		echo "$(PYTHON) lacks its C headers (Python.h), which Theano compiles against."; \
 		echo "On Debian and Ubuntu: sudo apt install python$(VERSION)-dev"; \
 		exit 1; \
+	elif ! command -v g++ >/dev/null && [ -z "$(findstring cxx=,$(THEANO_FLAGS))" ]; then \
+		echo "g++ is missing. On Debian and Ubuntu: sudo apt install g++"; \
+		exit 1; \
 	else exit 0; fi; \
 	if [ -n "$(USABLE)" ]; then \
-		echo "Usable here: $(USABLE). For example: make test PYTHON=$(lastword $(USABLE))"; \
+		echo "Usable here: $(USABLE). For example: make $(GOAL) PYTHON=$(firstword $(USABLE))"; \
 	else \
 		echo "Install Python 3.11 (or 3.10, 3.9, 3.8) beside it, with your system's packages,"; \
-		echo "pyenv or conda. Then: make test PYTHON=python3.11"; \
+		echo "pyenv or conda. Then: make $(GOAL) PYTHON=python3.11"; \
 	fi; exit 1
 	@echo "Setting up $(VENV) with Python $(VERSION): a minute or two, this once."
+	@$(if $(filter demo,$(GOAL)),echo "The demo itself takes three to four minutes the first time.")
 	@if [ -e $(RUN) ] && $(RUN) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")'; \
 		then $(PYTHON) -m venv $(VENV); else $(PYTHON) -m venv --clear $(VENV); fi
 	@$(RUN) -m pip install --disable-pip-version-check -e '.[test,bench,dev]' >$(VENV)/pip.log 2>&1 \
-		|| { cat $(VENV)/pip.log; echo "pip could not set up $(VENV): see above."; exit 1; }
+		|| { cat $(VENV)/pip.log; echo "pip could not set up $(VENV): see above. It needs the" \
+		"network, or an index of packages that PIP_INDEX_URL names."; exit 1; }
 	@touch $@
 
 # Made from the main environment's interpreter, which has passed the checks above. The package is

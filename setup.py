@@ -19,7 +19,7 @@ def read(*path):
 about = {}
 exec(read("rbf_op", "_version.py"), about)  # importing the package would need Theano
 
-examples = ["click", "matplotlib", "rich", "scikit-learn", "scipy", "tqdm"]
+examples = ["click", "matplotlib", "rich", "scikit-learn", "scipy"]
 test = [
     *examples,
     "hypothesis",
@@ -41,6 +41,18 @@ setup(
     long_description_content_type="text/markdown",
     author="the rbf_op developers",
     license="MIT",
+    keywords="theano gaussian rbf kernel squared-exponential gaussian-process openmp simd cuda",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C",
+        "Programming Language :: Python :: 3",
+        *("Programming Language :: Python :: 3.%d" % minor for minor in range(8, 12)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Mathematics",
+    ],
     python_requires=">=3.8,<3.12",
     install_requires=["theano==1.0.5", "numpy<2"],
     extras_require={

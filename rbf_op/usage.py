@@ -1,4 +1,4 @@
-"""How much memory and how many cores a piece of work takes in this process.
+"""How much memory and how many cores a piece of work takes in this process, and other programs.
 
 Exact on Linux, from /proc; coarser elsewhere. Standard library only.
 """
@@ -72,3 +72,27 @@ def _thread_seconds():
         return seconds
     except OSError:
         return {None: time.process_time()}
+
+
+class OtherPrograms:
+    """Context that measures into `cores` how many cores other programs kept busy, on average.
+
+    Of this process's children those count as its own that have ended by then. 0 where /proc lacks.
+    """
+
+    def __enter__(self):
+        self._wall, self._before = time.perf_counter(), _seconds_of_others()
+        return self
+
+    def __exit__(self, *exception):
+        passed = time.perf_counter() - self._wall
+        self.cores = max(0.0, _seconds_of_others() - self._before) / passed
+
+
+def _seconds_of_others():
+    try:
+        with open("/proc/stat") as statistics:
+            user, nice, system = map(int, statistics.readline().split()[1:4])
+    except (OSError, ValueError):
+        return 0.0
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])

@@ -110,6 +110,24 @@ def test_peak_memory_sees_what_was_freed_again():
     assert 60e6 < peak.bytes < 100e6
 
 
+def test_other_programs_are_seen_and_own_work_is_not(monkeypatch):
+    command = "print(flush=True)\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with usage.OtherPrograms() as others:
+            time.sleep(1)
+    finally:
+        other.kill()
+        other.communicate()
+    assert 0.1 < others.cores <= os.cpu_count() + 0.1
+
+    monkeypatch.setattr(usage.os, "sysconf", lambda name: 1e18)  # as if nobody had run
+    with usage.OtherPrograms() as others:
+        sum(range(10**6))
+    assert others.cores == 0
+
+
 def test_busy_cores_counts_threads_that_work():
     data, finished = bytes(1 << 20), threading.Event()
 
@@ -207,6 +225,37 @@ def test_demo_measures_and_prints_all_parts_in_80_columns_and_draws(small, monke
     (rows,) = measured
     assert_checked_and_timed(rows)
     assert len(announced) == layer_timing.steps(ALL_BUT_LOOPS, 1)
+
+
+@pytest.mark.parametrize("others", [0.2, 0.3])
+def test_demo_says_before_and_after_that_others_use_the_cores(small, monkeypatch, others):
+    class Others:
+        cores = others * os.cpu_count()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+    seconds = {"seconds": 1e-3, "cores": 1.0}
+    row = {"compile_seconds": 1.0, "peak_bytes": 1e6, "forward": seconds}
+    row[layer_timing.GRADIENT] = {"seconds": 4.4e-2, "cores": 1.0}
+    slow = dict(row, forward={"seconds": 1.0}, **{layer_timing.GRADIENT: seconds})
+    rows = {"norm expansion": row, "rbf_kernel": slow}
+    monkeypatch.setattr(layer_timing, "measure", lambda *arguments, **options: rows)
+    monkeypatch.setattr(layer_timing, "measure_nested_loops", lambda *arguments: row)
+    monkeypatch.setattr(show.usage, "OtherPrograms", Others)
+    monkeypatch.setattr(show.time, "sleep", lambda seconds: None)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    console = show.Console(width=80, record=True)
+    show.show_layer(console, [], size=(2000, 100, 500), rounds=1, nested=(10, 5))
+    text = " ".join(console.export_text().split())
+    busy = others > 0.25
+    assert text.count("Other programs use ") == text.count("Other programs used ") == busy
+    assert text.count("OMP_WAIT_POLICY=passive") == 2 * busy
+    assert "0.001 x" in text and "44.0 x" in text
+    assert "the 1 000 000 entries here would need at least 5.6 hours to compile and 20 s" in text
 
 
 def test_demo_fails_when_a_part_fails(small, monkeypatch):

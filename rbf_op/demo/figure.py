@@ -35,8 +35,8 @@ def draw(rows, path, title):
 
     times.set_yticks(range(len(rows)), list(rows))
     times.invert_yaxis()
-    times.set_xlabel("fastest call, milliseconds (logarithmic)")
-    memory.set_xlabel("peak memory with gradient, MB (logarithmic)")
+    times.set_xlabel("fastest call, milliseconds (log)")
+    memory.set_xlabel("peak memory with gradient, MB (log)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     for axes in (times, memory):
         axes.set_xscale("log")

@@ -98,7 +98,7 @@ def fused_node(x, W, S, batch, hidden):
 WAYS = {
     "nested loops": nested_loops,
     "theano.map": theano_map,
-    "broadcast": broadcast,
+    "3-d broadcast": broadcast,
     "norm expansion": norm_expansion,
     "rbf_kernel": fused_node,
 }

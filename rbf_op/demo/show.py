@@ -1,7 +1,10 @@
 """What `rbf-op demo` shows: runs the three parts and prints them as tables in 80 columns.
 
-The computing is done in question, layer_timing and digits. Touches those, figure and rich.
+The computing is done in question, layer_timing and digits. Touches those, figure, usage and rich.
 """
+
+import os
+import time
 
 import numpy as np
 from rich import box
@@ -10,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from rbf_op import usage
 from rbf_op.demo import digits, layer_timing, question
 
 OURS = "rbf_kernel"
@@ -34,6 +38,8 @@ def run(quick=False, plot=None):
     """Runs and prints all parts; returns the exit code, 1 if any check failed."""
     console = Console(highlight=False)
     failures = []
+    if not quick:
+        console.print("A minute or so; three to four the first time, when all is compiled.\n")
     show_question(console, failures)
     rows = show_layer(console, failures, **SIZES[bool(quick)])
     if plot:
@@ -95,7 +101,8 @@ def show_layer(console, failures, size, rounds, nested):
         "[bold]2. The same layer at batch %d, dims %d, hidden %d[/bold]  (float32)" % size
     )
     console.print("   Each way in its own process, checked against float64, rounds interleaved.")
-    with _progress(console) as progress:
+    _say_if_busy(console, "use", _others_now())
+    with usage.OtherPrograms() as others, _progress(console) as progress:
         task = progress.add_task("", total=1 + layer_timing.steps(ways, rounds))
 
         def step(description):
@@ -141,6 +148,7 @@ def show_layer(console, failures, size, rounds, nested):
         "Speed-up: of rbf_kernel over this way. Peak memory, cores: of forward with gradient; "
         "memory above what the process held before; a core that spins while it waits is busy.\n"
     )
+    _say_if_busy(console, "used", others.cores)
     return rows
 
 
@@ -209,20 +217,44 @@ def _extrapolated(loops, measured, wanted):
     times = all_entries / entries
     return (
         "* At batch %d, hidden %d (%d entries) the nested loops compile in %.1f s and take %.2f ms "
-        "forward. In proportion (extrapolated, not measured) the %d entries here would need %.1f "
-        "hours to compile and %.1f s a call."
+        "forward. In proportion (extrapolated, not measured) the %s entries here would need at "
+        "least %s hours to compile and %s s a call."
         % (
             measured
-            + (entries, compiling, 1e3 * calling, all_entries)
-            + (times * compiling / 3600, times * calling)
+            + (entries, compiling, 1e3 * calling, "{:,}".format(all_entries).replace(",", " "))
+            + (_two_digits(times * compiling / 3600), _two_digits(times * calling))
         )
     )
+
+
+def _two_digits(value):
+    return "%.0f" % value if value >= 10 else "%.2g" % value
 
 
 def _speed_up(row, ours, task):
     if row is ours or "failed" in ours:
         return ""
-    return "%.1f x" % (row[task]["seconds"] / ours[task]["seconds"])
+    ratio = row[task]["seconds"] / ours[task]["seconds"]
+    return ("%.1f x" if ratio >= 0.1 else "%.2g x") % ratio
+
+
+def _others_now():
+    with usage.OtherPrograms() as others:
+        time.sleep(0.5)
+    return others.cores
+
+
+def _say_if_busy(console, verb, others):
+    """Warns that the times are not those of a quiet machine, if others take a quarter of it."""
+    cores = os.cpu_count() or 1
+    if others < cores / 4:
+        return
+    advice = " OMP_WAIT_POLICY=passive before the command lessens that."
+    console.print(
+        "[yellow]Other programs %s %.1f of the %d core(s)[/yellow]: times and speed-ups are not "
+        "those of a quiet machine, and threads that wait for each other suffer most.%s\n"
+        % (verb, others, cores, "" if "OMP_WAIT_POLICY" in os.environ else advice)
+    )
 
 
 def _mark(good):

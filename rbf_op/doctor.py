@@ -69,7 +69,7 @@ def compiler():
         return
     yield fact("%s: %s" % (config.cxx, run.stdout.splitlines()[0]))
     flags = _compile_flags()
-    shown = [flag for flag in flags if re.match(r"-(O|f|march|std|pthread)", flag)]
+    shown = [flag for flag in flags if re.match(r"-(O|f|march|mavx2$|mavx512f$|std|pthread)", flag)]
     yield fact("flags: %s (and %d more)" % (" ".join(shown), len(flags) - len(shown)))
     if _target_macros().get("__FINITE_MATH_ONLY__") == "1":
         yield problem(
@@ -153,8 +153,8 @@ def self_check():
         else:
             yield problem(
                 "%s: wrong by %.1e (allowed %.0e)" % (dtype, error, tolerance),
-                "Clear Theano's compile cache (theano-cache clear) and try again; remove unusual "
-                "entries of gcc.cxxflags; if it stays, report it with this output",
+                "Delete Theano's compile cache, the folder named below, and try again; remove "
+                "unusual entries of gcc.cxxflags; if it stays, report it with this output",
             )
 
 
@@ -188,7 +188,7 @@ def compile_cache():
     free = shutil.disk_usage(directory).free
     yield fact("%s (%d modules, %.1f GB free)" % (directory, modules, free / 1e9))
     if free < 100e6:
-        yield note("the disk is nearly full", "theano-cache clear removes all compiled modules")
+        yield note("the disk is nearly full", "The folder can be deleted: it fills as needed")
 
 
 def blas():
@@ -274,7 +274,8 @@ def run(out=None, topics=TOPICS):
 
 
 def _print_wrapped(label, text, out):
-    lines = textwrap.wrap(text, 67, break_on_hyphens=False) or [""]
+    # A path too long for the line stays whole, to be copied.
+    lines = textwrap.wrap(text, 67, break_on_hyphens=False, break_long_words=False) or [""]
     for number, line in enumerate(lines):
         print("%-12s%s" % (label if number == 0 else "", line), file=out, flush=True)
 

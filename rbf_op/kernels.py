@@ -202,12 +202,32 @@ def rbf_logsumexp(
 
     The log density of a Parzen window or a mixture of Gaussians (up to its constants). The
     exponents of a row are shifted by their largest, so that points far from all centres give a
-    finite L where T.log(rbf_dot(...)) gives -inf. Parameters and errors as in rbf_kernel, but for
-    `device`: it is computed on the CPU. amplitude must not be negative, which gives NaN; 0 leaves a
-    term out (with a derivative of NaN, since 0 has no logarithm); log_amplitude, () or (m,), gives
-    its logarithm instead, such as the log weights of a mixture, and -inf leaves a term out with a
-    derivative of 0. Returns a vector (n,) of the dtype that rbf_kernel would give. Value and
-    gradient take O((n + m) d) memory; second derivatives form (n, m) matrices.
+    finite L where T.log(rbf_dot(...)) gives -inf.
+
+    Parameters
+    ----------
+    x, y, gamma, sigma, lengthscale
+        As in rbf_kernel; y=None, or x itself, means y = x.
+    amplitude : () or (m,), optional
+        Factor of each term; 1 by default. It must not be negative, which gives NaN. 0 leaves a term
+        out, with a derivative of NaN, since 0 has no logarithm.
+    log_amplitude : () or (m,), optional
+        Its logarithm instead, such as the log weights of a mixture. -inf leaves a term out, with a
+        derivative of 0.
+
+    Returns
+    -------
+    L : vector (n,), of the dtype that rbf_kernel would give. Computed on the CPU.
+
+    Differentiable with respect to all arguments, to any order. Value and gradient take O((n + m) d)
+    memory; second derivatives form (n, m) matrices.
+
+    Raises
+    ------
+    TypeError
+        Both amplitude and log_amplitude; and as rbf_kernel does.
+    ValueError
+        As rbf_kernel does.
     """
     if amplitude is not None and log_amplitude is not None:
         raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")

@@ -101,7 +101,8 @@ def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sou
         settings = QUICK if quick else FULL
         given = {"rounds": rounds, "seconds": seconds, "limit": limit}
         settings = settings._replace(**{k: v for k, v in given.items() if v is not None})
-        run = _measure(console, groups, keys, only, quick, threads, settings)
+        wanted = _wanted(groups, only, quick)
+        run = _measure(console, wanted, keys, threads, settings)
         results = report.Results(run)
         os.makedirs(output, exist_ok=True)
         report.write_json(run, os.path.join(output, "results.json"))
@@ -118,12 +119,11 @@ def main(groups, keys, only, quick, rounds, seconds, limit, threads, output, sou
         console.print("Written to %s" % os.path.relpath(path), markup=False)
 
 
-def _measure(console, groups, keys, only, quick, threads, settings):
-    """The run, as report.Results takes it."""
-    chosen = [c for c in ALL if c.key in keys and set(c.groups) & set(groups)]
+def _measure(console, wanted, keys, threads, settings):
+    """The run, as report.Results takes it; wanted: group -> its cells."""
+    chosen = [c for c in ALL if c.key in keys and set(c.groups) & set(wanted)]
     missing = _build_environments(console, chosen)
     run = {"machine": machine.describe(threads), "threads": threads, "groups": {}}
-    wanted = {group: _selected(cells.GROUPS[group](quick), only) for group in groups}
     cells_with_floor = [c for found in wanted.values() for c in found if floors.applies(c)]
     sizes = {floors.matrix_bytes(c) for c in cells_with_floor} - {0}
     start = time.time()
@@ -148,10 +148,27 @@ def _measure(console, groups, keys, only, quick, threads, settings):
     return run
 
 
+def _wanted(groups, only, quick):
+    """group -> its cells that have one of the given words; refuses words that no cell has."""
+    found = {group: cells.GROUPS[group](quick) for group in groups}
+    texts = list(dict.fromkeys(_words(cell) for group in groups for cell in found[group]))
+    unknown = [words for words in only if not any(words in text for text in texts)]
+    if unknown:
+        raise click.BadParameter(
+            'no cell has "%s"; of %s there are: %s.'
+            % ('", "'.join(unknown), ", ".join(groups), "; ".join(texts)),
+            param_hint="--only",
+        )
+    return {group: _selected(found[group], only) for group in groups}
+
+
 def _selected(found, only):
     """The cells whose task and size have one of the given words; all if none are given."""
-    texts = {cell: "%s %s %s" % (cell.task, cell.size, cell.dtype) for cell in found}
-    return [c for c in found if not only or any(words in texts[c] for words in only)]
+    return [c for c in found if not only or any(words in _words(c) for words in only)]
+
+
+def _words(cell):
+    return "%s %s %s" % (cell.task, cell.size, cell.dtype)
 
 
 def _ceilings(console, threads, sizes, earlier=None):

@@ -99,9 +99,8 @@ def _speedups(results):
         return None
     figure, panels = plt.subplots(1, len(tasks), figsize=(5.5 * len(tasks), 4.6))
     for panel, task in zip(_flat(panels), tasks):
-        bars = [(cell, entries) for t, _, cells, entries in sections if t == task for cell in cells]
         rows = []
-        for cell, entries in sorted(bars, key=lambda bar: bar[0][1:4] + (bar[0].symmetric,)):
+        for cell, entries in _in_turn(sections, task):
             own, peer = report.ours(entries, cell), report.best_peer(entries, cell)
             if own and peer:
                 rows.append((cell, peer.least / own.least, peer.label))
@@ -122,6 +121,13 @@ def _speedups(results):
         panel.grid(axis="y", visible=False)
     figure.tight_layout()
     return figure
+
+
+def _in_turn(sections, task):
+    """(cell, entries) in the order of the tables, the precisions of a size one below the other."""
+    bars = [(cell, entries) for t, _, cells, entries in sections if t == task for cell in cells]
+    sizes = list(dict.fromkeys(cell.size for cell, _ in bars))
+    return sorted(bars, key=lambda bar: sizes.index(bar[0].size))
 
 
 def _threads(results):

@@ -101,9 +101,9 @@ def _comparisons(results, group):
     for task, dtype, cells, entries in results.sections(group):
         text += "\n**%s, %s** (milliseconds)\n\n" % (report.TITLES[task], dtype)
         text += _markdown(report.COMPARISON, report.comparison(cells, entries))
-        mean = report.mean_ratio(cells, entries)
+        mean = report.mean_in_words(cells, entries)
         if mean:
-            text += "\nGeometric mean of the ratios from n = %d up: %.1f.\n" % (report.LARGE, mean)
+            text += "\n%s\n" % mean
     return text or _NOT_MEASURED
 
 

@@ -127,14 +127,16 @@ def comparison(cells, entries):
 COMPARISON = ("n, m, d", "rbf_op", "peer", "best peer", "ratio", "floor", "bound", "share")
 
 
-def mean_ratio(cells, entries):
-    """Geometric mean of best peer / ours over the large, not symmetric cells; or None."""
+def mean_in_words(cells, entries):
+    """A sentence on best peer / ours in the large, not symmetric cells of a table; or None."""
     ratios = []
     for cell in cells:
         own, peer = ours(entries, cell), best_peer(entries, cell)
         if cell.n >= LARGE and not cell.symmetric and own and peer:
             ratios.append(peer.least / own.least)
-    return geometric_mean(ratios)
+    mean = geometric_mean(ratios)
+    left_out = ", y=x left out" * any(cell.symmetric for cell in cells)
+    return mean and "Geometric mean of the ratios from n = %d up%s: %.1f." % (LARGE, left_out, mean)
 
 
 def detail(cells, entries):
@@ -193,6 +195,9 @@ OVERHEAD_MICROSECONDS = 3
 OVER_KEOPS, OVER_OTHERS, PRODUCT_GRADIENT = 4, 2, 4
 
 PRODUCTS, KEOPS = ("product", "product-large"), "dot-keops"
+
+# Over both precisions and y=x too, which mean_in_words has by themselves or not at all.
+MEAN_OF_ALL = "geometric mean, all"
 
 # "at the floor": what would be measured if rbf_op took no longer than the floor.
 TARGETS = ("", "n, m, d", "measured", "target", "at the floor", "")
@@ -261,7 +266,7 @@ def _against_peers(results, task, bound, mean_bound):
     if rows:
         what = "best peer, %s" % _KIND[task]
         at_floor = None if None in best else geometric_mean(best)
-        rows.append(_at_least(what, "geometric mean", geometric_mean(ratios), mean_bound, at_floor))
+        rows.append(_at_least(what, MEAN_OF_ALL, geometric_mean(ratios), mean_bound, at_floor))
     return rows
 
 
@@ -457,9 +462,9 @@ def _show_comparison(console, width, cells, entries):
     for row in comparison(cells, entries):
         table.add_row(*row)
     console.print(table)
-    mean = mean_ratio(cells, entries)
+    mean = mean_in_words(cells, entries)
     if mean:
-        console.print("Geometric mean of the ratios from n = %d up: %.1f\n" % (LARGE, mean))
+        console.print(mean + "\n")
 
 
 def write_json(run, path):

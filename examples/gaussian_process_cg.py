@@ -106,7 +106,12 @@ def signs(random, n, count):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="400 points instead of 20 000.")
-@click.option("--figure", default="gaussian_process_cg.png", help="Where to save the figure.")
+@click.option(
+    "--figure",
+    default="gaussian_process_cg.png",
+    show_default=True,
+    help="Where to save the figure.",
+)
 def main(quick, figure):
     """Gaussian process regression by conjugate gradients."""
     n, probes, steps, updates, chosen = (400, 8, 10, 4, 40) if quick else (20000, 8, 15, 12, 200)
@@ -143,6 +148,7 @@ def main(quick, figure):
         % np.sqrt((error**2).mean())
     )
     draw(figure, x, y, lambda z: cross(z, x, alpha, theta)[:, 0], np.array(path))
+    print("figure              %s" % figure)
 
 
 def draw(path_of_figure, x, y, mean, path):

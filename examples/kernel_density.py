@@ -57,7 +57,9 @@ def learn_width(mean_and_slope, held_out, points, log_sigma, steps=14):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="2000 points instead of 100 000.")
-@click.option("--figure", default="kernel_density.png", help="Where to save the figure.")
+@click.option(
+    "--figure", default="kernel_density.png", show_default=True, help="Where to save the figure."
+)
 def main(quick, figure):
     """Kernel density estimate with a learnt width."""
     n, held_out, side = (2000, 200, 40) if quick else (100000, 2000, 200)
@@ -78,6 +80,7 @@ def main(quick, figure):
     print("log density in the corner %.4g (finite)" % result[0, 0])
     assert np.isfinite(result).all()
     draw(figure, axis, result, points, sigma, path)
+    print("figure                    %s" % figure)
 
 
 def draw(path_of_figure, axis, log_density, points, sigma, path):

@@ -62,7 +62,9 @@ def learn_width(error, x, values, log_sigma):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="400 points instead of 20 000.")
-@click.option("--figure", default="nadaraya_watson.png", help="Where to save the figure.")
+@click.option(
+    "--figure", default="nadaraya_watson.png", show_default=True, help="Where to save the figure."
+)
 def main(quick, figure):
     """Nadaraya-Watson regression with a learnt width."""
     n = 400 if quick else 20000
@@ -80,6 +82,7 @@ def main(quick, figure):
     fits = {width: predict(grid, x, values, width) for width in (sigma / 8, sigma, sigma * 12)}
     print("error of the curve   %.4f" % np.sqrt(np.mean((fits[sigma] - truth(grid)) ** 2)))
     draw(figure, x, values, grid, fits, sigma, path, error)
+    print("figure               %s" % figure)
 
 
 def draw(path_of_figure, x, values, grid, fits, sigma, path, error):

@@ -50,4 +50,5 @@ def test_example(name, tmp_path):
     for words, (least, most) in EXPECTED[name].items():
         (value,) = re.findall(r"^%s +(\S+)" % re.escape(words), printed, re.MULTILINE)
         assert least <= float(value) <= most, words
+    assert re.search(r"^figure +%s$" % re.escape(str(figure)), printed, re.MULTILINE)
     assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 10000

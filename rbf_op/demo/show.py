@@ -167,7 +167,7 @@ def show_digits(console, failures):
 
     console.print("\n epoch       loss   test accuracy   loss of the same in plain Theano")
     curves = {name: [] for name in networks}
-    with _progress(console) as progress:
+    with usage.OtherPrograms() as others, _progress(console) as progress:
         task = progress.add_task("training", total=EPOCHS)
         for both in zip(*[digits.train(network, EPOCHS) for network in networks.values()]):
             for name, epoch in zip(networks, both):
@@ -209,6 +209,7 @@ def show_digits(console, failures):
         "fastest epoch: %.1f ms with rbf_kernel, %.1f ms in plain Theano (norm expansion)"
         % (milliseconds["rbf_kernel"], milliseconds["plain"])
     )
+    _say_if_busy(console, "used", others.cores)
 
 
 def _extrapolated(loops, measured, wanted):

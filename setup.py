@@ -67,12 +67,11 @@ setup(
         "rbf_op.c_code",
         "rbf_op.cuda",
     ],
-    py_modules=["rbf_op_command"],
     package_dir={"rbf_op": "rbf_op", "rbf_op.c_code": "c_code", "rbf_op.cuda": "cuda"},
     package_data={
         package: ["*.h", "*.c", "*.cu", "*.cuh", "*.md"]
         for package in ("rbf_op.c_code", "rbf_op.cuda")
     },
-    entry_points={"console_scripts": ["rbf-op = rbf_op_command:main"]},
+    entry_points={"console_scripts": ["rbf-op = rbf_op.cli:main"]},
     zip_safe=False,
 )

@@ -53,7 +53,8 @@ def fuse_report(outputs):
     """What fuse(outputs) would do: a Report, a list of Candidate that prints a paragraph each.
 
     Each has `fused`, and either the parameters that were matched or the reason why the expression
-    was left alone.
+    was left alone (docs/fuse.md explains them). Takes what fuse takes, and raises what it raises;
+    changes nothing.
     """
     return fuse_graph(_as_list(outputs))[1]
 

@@ -22,7 +22,7 @@ class Candidate(
     def __str__(self):
         head = "%s, %s" % (self.variable.name or self.variable, self.variable.type)
         if not self.fused:
-            return _paragraph("left alone: %s: %s." % (head, self.reason))
+            return _paragraph("left alone: %s: %s." % (head, self.reason.rstrip(".")))
         parts = ["x = %s" % short(self.x)]
         if not self.symmetric:
             parts.append("y = %s" % short(self.y))

@@ -19,6 +19,7 @@ import numpy as np
 from rbf_op import sources
 
 DTYPES = {"float32": "float", "float64": "double"}
+NAMES = {np.dtype(name): name for name in DTYPES}  # NumPy takes microseconds to spell one
 
 OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
 
@@ -151,7 +152,7 @@ class Device:
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
         self._entered = threading.local()
-        self._functions = {}
+        self._functions, self._modules = {}, {}
         self._ones = {}
         self._pool = None
         with self:
@@ -294,7 +295,7 @@ class Device:
         row_step, column_step = ((0,) + array.strides)[-2:]
         result = self.empty(array.shape, array.dtype)
         self.launch(
-            ("arrays.cu", "copy_strided", str(array.dtype)),
+            ("arrays.cu", "copy_strided", NAMES[array.dtype]),
             (grid_for(result.size), 1),
             [array, row_step, column_step, result, rows, columns],
         )
@@ -306,11 +307,16 @@ class Device:
         """Start a kernel with blocks of 16 x 16 threads, or as _BLOCKS says.
 
         kernel: (file, name, dtype, COLUMNS, DIMS), the last two where the file has such macros;
-        arguments: GPUArrays, None for a null pointer, and integers, which the kernels take as
-        64-bit numbers.
+        arguments: GPUArrays, None for a null pointer, and integers, addresses among them, which the
+        kernels take as 64-bit numbers.
         """
+        function = self._functions.get(kernel)
+        if function is None:
+            # Prepared: PyCUDA would otherwise find out each argument's type at each launch.
+            function = self._function(*kernel).prepare("q" * len(arguments))
+            self._functions[kernel] = function
         block = _BLOCKS.get(kernel[0], (16, 16, 1))
-        self._function(*kernel)(*map(_packed, arguments), block=block, grid=grid)
+        function.prepared_call(grid, block, *[_as_integer(a) for a in arguments])
 
     def launch_text(self, text, name, arguments):
         """Compile source that is not in cuda/ and start a kernel of it.
@@ -322,20 +328,14 @@ class Device:
         if key not in self._functions:
             self._functions[key] = self._compiled(text, []).get_function(name)
         grid = (grid_for(arguments[0]), 1)
-        self._functions[key](*map(_packed, arguments), block=(256, 1, 1), grid=grid)
+        packed = [a if isinstance(a, np.floating) else np.int64(_as_integer(a)) for a in arguments]
+        self._functions[key](*packed, block=(256, 1, 1), grid=grid)
 
     def _function(self, file, name, dtype, *sizes):
-        key = (file, name, dtype, sizes)
-        if key not in self._functions:
-            module = self._module(file, dtype, sizes)
-            self._functions[key] = module.get_function(name)
-        return self._functions[key]
-
-    def _module(self, file, dtype, sizes):
         key = (file, dtype, sizes)
-        if key not in self._functions:
-            self._functions[key] = self._compiled(source(file), macros(dtype, *sizes))
-        return self._functions[key]
+        if key not in self._modules:
+            self._modules[key] = self._compiled(source(file), macros(dtype, *sizes))
+        return self._modules[key].get_function(name)
 
     def _compiled(self, text, options):
         import pycuda.driver as driver
@@ -425,14 +425,11 @@ def grid_for(size):
     return min(-(-size // 256), 1 << 16)
 
 
-def _packed(argument):
-    """A kernel's argument as a NumPy scalar of the size the kernel expects."""
+def _as_integer(argument):
+    """A kernel's argument, as Device.launch takes it, as a number; 0 for an array of no entries."""
     if isinstance(argument, (int, np.integer)):
-        return np.int64(argument)
-    if isinstance(argument, np.floating):
         return argument
-    empty = argument is None or argument.size == 0
-    return np.uintp(0 if empty else int(argument.gpudata))
+    return 0 if argument is None or argument.size == 0 else int(argument.gpudata)
 
 
 # PyCUDA ends a process that exits with a context on its stack: so it is taken off at exit, and in

@@ -135,6 +135,27 @@ def test_symmetric_gradient_and_partial_ones(device, dtype):
         assert np.array_equal(device.to_host(alone[name]), device.to_host(every[name])), name
 
 
+@pytest.mark.parametrize("d", [3, 6])
+def test_partial_product_gradients(device, monkeypatch, d):
+    values = oracle.problem(1030, 270, d, "float32")[:3]
+    weights = weights_for(1030, 270, 2, "float32")
+    arrays = on_device(device, values + weights)
+    every = launch.product_gradient(device, *arrays, wanted=DOT_NAMES)
+    both = launch.product_gradient(device, *arrays, wanted=("gamma", "x"))
+    assert list(both) == ["gamma", "x"]
+    sizes = []
+    allocate = device.allocate
+    monkeypatch.setattr(device, "allocate", lambda size: sizes.append(size) or allocate(size))
+    for name in DOT_NAMES:
+        alone = launch.product_gradient(device, *arrays, wanted=(name,))
+        assert list(alone) == [name]
+        for found in [alone] + [both] * (name in both):
+            assert np.array_equal(device.to_host(found[name]), device.to_host(every[name])), name
+        # Slabs and their sum; of y those of the kernel's sums for gamma as well, and no others.
+        assert len(sizes) <= (3 if name == "y" or (name == "gamma" and d > 4) else 2)
+        sizes.clear()
+
+
 def test_symmetric_kernel_is_exactly_symmetric(device):
     x, _, gamma, amplitude, _ = oracle.problem(150, 150, 6, "float32", vector=(False, False))
     X, C, A = on_device(device, [x, gamma, amplitude])

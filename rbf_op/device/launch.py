@@ -16,10 +16,12 @@ _GRADIENT_TILE = 64
 # cuda/narrow.cu: points of so few dimensions, and so few columns; its THREADS, and rows a thread
 _NARROW = 4
 _NARROW_TILE = 128
+_NARROW_SHORT_TILE = 32  # where blocks are few: as many points as one warp reads
 _NARROW_PRODUCT_ROWS = {"float32": (8, 4), "float64": (4, 2)}  # COLUMNS 1 and 4
 _NARROW_GRADIENT_ROWS = {"float32": 4, "float64": 2}
 _BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
 _TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
+_BLOCKS_LEAST = 528  # four for each multiprocessor of one with 132: with fewer, slabs are shorter
 _BLOCKS_SUMMED = 64  # of a sum of all entries: theirs are summed by one block
 _SLAB_ENTRIES = 1 << 24  # of all slabs of a result, unless one of them has more
 
@@ -99,17 +101,25 @@ def _columns(width, one=False):
 class _Grid:
     """How a sweep over `others` is cut: blocks of `rows` owners, slabs of whole tiles of others.
 
-    Each slab has results of its own, `width` an owner.
+    Each slab has results of its own, `width` an owner. A slab has tiles_a_slab tiles at least, as
+    long as that gives _BLOCKS_LEAST blocks; else down to one, of short_tile.
     """
 
-    def __init__(self, owners, others, width, rows, tile, tiles_a_slab=_TILES_A_SLAB):
-        tiles = -(-others // tile)
+    def __init__(
+        self, owners, others, width, rows, tile, tiles_a_slab=_TILES_A_SLAB, short_tile=None
+    ):
         blocks = -(-owners // rows)
-        wanted = -(-_BLOCKS_WANTED // max(blocks, 1))  # enough blocks to keep a device busy
         most = _SLAB_ENTRIES // max(owners * width, 1)
-        slabs = max(1, min(wanted, tiles // tiles_a_slab, most))
-        self.slab = max(1, -(-tiles // slabs)) * tile
-        self.slabs = max(1, -(-others // self.slab))
+
+        def cut(blocks_wanted, tile, tiles_a_slab):
+            tiles = -(-others // tile)
+            slabs = min(-(-blocks_wanted // max(blocks, 1)), tiles // tiles_a_slab, most)
+            self.slab = max(1, -(-tiles // max(1, slabs))) * tile
+            self.slabs = max(1, -(-others // self.slab))
+
+        cut(_BLOCKS_WANTED, tile, tiles_a_slab)
+        if blocks * self.slabs < _BLOCKS_LEAST:
+            cut(_BLOCKS_LEAST, short_tile or tile, 1)
         self.shape = (blocks, self.slabs)
 
 
@@ -125,7 +135,7 @@ def _product(device, name, owner, other, gamma, payload):
     columns = _columns(width, one=True)
     if _is_narrow(d, width):
         rows = _NARROW_TILE * _NARROW_PRODUCT_ROWS[dtype][columns > 1]
-        grid = _Grid(owners, others, width, rows, _NARROW_TILE, tiles_a_slab=1)
+        grid = _Grid(owners, others, width, rows, _NARROW_TILE, 1, _NARROW_SHORT_TILE)
         kernel = ("narrow.cu", name, dtype, columns, d)
     else:
         grid = _Grid(owners, others, width, _ROWS, _TILE[dtype])
@@ -154,7 +164,8 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
     inner = source_x[3]
     narrow = _is_narrow(d, inner)
     if narrow:
-        cut = (_NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype], _NARROW_TILE, 1)
+        rows = _NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype]
+        cut = (rows, _NARROW_TILE, 1, _NARROW_SHORT_TILE)
     else:
         cut = (_ROWS, _GRADIENT_TILE)
     slabs = {}

@@ -23,7 +23,13 @@ NAMES = {np.dtype(name): name for name in DTYPES}  # NumPy takes microseconds to
 
 OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
 
+# Of cuda.h's CUpointer_attribute, which PyCUDA does not ask for.
+_CONTEXT, _MEMORY_TYPE, _IS_MANAGED, _DEVICE_ORDINAL = 1, 2, 8, 9
+_DEVICE_MEMORY = 2  # of CUmemorytype
+
 _BLOCKS = {"arrays.cu": (256, 1, 1), "narrow.cu": (128, 1, 1)}  # threads
+
+DEFAULT_STREAM = 1  # the kernels' own, as __cuda_array_interface__ counts streams
 
 _device = None
 _lock = threading.RLock()
@@ -148,7 +154,7 @@ class Device:
 
         self.context = driver.Device(number).retain_primary_context()
         self._current_context = driver.Context.get_current
-        self.name = driver.Device(number).name()
+        self.number, self.name = number, driver.Device(number).name()
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
         self._entered = threading.local()
@@ -211,6 +217,23 @@ class Device:
                 "device: %.3g of its %.3g GB are free. rbf_dot needs no kernel matrix; or pass "
                 "fewer rows at a time." % (size / 1e9, rounded / 1e9, free / 1e9, total / 1e9)
             ) from error
+
+    def why_not_ours(self, address):
+        """None if kernels can use the memory at an address, else a text that says whose it is.
+
+        Of what the driver does not know, or what belongs to no context (managed memory, that of
+        allocators with streams), it is left to the kernels to find out.
+        """
+        with self:
+            context, number = memory_owner(address)
+        if number is None or (number == self.number and context in (None, self.context.handle)):
+            return None
+        return (
+            "its memory belongs to context %#x of CUDA device %d, but the kernels run in context "
+            "%#x, the primary one, of device %d. Choose the GPU with CUDA_VISIBLE_DEVICES, which "
+            "all libraries heed; in PyCUDA import pycuda.autoprimaryctx in the place of autoinit."
+            % (context or 0, number, self.context.handle, self.number)
+        )
 
     def release_held_memory(self):
         """Give back to the driver what the pool keeps for later arrays, for others to have."""
@@ -359,11 +382,17 @@ def _array_class():
 
     class DeviceArray(pycuda.gpuarray.GPUArray):
         """A GPUArray that may be pickled, copied and read by NumPy wherever the device can be used:
-        on threads without a context, in a process that has not used the device yet.
+        on threads without a context, in a process that has not used the device yet. It tells
+        other libraries which stream computes it.
         """
 
         def __reduce__(self):
             return _from_host, (np.asarray(self),)
+
+        @property
+        def __cuda_array_interface__(self):
+            # PyCUDA names no stream, which says that nobody need wait.
+            return dict(super().__cuda_array_interface__, stream=DEFAULT_STREAM)
 
         def __deepcopy__(self, memo):
             with device() as used:
@@ -392,6 +421,32 @@ def own(array):
     if isinstance(array, _array_class()):
         return array
     return array_of_memory(array.shape, array.dtype, array.gpudata, array.strides, array)
+
+
+def memory_owner(address):
+    """(handle of the context, number of the device) that device memory belongs to.
+
+    The context is None for memory that all contexts of a device share, the number also where the
+    driver knows of no device memory there, or moves it to where it is used.
+    """
+    attributes = (_MEMORY_TYPE, _IS_MANAGED, _CONTEXT, _DEVICE_ORDINAL)
+    kind, managed, number = ctypes.c_uint(0), ctypes.c_uint(0), ctypes.c_int(-1)
+    context = ctypes.c_void_p()
+    found = (kind, managed, context, number)
+    failed = _driver_library().cuPointerGetAttributes(
+        len(attributes),
+        (ctypes.c_int * len(attributes))(*attributes),
+        (ctypes.c_void_p * len(attributes))(*map(ctypes.addressof, found)),
+        ctypes.c_uint64(address),
+    )
+    if failed or kind.value != _DEVICE_MEMORY or managed.value & 0xFF or number.value < 0:
+        return None, None
+    return context.value, number.value
+
+
+@functools.lru_cache(maxsize=None)
+def _driver_library():
+    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
 
 
 def macros(dtype, columns=None, dims=None):

@@ -564,6 +564,39 @@ def test_the_stream_that_computes_an_array_is_waited_for(device, monkeypatch, st
     assert len(times) == waits
 
 
+def test_arrays_tell_which_stream_computes_them(device):
+    K = device.to_device(np.ones((2, 3), "float32"))
+    for array in (K, device.empty((0, 3), "float32")):
+        interface = array.__cuda_array_interface__
+        assert interface["version"] == 3 and interface["stream"] == 1  # the legacy default one
+    assert K.__cuda_array_interface__["data"] == (int(K.gpudata), False)
+
+
+@pytest.mark.parametrize(
+    "owner, refused",
+    [
+        ((None, None), False),  # not the driver's, or managed
+        ((None, 0), False),  # of the device, of no context in particular
+        ((None, 1), True),
+        ((0xABC, 0), True),
+        ((0xABC, 1), True),
+    ],
+)
+def test_memory_of_another_device_or_context_is_refused(device, monkeypatch, owner, refused):
+    kind, array = types.DeviceType("float32", (False,)), device.to_device(np.ones(3, "float32"))
+    assert runtime.memory_owner(int(array.gpudata)) == (device.context.handle, device.number)
+    assert runtime.memory_owner(np.ones(3).ctypes.data) == (None, None)
+    kind.filter(Foreign(array))
+    monkeypatch.setattr(runtime, "memory_owner", lambda address: owner)
+    kind.filter(array)  # our own are not asked for
+    if not refused:
+        kind.filter(Foreign(array))
+        return
+    words = "context %#x of CUDA device %d, but .* context %#x, the primary one, of device 0"
+    with pytest.raises(TypeError, match=words % (owner[0] or 0, owner[1], device.context.handle)):
+        kind.filter(Foreign(array))
+
+
 def test_arrays_that_share_memory(device):
     whole = device.to_device(np.arange(12, dtype="float32").reshape(4, 3))
     share = types.DeviceType.may_share_memory

@@ -243,6 +243,21 @@ def test_another_context_of_pycuda_stays_the_current_one(order):
     assert run(USE + order + textwrap.dedent(script)) == "True True\n"
 
 
+def test_arrays_of_another_context_are_refused():
+    script = """
+    import pycuda.autoinit
+    import pycuda.gpuarray
+    from rbf_op.device import types
+    theirs = pycuda.gpuarray.to_gpu(np.ones((2, 2), "float32"))
+    try:
+        types.DeviceType("float32", (False, False)).filter(theirs)
+    except TypeError as error:
+        print(error)
+    """
+    said = run(USE + textwrap.dedent(script))
+    assert "memory belongs to context" in said and "autoprimaryctx" in said
+
+
 # -- What may be missing ---------------------------------------------------------------------------
 
 WHY = """

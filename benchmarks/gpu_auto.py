@@ -5,7 +5,7 @@
 For each size the least time of a Theano function of rbf_dot on either device, of the value alone
 and with its gradients by x, y and the weights, and what the rule of device/placement.py expects of
 the value, and of the gradients. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and
-Theano; click, rich.
+Theano; click, rich. Exit status 2 where there is no device.
 """
 
 import rbf_op  # first: it lets Theano run on this Python and NumPy
@@ -14,6 +14,7 @@ import rbf_op  # first: it lets Theano run on this Python and NumPy
 import functools
 import itertools
 import json
+import sys
 
 import click
 import numpy as np
@@ -47,8 +48,12 @@ def functions(dtype):
 @click.option("--json", "json_file", type=click.Path(), help="Write all numbers here as well.")
 def main(points, dims, columns, dtypes, seconds, json_file):
     """Times rbf_dot of host arrays on the CPU and on the GPU, and looks at the rule of "auto"."""
+    try:
+        table = Table(title=runtime.device().name)
+    except runtime.CUDAUnavailable as trouble:
+        click.echo(str(trouble), err=True)
+        sys.exit(2)
     random = np.random.default_rng(0)
-    table = Table(title=runtime.device().name)
     for heading in ("problem", "what", "CPU us", "GPU us", "auto", "loses"):
         table.add_column(heading)
     results = []

@@ -88,6 +88,9 @@ def loop_rows(opcodes, loops):
 @click.option("--dtype", default="float32", type=click.Choice(sorted(runtime.DTYPES)))
 def main(arch, dtype):
     """Counts the machine instructions of the CUDA kernels' loops."""
+    nvdisasm()
+    if runtime.find_nvcc() is None:
+        raise SystemExit("nvcc is missing: put the CUDA toolkit's bin folder on PATH")
     print("%-38s %7s %s" % ("loop", "all", " ".join("%10s" % k for k in CLASSES)))
     for file, columns, dims, kernel in KERNELS:
         with tempfile.TemporaryDirectory() as scratch:

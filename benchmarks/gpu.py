@@ -298,7 +298,7 @@ class Problem:
     @property
     def seconds_to_make(self):
         """About what its arrays and what is expected take on the host, if they are not there."""
-        return 0 if "host" in self.__dict__ else 1e-7 * self.n * (self.d + self.p)
+        return 0 if "host" in self.__dict__ else 1e-7 * self.n * (self.d + self.p + 20)
 
 
 # -- Contenders ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     python benchmarks/gpu_instructions.py --arch 90
 
 Compiles the files of cuda/ as the package does and disassembles them. A loop's row leaves out the
-loops inside it. Needs nvcc and nvdisasm, no GPU. Imports device/runtime.py.
+loops inside it. Needs nvcc and nvdisasm, no GPU and no Theano. Imports gpu.py, device/runtime.py.
 """
 
 import collections
@@ -21,7 +21,9 @@ import click
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from rbf_op.device import runtime  # noqa: E402
+from benchmarks.gpu import load_launches  # noqa: E402
+
+runtime, _ = load_launches()
 
 # (file, COLUMNS, DIMS, kernel): d=3, p=1; and points of many dimensions, p=16.
 KERNELS = [

@@ -313,7 +313,7 @@ def test_another_device_is_chosen_otherwise():
 
 
 @pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
-@pytest.mark.parametrize("script", [(SCRIPT,), ("-m", "benchmarks.gpu_auto")])
+@pytest.mark.parametrize("script", [(SCRIPT,), ("-m", "benchmarks.gpu_auto")], ids=["gpu", "auto"])
 def test_without_a_device_a_line_says_so(script):
     done = started(*script, CUDA_EMULATOR_NO_DEVICE="1")
     assert done.returncode == 2

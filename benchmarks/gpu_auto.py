@@ -4,7 +4,8 @@
 
 For each size the least time of a Theano function of rbf_dot on either device, of the value alone
 and with its gradients by x, y and the weights, and what the rule of device/placement.py expects of
-the value. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and Theano; click, rich.
+the value, and of the gradients. Needs Theano, PyCUDA, nvcc and a GPU. Imports rewriting; rbf_op and
+Theano; click, rich. Exit status 2 where there is no device.
 """
 
 import rbf_op  # first: it lets Theano run on this Python and NumPy
@@ -13,6 +14,7 @@ import rbf_op  # first: it lets Theano run on this Python and NumPy
 import functools
 import itertools
 import json
+import sys
 
 import click
 import numpy as np
@@ -46,8 +48,12 @@ def functions(dtype):
 @click.option("--json", "json_file", type=click.Path(), help="Write all numbers here as well.")
 def main(points, dims, columns, dtypes, seconds, json_file):
     """Times rbf_dot of host arrays on the CPU and on the GPU, and looks at the rule of "auto"."""
+    try:
+        table = Table(title=runtime.device().name)
+    except runtime.CUDAUnavailable as trouble:
+        click.echo(str(trouble), err=True)
+        sys.exit(2)
     random = np.random.default_rng(0)
-    table = Table(title=runtime.device().name)
     for heading in ("problem", "what", "CPU us", "GPU us", "auto", "loses"):
         table.add_column(heading)
     results = []
@@ -65,7 +71,8 @@ def main(points, dims, columns, dtypes, seconds, json_file):
                     np.testing.assert_allclose(gpu, cpu, rtol=1e-4, atol=1e-4 * np.abs(cpu).max())
                 calls = [functools.partial(f, *arrays) for f in both.values()]
                 cpu, gpu = least_times(calls, seconds)
-                pays = placement.product_pays(n, n, d, p, dtype)
+                wrt = ("x", "y", "weights") if what.startswith("gradient") else None
+                pays = placement.product_pays(n, n, d, p, dtype, wrt)
                 chosen = "cuda" if pays and placement.made_for(dtype) else "cpu"
                 loses = (gpu if chosen == "cuda" else cpu) / min(cpu, gpu) - 1
                 results.append(

@@ -4,7 +4,7 @@
     python benchmarks/gpu_instructions.py --arch 90
 
 Compiles the files of cuda/ as the package does and disassembles them. A loop's row leaves out the
-loops inside it. Needs nvcc and nvdisasm, no GPU. Imports device/runtime.py.
+loops inside it. Needs nvcc and nvdisasm, no GPU and no Theano. Imports gpu.py, device/runtime.py.
 """
 
 import collections
@@ -21,7 +21,9 @@ import click
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from rbf_op.device import runtime  # noqa: E402
+from benchmarks.gpu import load_launches  # noqa: E402
+
+runtime, _ = load_launches()
 
 # (file, COLUMNS, DIMS, kernel): d=3, p=1; and points of many dimensions, p=16.
 KERNELS = [
@@ -88,6 +90,9 @@ def loop_rows(opcodes, loops):
 @click.option("--dtype", default="float32", type=click.Choice(sorted(runtime.DTYPES)))
 def main(arch, dtype):
     """Counts the machine instructions of the CUDA kernels' loops."""
+    nvdisasm()
+    if runtime.find_nvcc() is None:
+        raise SystemExit("nvcc is missing: put the CUDA toolkit's bin folder on PATH")
     print("%-38s %7s %s" % ("loop", "all", " ".join("%10s" % k for k in CLASSES)))
     for file, columns, dims, kernel in KERNELS:
         with tempfile.TemporaryDirectory() as scratch:

@@ -16,10 +16,12 @@ _GRADIENT_TILE = 64
 # cuda/narrow.cu: points of so few dimensions, and so few columns; its THREADS, and rows a thread
 _NARROW = 4
 _NARROW_TILE = 128
+_NARROW_SHORT_TILE = 32  # where blocks are few: as many points as one warp reads
 _NARROW_PRODUCT_ROWS = {"float32": (8, 4), "float64": (4, 2)}  # COLUMNS 1 and 4
 _NARROW_GRADIENT_ROWS = {"float32": 4, "float64": 2}
 _BLOCKS_WANTED = 1024  # enough for every multiprocessor of a large device, several times over
 _TILES_A_SLAB = 4  # at least so many, or a slab is not worth its sum
+_BLOCKS_LEAST = 528  # four for each multiprocessor of one with 132: with fewer, slabs are shorter
 _BLOCKS_SUMMED = 64  # of a sum of all entries: theirs are summed by one block
 _SLAB_ENTRIES = 1 << 24  # of all slabs of a result, unless one of them has more
 
@@ -30,7 +32,7 @@ def forward(device, x, y, gamma, amplitude, out=None):
     `out` is written to if its shape fits.
     """
     reference.check_shapes(x, y, gamma, amplitude)
-    (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
+    (n, d), m, dtype = x.shape, y.shape[0], runtime.NAMES[x.dtype]
     if out is None or out.shape != (n, m) or not out.flags.c_contiguous:
         out = device.empty((n, m), dtype)
     if out.size:
@@ -46,7 +48,7 @@ def forward(device, x, y, gamma, amplitude, out=None):
 def gradient(device, x, y, gamma, amplitude, grad_output, wanted):
     """Gradients of sum(grad_output * K), by name, for those of x, y, gamma, amplitude in `wanted`.
 
-    "x+y" in `wanted` gives the sum of both, which is the gradient with respect to x where y is x.
+    "x+y", in the place of both, gives their sum: the gradient with respect to x where y is x.
     """
     reference.check_shapes(x, y, gamma, amplitude, grad_output=grad_output)
     x, y, gamma, amplitude, grad_output = map(
@@ -75,7 +77,7 @@ def product_gradient(device, x, y, gamma, weights, grad_output, wanted):
     x, y, gamma, weights, grad_output = map(device.contiguous, (x, y, gamma, weights, grad_output))
     p = weights.shape[1]
     gradients = _gradients(
-        device, "rbf_product_gradient", x, y, gamma, device.one(str(x.dtype)), wanted,
+        device, "rbf_product_gradient", x, y, gamma, device.one(runtime.NAMES[x.dtype]), wanted,
         [None, grad_output, weights, p],
         [None, weights, grad_output, p],
     )  # fmt: skip
@@ -99,17 +101,25 @@ def _columns(width, one=False):
 class _Grid:
     """How a sweep over `others` is cut: blocks of `rows` owners, slabs of whole tiles of others.
 
-    Each slab has results of its own, `width` an owner.
+    Each slab has results of its own, `width` an owner. A slab has tiles_a_slab tiles at least, as
+    long as that gives _BLOCKS_LEAST blocks; else down to one, of short_tile.
     """
 
-    def __init__(self, owners, others, width, rows, tile, tiles_a_slab=_TILES_A_SLAB):
-        tiles = -(-others // tile)
+    def __init__(
+        self, owners, others, width, rows, tile, tiles_a_slab=_TILES_A_SLAB, short_tile=None
+    ):
         blocks = -(-owners // rows)
-        wanted = -(-_BLOCKS_WANTED // max(blocks, 1))  # enough blocks to keep a device busy
         most = _SLAB_ENTRIES // max(owners * width, 1)
-        slabs = max(1, min(wanted, tiles // tiles_a_slab, most))
-        self.slab = max(1, -(-tiles // slabs)) * tile
-        self.slabs = max(1, -(-others // self.slab))
+
+        def cut(blocks_wanted, tile, tiles_a_slab):
+            tiles = -(-others // tile)
+            slabs = min(-(-blocks_wanted // max(blocks, 1)), tiles // tiles_a_slab, most)
+            self.slab = max(1, -(-tiles // max(1, slabs))) * tile
+            self.slabs = max(1, -(-others // self.slab))
+
+        cut(_BLOCKS_WANTED, tile, tiles_a_slab)
+        if blocks * self.slabs < _BLOCKS_LEAST:
+            cut(_BLOCKS_LEAST, short_tile or tile, 1)
         self.shape = (blocks, self.slabs)
 
 
@@ -118,110 +128,135 @@ def _is_narrow(d, p):
 
 
 def _product(device, name, owner, other, gamma, payload):
-    (owners, d), others, dtype = owner.shape, other.shape[0], str(owner.dtype)
+    (owners, d), others, dtype = owner.shape, other.shape[0], runtime.NAMES[owner.dtype]
     width = payload.shape[1]
     if not (owners and others and width):
         return device.zeros((owners, width), dtype)
     columns = _columns(width, one=True)
     if _is_narrow(d, width):
         rows = _NARROW_TILE * _NARROW_PRODUCT_ROWS[dtype][columns > 1]
-        grid = _Grid(owners, others, width, rows, _NARROW_TILE, tiles_a_slab=1)
+        grid = _Grid(owners, others, width, rows, _NARROW_TILE, 1, _NARROW_SHORT_TILE)
         kernel = ("narrow.cu", name, dtype, columns, d)
     else:
         grid = _Grid(owners, others, width, _ROWS, _TILE[dtype])
         kernel = ("product.cu", name, dtype, columns)
     # With several rounds of columns, what the sums round off is kept in slabs of its own.
     slabs = grid.slabs if width <= columns else 2 * grid.slabs
-    result = device.empty((slabs, owners, width), dtype)
+    result = _Slabs(device, slabs, (owners, width), dtype)
     device.launch(
         kernel,
         grid.shape,
         [owner, other, owners, others, d]
         + _parameters(gamma, device.one(dtype))
-        + [payload, width, grid.slab, result],
+        + [payload, width, grid.slab, result.array],
     )
-    return _sum_slabs(device, result)
+    return result.sum()
 
 
 def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y):
     """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
-    (n, d), m, dtype = x.shape, y.shape[0], str(x.dtype)
-    both = "x+y" in wanted
+    (n, d), m, dtype = x.shape, y.shape[0], runtime.NAMES[x.dtype]
+    scalars = [k for k, v in (("gamma", gamma), ("amplitude", amplitude)) if not v.ndim]
+    if not (n and m):  # no tile at all: nothing would be written
+        shapes = {"x": (n, d), "x+y": (n, d), "y": (m, d), "gamma": (m,), "amplitude": (m,)}
+        shapes.update((key, ()) for key in scalars)
+        return {key: device.zeros(shapes[key], dtype) for key in wanted if key in shapes}
     inner = source_x[3]
-    if _is_narrow(d, inner):
-        cut = (_NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype], _NARROW_TILE, 1)
+    narrow = _is_narrow(d, inner)
+    if narrow:
+        rows = _NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype]
+        cut = (rows, _NARROW_TILE, 1, _NARROW_SHORT_TILE)
     else:
         cut = (_ROWS, _GRADIENT_TILE)
-    grid_x, grid_y = _Grid(n, m, d, *cut), _Grid(m, n, d, *cut)
+    slabs = {}
+
+    def sums(key, count, shape):
+        slabs[key] = _Slabs(device, count, shape, dtype)
+        return slabs[key].address()
 
     def sweep(kernel, owner, other, width, grid, source, outputs):
-        if not other.shape[0]:  # no tile at all: nothing would be written
-            for output in outputs:
-                if output is not None:
-                    device.clear(output)
-        elif owner.shape[0]:
-            if _is_narrow(d, inner):
-                compiled = ("narrow.cu", kernel, dtype, _columns(inner, one=True), d)
-            else:
-                compiled = ("gradient.cu", kernel, dtype, _columns(width))
-            device.launch(
-                compiled,
-                grid.shape,
-                [owner, other, owner.shape[0], other.shape[0], d]
-                + _parameters(gamma, amplitude)
-                + source
-                + [width, grid.slab]
-                + outputs,
-            )
-
-    dx_needed = both or "x" in wanted
-    dy_needed = both or "y" in wanted
-    y_sweep_needed = dy_needed or "gamma" in wanted or "amplitude" in wanted
-    width = d if dy_needed else 0
-    if both:  # one array, so that one sum adds both sweeps
-        points = device.empty((grid_x.slabs + grid_y.slabs, n, d), dtype)
-        dx, dy = (
-            (points[: grid_x.slabs], points[grid_x.slabs :]) if points.size else (points, points)
+        if narrow:
+            compiled = ("narrow.cu", kernel, dtype, _columns(inner, one=True), d)
+        else:
+            compiled = ("gradient.cu", kernel, dtype, _columns(width))
+        device.launch(
+            compiled,
+            grid.shape,
+            [owner, other, owner.shape[0], other.shape[0], d]
+            + _parameters(gamma, amplitude)
+            + source
+            + [width, grid.slab]
+            + outputs,
         )
+
+    both = "x+y" in wanted
+    y_swept = [key for key in ("y", "gamma", "amplitude") if both or key in wanted]
+    grid_x = _Grid(n, m, d, *cut) if both or "x" in wanted else None
+    grid_y = _Grid(m, n, d, *cut) if y_swept else None
+    if both:  # one array, so that one sum adds both sweeps
+        dx = sums("x+y", grid_x.slabs + grid_y.slabs, (n, d))
+        dy = slabs["x+y"].address(grid_x.slabs)
     else:
-        dx = device.empty((grid_x.slabs, n, d), dtype) if dx_needed else None
-        dy = device.empty((grid_y.slabs, m, width), dtype) if y_sweep_needed else None
-    dgamma, damplitude = (device.empty((grid_y.slabs, m), dtype) for _ in range(2))
-    if dx_needed:
+        dx = sums("x", grid_x.slabs, (n, d)) if "x" in wanted else None
+        dy = sums("y", grid_y.slabs, (m, d)) if "y" in wanted else None
+    if grid_x:
         sweep(name + "_x", x, y, d, grid_x, source_x, [dx, None, None])
-    if y_sweep_needed:
-        sweep(name + "_y", y, x, width, grid_y, source_y, [dy, dgamma, damplitude])
-
-    slabs = {"x": dx, "y": dy, "gamma": dgamma, "amplitude": damplitude}
-    if both:
-        slabs["x+y"] = points
-    gradients = {key: _sum_slabs(device, slabs[key]) for key in wanted if key in slabs}
-    for key, parameter in (("gamma", gamma), ("amplitude", amplitude)):
-        if key in wanted and parameter.ndim == 0:
-            gradients[key] = _sum_all(device, gradients[key])
-    return gradients
-
-
-def _sum_slabs(device, slabs):
-    """The sum over the first axis, in its order."""
-    count, shape = slabs.shape[0], slabs.shape[1:]
-    if slabs.size == 0:  # PyCUDA cannot reshape an array without memory
-        return device.empty(shape, slabs.dtype)
-    if count == 1:
-        return runtime.own(slabs.reshape(shape))
-    result = device.empty(shape, slabs.dtype)
-    device.launch(
-        ("arrays.cu", "sum_slabs", str(slabs.dtype)),
-        (runtime.grid_for(result.size), 1),
-        [slabs, count, result.size, result],
-    )
-    return result
+    if grid_y:
+        # The kernels write these unasked, those of few dimensions the first alone. What is not
+        # wanted goes where it does no harm.
+        parameters = dict.fromkeys(("gamma", "amplitude"))
+        written = ("gamma",) if narrow else ("gamma", "amplitude")
+        unwanted = None
+        for key in written:
+            if key in wanted:
+                parameters[key] = sums(key, grid_y.slabs, (m,))
+            else:
+                unwanted = unwanted or sums("unwanted", grid_y.slabs, (m,))
+                parameters[key] = unwanted
+        width = d if dy is not None else 0
+        outputs = [dy, parameters["gamma"], parameters["amplitude"]]
+        sweep(name + "_y", y, x, width, grid_y, source_y, outputs)
+    return {
+        key: slabs[key].sum_all() if key in scalars else slabs[key].sum()
+        for key in wanted
+        if key in slabs
+    }
 
 
-def _sum_all(device, values):
-    dtype = str(values.dtype)
-    blocks = max(1, min(_BLOCKS_SUMMED, runtime.grid_for(values.size)))
-    sums, result = device.empty((blocks,), "float64"), device.empty((), dtype)
-    device.launch(("arrays.cu", "sum_blocks", dtype), (blocks, 1), [values, values.size, sums])
-    device.launch(("arrays.cu", "sum_all", dtype), (1, 1), [sums, blocks, result])
-    return result
+class _Slabs:
+    """Memory for what a sweep adds up: `count` arrays of one shape, whose sum is wanted."""
+
+    def __init__(self, device, count, shape, dtype):
+        self.device, self.count, self.shape, self.dtype = device, count, shape, dtype
+        # The result itself, if it is one.
+        self.array = device.empty(shape if count == 1 else (count,) + shape, dtype)
+
+    def address(self, slab=0):
+        """Where an array begins."""
+        if not self.array.size:
+            return 0
+        return int(self.array.gpudata) + slab * (self.array.nbytes // self.count)
+
+    def sum(self):
+        """The sum of the arrays, in their order."""
+        if self.count == 1:
+            return self.array
+        result = self.device.empty(self.shape, self.dtype)
+        if result.size:
+            self.device.launch(
+                ("arrays.cu", "sum_slabs", self.dtype),
+                (runtime.grid_for(result.size), 1),
+                [self.array, self.count, result.size, result],
+            )
+        return result
+
+    def sum_all(self):
+        """The sum of all entries of all arrays."""
+        device, size = self.device, self.array.size
+        blocks = max(1, min(_BLOCKS_SUMMED, runtime.grid_for(size)))
+        sums, result = device.empty((blocks,), "float64"), device.empty((), self.dtype)
+        device.launch(
+            ("arrays.cu", "sum_blocks", self.dtype), (blocks, 1), [self.array, size, sums]
+        )
+        device.launch(("arrays.cu", "sum_all", self.dtype), (1, 1), [sums, blocks, result])
+        return result

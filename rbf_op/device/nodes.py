@@ -254,7 +254,8 @@ def local_choose_device(node, fgraph):
 def _chosen(op, inputs):
     """The outputs of an RBFDot or RBFDotGrad of host arrays, computed where it is done sooner."""
     x, y, _, weights = inputs[:4]
-    pays = placement.product_pays(x.shape[0], y.shape[0], x.shape[1], weights.shape[1], x.dtype)
+    sizes = x.shape[0], y.shape[0], x.shape[1], weights.shape[1]
+    pays = placement.product_pays(*sizes, dtype=x.dtype, wrt=getattr(op, "wrt", None))
     on_device = [host_from_device(o) for o in CudaOp(op)(*inputs, return_list=True)]
     return ifelse(pays, on_device, op(*inputs, return_list=True))
 

@@ -10,11 +10,16 @@ from rbf_op.device import runtime
 
 DEVICES = ("cpu", "cuda", "auto")
 
-# The rule of "auto" for a product. Not measured: no GPU was to be had. Derived from a launch with
-# its copies through Python (100 microseconds), copies from and to ordinary memory over PCIe (6e9
-# bytes a second), and what the C kernels do on the CPU (1e11 differences, squared and added, a core
-# and second in float32; an exponential counts as ten of them).
-CALL_SECONDS = 1e-4
+# The rule of "auto" for a product and its gradient. Not measured on a GPU: none was to be had.
+# What a call takes however small it is: its copies and launches, which calls() counts and the
+# emulator confirms, times what one takes. Of the 20 microseconds of a copy 11 are Python's (a node
+# of its own in the graph), of the 13 of a launch 9 (with the array that it writes): measured in
+# emulation, where functions of 5 copies and 2 launches, 6 and 2, and 9 and 8 took 78, 94 and 180
+# microseconds. The rest is the driver's, PCIe's and the device's. Then copies from and to ordinary
+# memory over PCIe (6e9 bytes a second), and what the C kernels do on the CPU (1e11 differences,
+# squared and added, a core and second in float32; an exponential counts as ten of them).
+COPY_SECONDS = 2e-5
+LAUNCH_SECONDS = 1.3e-5
 COPIED_BYTES_A_SECOND = 6e9
 CPU_TERMS_A_SECOND = {"float32": 1e11, "float64": 5e10}  # of one core
 EXPONENTIAL_TERMS = 10
@@ -49,17 +54,35 @@ def resolve_device(requested=None):
     raise runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
 
 
-def product_pays(n, m, d, p, dtype):
-    """Whether a product of host arrays is done sooner on the device, copies included.
+def calls(wrt=None):
+    """(copies, launches) of a product of host arrays, or of its gradient with respect to `wrt`.
+
+    At most: a gamma that is a constant is copied once only, and large sums need no second launch.
+    """
+    if wrt is None:
+        return 5, 2  # x, y, gamma, weights and P; the sweep, and the sum of its slabs
+    # The sweep over y's rows gives two of them. A scalar gamma's is summed by two launches.
+    sweeps = ("x" in wrt) + ("y" in wrt or "gamma" in wrt) + ("weights" in wrt)
+    return 5 + len(wrt), sweeps + len(wrt) + ("gamma" in wrt)
+
+
+def product_pays(n, m, d, p, dtype, wrt=None):
+    """Whether a product of host arrays is done sooner on the device, copies included; or, with
+    `wrt`, its gradient with respect to those of x, y, gamma, weights.
 
     x (n, d), y (m, d), weights (m, p). Numbers, or symbolic integers: then the result is symbolic.
     """
     size = 4 if dtype == "float32" else 8
+    terms, copied = d + p + EXPONENTIAL_TERMS, (n + m) * (d + p)
+    # Of a gradient dP is copied in the place of P. Each result is one more sum over all pairs.
+    for name in wrt or ():
+        terms += {"x": d, "y": d, "gamma": 1, "weights": p}[name]
+        copied += {"x": n * d, "y": m * d, "gamma": 0, "weights": m * p}[name]
     # The first factor makes everything float64: n * m overflows 32 bits.
-    terms = 1.0 * n * m * (d + p + EXPONENTIAL_TERMS)
-    on_cpu = terms / (CPU_TERMS_A_SECOND[dtype] * (os.cpu_count() or 1))
-    copied = 1.0 * size * ((n + m) * (d + p))
-    return on_cpu > CALL_SECONDS + copied / COPIED_BYTES_A_SECOND
+    on_cpu = 1.0 * n * m * terms / (CPU_TERMS_A_SECOND[dtype] * (os.cpu_count() or 1))
+    copies, launches = calls(wrt)
+    at_least = copies * COPY_SECONDS + launches * LAUNCH_SECONDS
+    return on_cpu > at_least + 1.0 * size * copied / COPIED_BYTES_A_SECOND
 
 
 def made_for(dtype):

@@ -19,10 +19,17 @@ import numpy as np
 from rbf_op import sources
 
 DTYPES = {"float32": "float", "float64": "double"}
+NAMES = {np.dtype(name): name for name in DTYPES}  # NumPy takes microseconds to spell one
 
 OPTIONS = ["-std=c++17", "-O3"]  # no --use_fast_math: denormals, NaN and full accuracy are wanted
 
+# Of cuda.h's CUpointer_attribute, which PyCUDA does not ask for.
+_CONTEXT, _MEMORY_TYPE, _IS_MANAGED, _DEVICE_ORDINAL = 1, 2, 8, 9
+_DEVICE_MEMORY = 2  # of CUmemorytype
+
 _BLOCKS = {"arrays.cu": (256, 1, 1), "narrow.cu": (128, 1, 1)}  # threads
+
+DEFAULT_STREAM = 1  # the kernels' own, as __cuda_array_interface__ counts streams
 
 _device = None
 _lock = threading.RLock()
@@ -147,11 +154,11 @@ class Device:
 
         self.context = driver.Device(number).retain_primary_context()
         self._current_context = driver.Context.get_current
-        self.name = driver.Device(number).name()
+        self.number, self.name = number, driver.Device(number).name()
         self.counts = {"to_device": 0, "to_host": 0, "to_device_bytes": 0, "to_host_bytes": 0}
         self._on_main_thread = False
         self._entered = threading.local()
-        self._functions = {}
+        self._functions, self._modules = {}, {}
         self._ones = {}
         self._pool = None
         with self:
@@ -210,6 +217,23 @@ class Device:
                 "device: %.3g of its %.3g GB are free. rbf_dot needs no kernel matrix; or pass "
                 "fewer rows at a time." % (size / 1e9, rounded / 1e9, free / 1e9, total / 1e9)
             ) from error
+
+    def why_not_ours(self, address):
+        """None if kernels can use the memory at an address, else a text that says whose it is.
+
+        Of what the driver does not know, or what belongs to no context (managed memory, that of
+        allocators with streams), it is left to the kernels to find out.
+        """
+        with self:
+            context, number = memory_owner(address)
+        if number is None or (number == self.number and context in (None, self.context.handle)):
+            return None
+        return (
+            "its memory belongs to context %#x of CUDA device %d, but the kernels run in context "
+            "%#x, the primary one, of device %d. Choose the GPU with CUDA_VISIBLE_DEVICES, which "
+            "all libraries heed; in PyCUDA import pycuda.autoprimaryctx in the place of autoinit."
+            % (context or 0, number, self.context.handle, self.number)
+        )
 
     def release_held_memory(self):
         """Give back to the driver what the pool keeps for later arrays, for others to have."""
@@ -283,7 +307,7 @@ class Device:
 
     def contiguous(self, array):
         """`array` itself if it is in C order, else a copy that is, made on the device."""
-        if array.flags.c_contiguous or array.size == 0:
+        if array.size == 0 or _in_c_order(array):
             return array
         if array.ndim > 2:
             raise ValueError(
@@ -294,7 +318,7 @@ class Device:
         row_step, column_step = ((0,) + array.strides)[-2:]
         result = self.empty(array.shape, array.dtype)
         self.launch(
-            ("arrays.cu", "copy_strided", str(array.dtype)),
+            ("arrays.cu", "copy_strided", NAMES[array.dtype]),
             (grid_for(result.size), 1),
             [array, row_step, column_step, result, rows, columns],
         )
@@ -306,11 +330,16 @@ class Device:
         """Start a kernel with blocks of 16 x 16 threads, or as _BLOCKS says.
 
         kernel: (file, name, dtype, COLUMNS, DIMS), the last two where the file has such macros;
-        arguments: GPUArrays, None for a null pointer, and integers, which the kernels take as
-        64-bit numbers.
+        arguments: GPUArrays, None for a null pointer, and integers, addresses among them, which the
+        kernels take as 64-bit numbers.
         """
+        function = self._functions.get(kernel)
+        if function is None:
+            # Prepared: PyCUDA would otherwise find out each argument's type at each launch.
+            function = self._function(*kernel).prepare("q" * len(arguments))
+            self._functions[kernel] = function
         block = _BLOCKS.get(kernel[0], (16, 16, 1))
-        self._function(*kernel)(*map(_packed, arguments), block=block, grid=grid)
+        function.prepared_call(grid, block, *[_as_integer(a) for a in arguments])
 
     def launch_text(self, text, name, arguments):
         """Compile source that is not in cuda/ and start a kernel of it.
@@ -322,20 +351,14 @@ class Device:
         if key not in self._functions:
             self._functions[key] = self._compiled(text, []).get_function(name)
         grid = (grid_for(arguments[0]), 1)
-        self._functions[key](*map(_packed, arguments), block=(256, 1, 1), grid=grid)
+        packed = [a if isinstance(a, np.floating) else np.int64(_as_integer(a)) for a in arguments]
+        self._functions[key](*packed, block=(256, 1, 1), grid=grid)
 
     def _function(self, file, name, dtype, *sizes):
-        key = (file, name, dtype, sizes)
-        if key not in self._functions:
-            module = self._module(file, dtype, sizes)
-            self._functions[key] = module.get_function(name)
-        return self._functions[key]
-
-    def _module(self, file, dtype, sizes):
         key = (file, dtype, sizes)
-        if key not in self._functions:
-            self._functions[key] = self._compiled(source(file), macros(dtype, *sizes))
-        return self._functions[key]
+        if key not in self._modules:
+            self._modules[key] = self._compiled(source(file), macros(dtype, *sizes))
+        return self._modules[key].get_function(name)
 
     def _compiled(self, text, options):
         import pycuda.driver as driver
@@ -359,11 +382,17 @@ def _array_class():
 
     class DeviceArray(pycuda.gpuarray.GPUArray):
         """A GPUArray that may be pickled, copied and read by NumPy wherever the device can be used:
-        on threads without a context, in a process that has not used the device yet.
+        on threads without a context, in a process that has not used the device yet. It tells
+        other libraries which stream computes it.
         """
 
         def __reduce__(self):
             return _from_host, (np.asarray(self),)
+
+        @property
+        def __cuda_array_interface__(self):
+            # PyCUDA names no stream, which says that nobody need wait.
+            return dict(super().__cuda_array_interface__, stream=DEFAULT_STREAM)
 
         def __deepcopy__(self, memo):
             with device() as used:
@@ -392,6 +421,32 @@ def own(array):
     if isinstance(array, _array_class()):
         return array
     return array_of_memory(array.shape, array.dtype, array.gpudata, array.strides, array)
+
+
+def memory_owner(address):
+    """(handle of the context, number of the device) that device memory belongs to.
+
+    The context is None for memory that all contexts of a device share, the number also where the
+    driver knows of no device memory there, or moves it to where it is used.
+    """
+    attributes = (_MEMORY_TYPE, _IS_MANAGED, _CONTEXT, _DEVICE_ORDINAL)
+    kind, managed, number = ctypes.c_uint(0), ctypes.c_uint(0), ctypes.c_int(-1)
+    context = ctypes.c_void_p()
+    found = (kind, managed, context, number)
+    failed = _driver_library().cuPointerGetAttributes(
+        len(attributes),
+        (ctypes.c_int * len(attributes))(*attributes),
+        (ctypes.c_void_p * len(attributes))(*map(ctypes.addressof, found)),
+        ctypes.c_uint64(address),
+    )
+    if failed or kind.value != _DEVICE_MEMORY or managed.value & 0xFF or number.value < 0:
+        return None, None
+    return context.value, number.value
+
+
+@functools.lru_cache(maxsize=None)
+def _driver_library():
+    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
 
 
 def macros(dtype, columns=None, dims=None):
@@ -425,14 +480,21 @@ def grid_for(size):
     return min(-(-size // 256), 1 << 16)
 
 
-def _packed(argument):
-    """A kernel's argument as a NumPy scalar of the size the kernel expects."""
+def _in_c_order(array):
+    """array.flags.c_contiguous, which takes PyCUDA longer than a launch."""
+    step = array.dtype.itemsize
+    for size, stride in zip(reversed(array.shape), reversed(array.strides)):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _as_integer(argument):
+    """A kernel's argument, as Device.launch takes it, as a number; 0 for an array of no entries."""
     if isinstance(argument, (int, np.integer)):
-        return np.int64(argument)
-    if isinstance(argument, np.floating):
         return argument
-    empty = argument is None or argument.size == 0
-    return np.uintp(0 if empty else int(argument.gpudata))
+    return 0 if argument is None or argument.size == 0 else int(argument.gpudata)
 
 
 # PyCUDA ends a process that exits with a context on its stack: so it is taken off at exit, and in

@@ -16,17 +16,15 @@ from theano.tensor.var import _tensor_py_operators
 from rbf_op.device import runtime
 from rbf_op.theano_api import Apply, Constant, Op, Variable, local_optimizer, register_canonicalize
 
-_DEFAULT_STREAM = 1  # the kernels' own, as __cuda_array_interface__ counts streams
-
 
 class DeviceType(Type):
     """Arrays of one dtype (float32 or float64) and number of dimensions on the CUDA device.
 
     Values are PyCUDA GPUArrays. Taken for one without a copy: whatever has
-    `__cuda_array_interface__` (CuPy, PyTorch and Numba arrays), of any strides; it must lie on the
-    same device. Where it names a stream that computes it (CuPy does, PyTorch does not), that is
-    waited for; otherwise it must be in the default stream or finished. NumPy arrays are copied to
-    the device.
+    `__cuda_array_interface__` (CuPy, PyTorch and Numba arrays), of any strides; memory of another
+    device or context is refused with a TypeError. Where it names a stream that computes it (CuPy
+    does, PyTorch does not), that is waited for; otherwise it must be in the default stream or
+    finished. NumPy arrays are copied to the device.
     """
 
     def __init__(self, dtype, broadcastable):
@@ -69,7 +67,7 @@ class DeviceType(Type):
         if isinstance(value, pycuda.gpuarray.GPUArray):
             array = runtime.own(value)
         elif interface is not None:
-            if interface.get("stream") not in (None, _DEFAULT_STREAM):
+            if interface.get("stream") not in (None, runtime.DEFAULT_STREAM):
                 runtime.device().synchronize()
             array = runtime.array_of_memory(
                 interface["shape"],
@@ -91,6 +89,10 @@ class DeviceType(Type):
             )
         if any(b and size != 1 for b, size in zip(self.broadcastable, array.shape)):
             raise TypeError("%s: got a device array of shape %s." % (self, array.shape))
+        if array is not value and array.size:
+            foreign = runtime.device().why_not_ours(int(array.gpudata))
+            if foreign:
+                raise TypeError("%s: got a device array, but %s" % (self, foreign))
         return array
 
     def filter_variable(self, other, allow_convert=True):

@@ -62,7 +62,7 @@ def test_the_table_and_the_numbers(tmp_path):
     assert sorted({r["what"] for r in results}) == [
         "K brought back", "K kept", "gradient of K", "gradient of product", "product",
     ]  # fmt: skip
-    assert all(r["seconds"] > 0 and r["floor"] > 0 for r in results)
+    assert all(r["seconds"] > 0 and r["host"] > 0 and r["floor"] > 0 for r in results)
     assert {r["dtype"] for r in results} == {"float32", "float64"}
 
 
@@ -98,7 +98,11 @@ def test_other_libraries_are_checked_and_timed(tmp_path):
     "broken, words, why",
     [
         ("raise OSError('no such library\\nat all')", {"product": "failed"}, "OSError: no such"),
-        ("def asarray(a): raise MemoryError", {"product": "no memory"}, ""),
+        (
+            "def asarray(a): raise MemoryError",
+            {"product": "no memory", "K kept": "no memory"},
+            "",
+        ),
         (
             "def exp(a): raise RuntimeError('[GPU] no kernel image')",
             {"product": "failed", "K kept": "failed"},
@@ -125,11 +129,125 @@ def test_a_broken_library_does_not_end_the_run(tmp_path, broken, words, why):
     assert why in below and "at all" not in below and ("cupy" in below) == bool(why)
 
 
-def test_a_wrong_result_is_not_timed():
-    done = run_changed("gpu.TOLERANCE['float32'] = -1  # that nothing meets")
+# NumPy under another name; autograd is missing.
+TORCH = """
+import types
+import numpy as np
+
+class Tensor(np.ndarray):
+    cuda = cpu = detach = clone = lambda self: self
+    numpy = lambda self: np.asarray(self)
+    square = lambda self: self * self
+    clamp = lambda self, min: np.maximum(self, min)
+    sub_ = lambda self, other: np.subtract(self, other, out=self)
+    clamp_ = lambda self, max: np.minimum(self, max, out=self)
+    exp_ = lambda self: np.exp(self, out=self)
+
+exp = np.exp
+as_tensor = lambda a: np.array(a).view(Tensor)
+cat = lambda parts: np.concatenate(parts).view(Tensor)
+addmm = lambda bias, a, b, alpha: bias + alpha * (a @ b)
+cdist = lambda a, b: np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+cuda = types.SimpleNamespace(is_available=lambda: True, empty_cache=lambda: None)
+backends = types.SimpleNamespace(cuda=types.SimpleNamespace(matmul=types.SimpleNamespace()))
+"""
+
+
+def test_torchs_forms_are_right(tmp_path):
+    (tmp_path / "torch.py").write_text(TORCH)
+    numbers = tmp_path / "numbers.json"
+    done = run("--json", str(numbers), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    forms = ["torch addmm", "torch cdist", "torch expansion"]
+    for what in ("product", "K kept"):
+        row = timed(numbers)[what]
+        assert sorted(row["others"]) == sorted(row["others_host"]) == forms
+        assert all(t > 0 for kind in ("others", "others_host") for t in row[kind].values())
+    assert set(timed(numbers)["gradient of K"]["others"].values()) == {"failed"}
+
+
+def test_what_a_library_lacks_is_told(tmp_path):
+    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "pykeops").mkdir()
+    (tmp_path / "pykeops" / "__init__.py").write_text("")
+    (tmp_path / "pykeops" / "torch.py").write_text("import what_keops_needs")
+    done = run("--dtypes", "float32", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    below = done.stdout[done.stdout.rindex("┘") :]
+    assert "keops, product: ModuleNotFoundError: No module named 'what_keops_needs'" in below
+
+
+KEOPS = """
+def keops_calls(problem):
+    for what, name in (("product", "P"), ("gradient of product", "x")):
+        def call(what=what, name=name):
+            print("keops", problem.n, problem.d, what)
+            return {name: problem.expected[what][name][0]}
+        yield what, "keops", call, lambda results: results
+gpu.keops_calls = keops_calls
+gpu.FIRST_COMPILATION = %s
+"""
+
+
+def test_keops_comes_last_and_only_if_there_is_time(tmp_path):
+    numbers = tmp_path / "numbers.json"
+    more = ("--points", "20", "--dims", "2", "--json", str(numbers))
+    done = run_changed(KEOPS % 0, *more)
+    assert done.returncode == 0, done.stdout
+    calls = [line.split()[1:3] for line in done.stdout.splitlines() if line.startswith("keops")]
+    # Each of one formula before the next.
+    assert [c for i, c in enumerate(calls) if c not in calls[:i]] == [
+        ["20", "2"], ["70", "2"], ["20", "3"], ["70", "3"],
+    ]  # fmt: skip
+    rows = [r for r in json.loads(numbers.read_text()) if "product" in r.get("what", "")]
+    assert len(rows) == 8 and all(r["others"]["keops"] > 0 for r in rows)
+    done = run_changed(KEOPS % 1e9, *more)
+    assert done.returncode == 0 and "keops 20" not in done.stdout
+    rows = [r for r in json.loads(numbers.read_text()) if "product" in r.get("what", "")]
+    assert len(rows) == 8 and all(r["others"]["keops"] == "no time" for r in rows)
+
+
+@pytest.mark.parametrize("option, word", [("--budget", "no time"), ("--limit", "over the limit")])
+def test_what_takes_too_long_is_not_even_set_up(tmp_path, option, word):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    change = "gpu.Problem.host = gpu.Problem.expected = None"
+    numbers = tmp_path / "numbers.json"
+    done = run_changed(
+        change, option, "0", "--json", str(numbers), PYTHONPATH=str(tmp_path)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    for row in timed(numbers).values():
+        assert row["seconds"] == word and set(row["others"].values()) <= {word}
+
+
+@pytest.mark.parametrize(
+    "function, result",
+    [("gradient", name) for name in ("x", "y", "gamma", "amplitude")]
+    + [("product_gradient", name) for name in ("x", "y", "gamma", "weights")],
+)
+def test_every_gradient_is_checked(function, result):
+    change = """
+    def changed(device, *inputs, compute=launch.{0}, **more):
+        found = compute(device, *inputs, **more)
+        if "{1}" in found:
+            host = device.to_host(found["{1}"]) * 1.01
+            found["{1}"] = device.to_device(host.astype("float32"))
+        return found
+    launch.{0} = changed
+    """
+    done = run_changed(change.format(function, result))
+    assert done.returncode != 0
+    assert "gradient of %s is wrong" % ("K" if function == "gradient" else "product") in done.stdout
+
+
+def test_a_wrong_result_is_not_timed(tmp_path):
+    numbers = tmp_path / "numbers.json"
+    change = "gpu.TOLERANCE['float32'] = -1  # that nothing meets"
+    done = run_changed(change, "--json", str(numbers))
     assert done.returncode != 0
     assert "product is wrong (n=70, d=3, p=2, float32)" in done.stdout
-    assert "It was not timed" in done.stdout and "┘" not in done.stdout
+    assert "It was not timed" in done.stdout
+    assert {r["seconds"] for r in timed(numbers).values()} == {"wrong"}
 
 
 LITTLE_MEMORY = """
@@ -194,6 +312,27 @@ def test_another_device_is_chosen_otherwise():
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
+@pytest.mark.parametrize("script", [(SCRIPT,), ("-m", "benchmarks.gpu_auto")], ids=["gpu", "auto"])
+def test_without_a_device_a_line_says_so(script):
+    done = started(*script, CUDA_EMULATOR_NO_DEVICE="1")
+    assert done.returncode == 2
+    assert "no CUDA-capable device" in done.stdout and len(done.stdout.splitlines()) == 1
+
+
+def test_without_a_disassembler_a_line_says_so():
+    script = """
+    import glob, shutil, sys
+    sys.path.insert(0, %r)
+    import gpu_instructions
+    shutil.which, glob.glob = lambda *a, **k: None, lambda *a, **k: []
+    gpu_instructions.main([])
+    """
+    done = started("-c", textwrap.dedent(script % os.path.dirname(SCRIPT)))
+    assert done.returncode == 1
+    assert done.stdout == "nvdisasm is missing: pip install nvidia-cuda-nvdisasm\n"
+
+
 def test_nvcc_need_not_be_on_path(tmp_path):
     # One that does not work comes first on PATH: whoever does not look elsewhere takes it.
     (tmp_path / "nvcc").write_text("#!/bin/sh\nexit 1\n")
@@ -210,7 +349,8 @@ import rbf_op
 import theano
 theano.config.mode = "FAST_COMPILE"  # without C, which is not what is looked at
 from benchmarks import gpu_auto
-gpu_auto.placement.CALL_SECONDS, gpu_auto.placement.COPIED_BYTES_A_SECOND = 0, 1e30
+gpu_auto.placement.COPY_SECONDS = gpu_auto.placement.LAUNCH_SECONDS = 0
+gpu_auto.placement.COPIED_BYTES_A_SECOND = 1e30
 gpu_auto.placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
 gpu_auto.main()
 """

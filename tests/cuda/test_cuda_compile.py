@@ -104,5 +104,6 @@ def test_compiles_elementwise_expressions(tmp_path, dtype):
 @needs_nvcc
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_compiles_the_benchmarks_limits(tmp_path, real):
-    source = _imported("benchmarks", "gpu.py").LIMITS_SOURCE
-    compiled(tmp_path, source.replace("REAL", real), [], ["75", "120"])
+    gpu = _imported("benchmarks", "gpu.py")
+    source = gpu.LIMITS_SOURCE.replace("REAL", real) + gpu.SPIN_SOURCE
+    compiled(tmp_path, source, [], ["75", "120"])

@@ -16,12 +16,20 @@ DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
 # Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4 and 16) and what
 # counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The last
-# two have several slabs, one in the sweep over y, one in that over x.
+# two have several slabs of several tiles, one in the sweep over y, one in that over x.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
     (200, 256, 2), (500, 20, 1), (1030, 270, 3), (70, 515, 18),
 ]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "%d-%d-%d" % s)
+
+
+@pytest.fixture(params=["short", "long"])
+def slabs(request, monkeypatch):
+    """Slabs as few blocks have them, of one tile; and as many blocks do, of several."""
+    if request.param == "long":
+        monkeypatch.setattr(launch, "_BLOCKS_LEAST", 1)
+    return request.param
 
 
 def roundings(dtype, count):
@@ -56,7 +64,7 @@ def test_forward(device, dtype, shape):
 
 @shapes
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient(device, dtype, shape):
+def test_gradient(device, slabs, dtype, shape):
     for vector in ((True, True), (False, True)):
         values = oracle.problem(*shape, dtype=dtype, vector=vector)
         found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
@@ -69,7 +77,7 @@ def test_gradient(device, dtype, shape):
 @pytest.mark.parametrize("p", [1, 3, 16, 33])
 @shapes
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_product_and_its_gradient(device, dtype, shape, p):
+def test_product_and_its_gradient(device, slabs, dtype, shape, p):
     x, y, gamma = values = oracle.problem(*shape, dtype=dtype)[:3]
     one = np.ones((), dtype)
     weights, grad_output = weights_for(shape[0], shape[1], p, dtype)
@@ -91,7 +99,7 @@ def test_product_and_its_gradient(device, dtype, shape, p):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_same_bits_in_every_order_of_threads(device, dtype, order):
+def test_same_bits_in_every_order_of_threads(device, slabs, dtype, order):
     # A race that poisoning does not show: the result would depend on who comes first.
     values = oracle.problem(130, 300, 19, dtype=dtype)
     weights, grad_output = weights_for(130, 300, 20, dtype)
@@ -108,7 +116,7 @@ def test_same_bits_in_every_order_of_threads(device, dtype, order):
         results += [found[name] for name in sorted(found)]
         return [device.to_host(r).tobytes() for r in results]
 
-    first = _first_bits.setdefault(dtype, run())
+    first = _first_bits.setdefault((dtype, slabs), run())
     assert run() == first
 
 
@@ -133,6 +141,27 @@ def test_symmetric_gradient_and_partial_ones(device, dtype):
         alone = launch.gradient(device, X, X, C, A, G, (name,))
         assert list(alone) == [name]
         assert np.array_equal(device.to_host(alone[name]), device.to_host(every[name])), name
+
+
+@pytest.mark.parametrize("d", [3, 6])
+def test_partial_product_gradients(device, monkeypatch, d):
+    values = oracle.problem(1030, 270, d, "float32")[:3]
+    weights = weights_for(1030, 270, 2, "float32")
+    arrays = on_device(device, values + weights)
+    every = launch.product_gradient(device, *arrays, wanted=DOT_NAMES)
+    both = launch.product_gradient(device, *arrays, wanted=("gamma", "x"))
+    assert list(both) == ["gamma", "x"]
+    sizes = []
+    allocate = device.allocate
+    monkeypatch.setattr(device, "allocate", lambda size: sizes.append(size) or allocate(size))
+    for name in DOT_NAMES:
+        alone = launch.product_gradient(device, *arrays, wanted=(name,))
+        assert list(alone) == [name]
+        for found in [alone] + [both] * (name in both):
+            assert np.array_equal(device.to_host(found[name]), device.to_host(every[name])), name
+        # Slabs and their sum; of y those of the kernel's sums for gamma as well, and no others.
+        assert len(sizes) <= (3 if name == "y" or (name == "gamma" and d > 4) else 2)
+        sizes.clear()
 
 
 def test_symmetric_kernel_is_exactly_symmetric(device):
@@ -255,6 +284,20 @@ def test_gamma_and_amplitude_whose_product_is_out_of_range(device, dtype, both, 
     oracle.assert_gradients(results, values, roundings(dtype, 20))
 
 
+@pytest.mark.parametrize("owners", [1, 30, 512, 1000, 2048, 9000, 10**6])
+@pytest.mark.parametrize("others", [1, 100, 512, 1000, 2048, 9000, 10**6])
+@pytest.mark.parametrize("cut", [(64, 128), (64, 64), (1024, 128, 1, 32), (256, 128, 1, 32)])
+def test_there_are_enough_blocks_where_there_are_enough_points(owners, others, cut):
+    grid = launch._Grid(owners, others, 3, *cut)
+    blocks, slabs = grid.shape
+    tile = cut[-1] if len(cut) > 2 else cut[1]
+    assert grid.slab % tile == 0 and slabs == grid.slabs
+    assert blocks * cut[0] >= owners and slabs * grid.slab >= others > (slabs - 1) * grid.slab
+    # Too few only of the shortest slabs there are; and of those but one less than would do.
+    assert blocks * slabs >= 528 / 2 or grid.slab == tile
+    assert slabs <= 1024 and (slabs == 1 or slabs * owners * 3 <= launch._SLAB_ENTRIES)
+
+
 def test_memory_of_many_columns_is_bounded(device, monkeypatch):
     values = oracle.problem(70, 2000, 18, "float32")
     expected = launch.gradient(device, *on_device(device, values), wanted=NAMES)
@@ -274,6 +317,7 @@ def test_memory_of_many_columns_is_bounded(device, monkeypatch):
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.
     monkeypatch.setattr(launch, "_BLOCKS_WANTED", 1)
+    monkeypatch.setattr(launch, "_BLOCKS_LEAST", 1)
     x, y, gamma = oracle.problem(60, 300 * 64, d, "float32")[:3]
     weights = np.random.RandomState(0).uniform(0.5, 1, (300 * 64, p)).astype(np.float32)
     X, Y, C, W = on_device(device, [x, y, gamma, weights])

@@ -564,6 +564,39 @@ def test_the_stream_that_computes_an_array_is_waited_for(device, monkeypatch, st
     assert len(times) == waits
 
 
+def test_arrays_tell_which_stream_computes_them(device):
+    K = device.to_device(np.ones((2, 3), "float32"))
+    for array in (K, device.empty((0, 3), "float32")):
+        interface = array.__cuda_array_interface__
+        assert interface["version"] == 3 and interface["stream"] == 1  # the legacy default one
+    assert K.__cuda_array_interface__["data"] == (int(K.gpudata), False)
+
+
+@pytest.mark.parametrize(
+    "owner, refused",
+    [
+        ((None, None), False),  # not the driver's, or managed
+        ((None, 0), False),  # of the device, of no context in particular
+        ((None, 1), True),
+        ((0xABC, 0), True),
+        ((0xABC, 1), True),
+    ],
+)
+def test_memory_of_another_device_or_context_is_refused(device, monkeypatch, owner, refused):
+    kind, array = types.DeviceType("float32", (False,)), device.to_device(np.ones(3, "float32"))
+    assert runtime.memory_owner(int(array.gpudata)) == (device.context.handle, device.number)
+    assert runtime.memory_owner(np.ones(3).ctypes.data) == (None, None)
+    kind.filter(Foreign(array))
+    monkeypatch.setattr(runtime, "memory_owner", lambda address: owner)
+    kind.filter(array)  # our own are not asked for
+    if not refused:
+        kind.filter(Foreign(array))
+        return
+    words = "context %#x of CUDA device %d, but .* context %#x, the primary one, of device 0"
+    with pytest.raises(TypeError, match=words % (owner[0] or 0, owner[1], device.context.handle)):
+        kind.filter(Foreign(array))
+
+
 def test_arrays_that_share_memory(device):
     whole = device.to_device(np.arange(12, dtype="float32").reshape(4, 3))
     share = types.DeviceType.may_share_memory
@@ -676,7 +709,8 @@ def device_calls(monkeypatch):
 
 def force_auto(monkeypatch, large):
     """Have "auto" take every product for large, or for small, in float64 on any card."""
-    monkeypatch.setattr(placement, "CALL_SECONDS", 0 if large else 1e3)
+    monkeypatch.setattr(placement, "LAUNCH_SECONDS", 0)
+    monkeypatch.setattr(placement, "COPY_SECONDS", 0 if large else 1e3)
     monkeypatch.setattr(placement, "COPIED_BYTES_A_SECOND", 1e30)
     monkeypatch.setattr(placement, "DOUBLE_PRECISION_RATIO", 1e3)
 
@@ -772,6 +806,40 @@ def test_the_rule_of_auto(monkeypatch):
     n = T.iscalar()
     large = function([n], pays(n, n, 3, 1, "float32"))
     assert [bool(large(v)) for v in (100, 10**6)] == [False, True]  # no overflow of 32 bits
+
+
+def test_the_rule_of_auto_for_gradients(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    pays, size = placement.product_pays, (1600, 1600, 3, 1, "float32")
+    assert pays(*size) and pays(*size, wrt=("x",))
+    # More to copy and to launch, hardly more to compute.
+    assert not pays(*size, wrt=("x", "y", "gamma", "weights"))
+    # Many more terms than of the product.
+    wide = 500, 500, 100, 1, "float32"
+    assert not pays(*wide) and pays(*wide, wrt=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    "wrt", [None, ("x",), ("y",), ("gamma",), ("weights",), ("x", "y", "gamma", "weights")]
+)
+def test_the_rule_of_auto_counts_copies_and_launches(emulator, wrt):
+    x, y, weights, grad_output = T.fmatrices(4)
+    gamma = T.fscalar()
+    inputs = [x, y, gamma, weights]
+    random = np.random.RandomState(0)
+    arguments = [random.uniform(-1, 1, s).astype("float32") for s in ((300, 3), (200, 3))]
+    arguments += [np.float32(0.5), np.ones((200, 1), "float32")]
+    output = dot_on_device(*inputs)
+    if wrt:
+        names = dict(zip(("x", "y", "gamma", "weights"), inputs))
+        output = T.grad((output * grad_output).sum(), [names[name] for name in wrt])
+        inputs, arguments = inputs + [grad_output], arguments + [np.ones((300, 1), "float32")]
+    f = function(inputs, output, on_unused_input="ignore")
+    f(*arguments)
+    emulator.read()
+    f(*arguments)
+    seen = emulator.read()
+    assert placement.calls(wrt) == (seen["to_device"] + seen["to_host"], seen["launches"])
 
 
 def test_auto_leaves_double_precision_to_the_cpu_on_consumer_cards(problem, monkeypatch):

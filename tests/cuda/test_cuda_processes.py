@@ -243,6 +243,51 @@ def test_another_context_of_pycuda_stays_the_current_one(order):
     assert run(USE + order + textwrap.dedent(script)) == "True True\n"
 
 
+def test_arrays_of_another_context_are_refused():
+    script = """
+    import pycuda.autoinit
+    import pycuda.gpuarray
+    from rbf_op.device import types
+    theirs = pycuda.gpuarray.to_gpu(np.ones((2, 2), "float32"))
+    try:
+        types.DeviceType("float32", (False, False)).filter(theirs)
+    except TypeError as error:
+        print(error)
+    """
+    said = run(USE + textwrap.dedent(script))
+    assert "memory belongs to context" in said and "autoprimaryctx" in said
+
+
+ALONE = """
+import sys
+sys.modules["theano"] = None
+sys.path.insert(0, %r)
+import kernels_alone
+print("exit status", int(kernels_alone.main(sys.argv[1:])))
+""" % os.path.dirname(os.path.abspath(__file__))
+
+
+def alone(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE] + list(arguments), env={**os.environ, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_the_kernels_tests_run_without_theano():
+    output = alone("-q", "-p", "no:xdist", "-k", "test_forward and 5-7-3")
+    assert "2 passed" in output and output.endswith("exit status 0\n"), output
+    output = alone("-q", "-p", "no:xdist", os.path.join(ROOT, "tests", "cuda", "nothing_here.py"))
+    assert output.endswith("exit status 4\n"), output
+
+
+@emulated
+def test_the_kernels_tests_alone_say_that_there_is_no_device():
+    lines = alone(CUDA_EMULATOR_NO_DEVICE="1").splitlines()
+    assert "no CUDA-capable device" in lines[0] and lines[1:] == ["exit status 2"]
+
+
 # -- What may be missing ---------------------------------------------------------------------------
 
 WHY = """

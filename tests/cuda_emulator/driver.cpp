@@ -41,6 +41,7 @@ struct Event {
 struct Allocation {
     size_t bytes;
     char *pages, *end; // accessible memory is [pages, end); a forbidden page lies on either side
+    CUcontext context; // in which it was allocated
 };
 
 std::mutex lock; // of all that follows
@@ -90,7 +91,7 @@ CUresult allocate(CUdeviceptr *pointer, size_t bytes) {
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    Allocation a = {bytes, mapped + PAGE, mapped + PAGE + accessible};
+    Allocation a = {bytes, mapped + PAGE, mapped + PAGE + accessible, contexts.back()};
     mprotect(a.pages, accessible, PROT_READ | PROT_WRITE);
     char *start = a.end - (bytes + 15) / 16 * 16;
     paint(a.pages, start);
@@ -436,6 +437,30 @@ CUresult cuMemGetAddressRange(CUdeviceptr *base, size_t *bytes, CUdeviceptr poin
         *base = a->first;
     if (bytes)
         *bytes = a->second.bytes;
+    return CUDA_SUCCESS;
+}
+CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes, void **data,
+                                CUdeviceptr pointer) {
+    USABLE();
+    auto a = around(pointer);
+    const bool known = a != allocations.end();
+    for (unsigned i = 0; i < count; ++i)
+        switch ((int)attributes[i]) {
+        case CU_POINTER_ATTRIBUTE_CONTEXT:
+            *(CUcontext *)data[i] = known ? a->second.context : nullptr;
+            break;
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+            *(unsigned *)data[i] = known ? CU_MEMORYTYPE_DEVICE : 0;
+            break;
+        case CU_POINTER_ATTRIBUTE_IS_MANAGED: // as a single byte
+            *(char *)data[i] = 0;
+            break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+            *(int *)data[i] = known ? 0 : -2; // CU_DEVICE_INVALID
+            break;
+        default:
+            return CUDA_ERROR_NOT_SUPPORTED;
+        }
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void **pointer, size_t bytes, unsigned) {

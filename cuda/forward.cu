@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE, 2)
 
 #pragma unroll
     for (int g = 0; g < C; g += 4) {
-        const int64 j = column_first + place(threadIdx.x, g);
+        const int64 j = column_first + place(tile_x(), g);
         const int columns_here = existing(j, m, 4);
         real factor[4], scale[4];
 #pragma unroll
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE, 2)
         }
 #pragma unroll
         for (int r = 0; r < R; ++r) {
-            const int64 i = row_first + place(threadIdx.y, r);
+            const int64 i = row_first + place(tile_y(), r);
             Four values;
 #pragma unroll
             for (int q = 0; q < 4; ++q)

@@ -38,21 +38,21 @@ struct Sweep {
     real *dgamma, *damplitude; // (slabs, owners); null unless y's rows are the owners
 };
 
-// Sums over the 16 threads that share rows (lanes 0-15 or 16-31 of a warp), in a fixed order: of
-// COUNT sums (16, 8, 4) the thread at position t gets number t * COUNT / 16, in values[0]. With
-// each step a thread has half as many to work on.
+// Sums over the 16 threads that share rows (every other lane of a warp), in a fixed order: of COUNT
+// sums (16, 8, 4) the thread at tile_x() = t gets number t * COUNT / 16, in values[0]. With each
+// step a thread has half as many to work on.
 template <int COUNT, int STEP = SIDE / 2>
 __device__ __forceinline__ void scatter_sums(real *values) {
     if constexpr (COUNT > 1) {
-        const bool upper = threadIdx.x & STEP;
+        const bool upper = tile_x() & STEP;
 #pragma unroll
         for (int i = 0; i < COUNT / 2; ++i) {
             const real sent = upper ? values[i] : values[i + COUNT / 2];
             const real kept = upper ? values[i + COUNT / 2] : values[i];
-            values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, STEP);
+            values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, 2 * STEP);
         }
     } else {
-        values[0] += __shfl_xor_sync(0xffffffffu, values[0], STEP);
+        values[0] += __shfl_xor_sync(0xffffffffu, values[0], 2 * STEP);
     }
     if constexpr (STEP > 1)
         scatter_sums<(COUNT > 1 ? COUNT / 2 : 1), STEP / 2>(values);
@@ -89,7 +89,7 @@ __device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, in
     for (int g = 0; g < C; g += 4)
 #pragma unroll
         for (int a = 0; a < 4; ++a) {
-            const int first = place(threadIdx.x, g);
+            const int first = place(tile_x(), g);
             const bool line = Y_OWNS ? first + a < points_here : a < rows_here;
             const int there = Y_OWNS ? rows_here : points_here - first;
             const real *const stored = corner + (Y_OWNS ? (first + a) * m : a * m + first);
@@ -120,7 +120,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     __shared__ __align__(16) real total[GROUPS][SIDE * SIDE];
     __shared__ __align__(16) real lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
 
-    const int tx = threadIdx.x, ty = threadIdx.y, me = thread_in_block();
+    const int tx = tile_x(), ty = tile_y(), me = thread_in_block();
     const int64 row_first = (int64)blockIdx.x * ROWS;
     const int64 row = row_first + ty * R; // the first of this thread's
     const int rows_here = existing(row, s.owners, R);

@@ -37,7 +37,7 @@ FAULTS = [
      "if (q <= columns_here)", 0),
     ("a tile too many in each row", "forward.cu", "(m + COLUMNS - 1) / COLUMNS",
      "m / COLUMNS + 1", 0),
-    ("a scalar gamma read as a vector", "forward.cu", "(j + q) * gamma_step", "(j + q)", 0),
+    ("a scalar gamma read as a vector", "forward.cu", "j * gamma_step", "j", 0),
     ("no barrier before the payload is used", "sweep.cuh", "__syncthreads();", "", 0),
     ("no barrier after the payload was used", "sweep.cuh", "__syncthreads();", "", 1),
     ("padding counts", "sweep.cuh", "if (points_here < OTHERS)", "if (false)", 0),

@@ -132,10 +132,11 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
     const int sum_held = tx * (R * GROUP) / SIDE;
     const int held_row = sum_held / GROUP, held = sum_held % GROUP;
     const bool holds = tx * (R * GROUP) % SIDE == 0 && held_row < rows_here;
-    // Amplitudes and then rates, 2 gamma, multiply G exp(-gamma D); the rates of rows, the results.
-    // Not at once, since the product of the two may be out of range.
+    // Amplitudes and then rates, gamma, multiply G exp(-gamma D); the rates of rows, the results.
+    // Not at once, since the product of the two may be out of range, and 2 comes last, since twice
+    // gamma may be.
     auto scaled = [&](real sum) {
-        return SUM != PRODUCT && Y_OWNS ? rates[ty * R + held_row] * sum : sum;
+        return SUM == PRODUCT ? sum : 2 * (Y_OWNS ? rates[ty * R + held_row] * sum : sum);
     };
     auto held_result = [&](int64 k, int64 slab) { // of column k + held
         return s.result + (slab * s.owners + row + held_row) * s.columns + k + held;
@@ -157,7 +158,7 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             if (SUM == KERNEL_GRADIENT)
                 amplitudes[me] = there ? s.amplitude[j * s.amplitude_step] : real(0);
             if (SUM != PRODUCT)
-                rates[me] = 2 * gamma;
+                rates[me] = gamma;
         }
         real tile[R][C], grad[R][C];
         pairwise<R, C, false>(tile, slices, s.owner, row_first, s.owners, s.other, column_first,

@@ -1,12 +1,13 @@
 """The kernels of cuda/ against long double: values, shapes, layouts, special values, repeatability.
 
-Run on the device as PyCUDA sees it, emulated or real. May import rbf_op.device, NumPy.
+Run on the device as PyCUDA sees it, emulated or real. May import rbf_op.device, reference, NumPy.
 """
 
 import numpy as np
 import oracle
 import pytest
 
+from rbf_op import reference
 from rbf_op.device import launch
 
 pytestmark = pytest.mark.gpu
@@ -239,6 +240,33 @@ def test_an_infinite_gamma_does_not_meet_the_padding(device, d):
     assert device.to_host(found["gamma"])[0] == 0
     found = launch.gradient(device, X, Y, C, A, G, ("gamma", "amplitude"))
     assert device.to_host(found["gamma"])[0] == device.to_host(found["amplitude"])[0] == 0
+
+
+@pytest.mark.parametrize("d", [2, 6])
+@pytest.mark.parametrize("per_centre", [False, True])
+@pytest.mark.parametrize("dtype, gamma", [("float32", 2e38), ("float64", 1.2e308)])
+def test_a_gamma_of_which_twice_is_infinite(device, dtype, gamma, per_centre, d):
+    # Where K is 0, or the difference is, infinity would make NaN of it. One pair is as close as
+    # gamma D = 1/4; weights[2] times gamma is infinite as well.
+    x, y = (oracle.problem(70, 3, d, dtype)[k] for k in (0, 1))
+    y[0] = 0
+    x[3], x[40:42], x[5] = y[0], y[2], 0
+    x[5, 0] = 0.5 * gamma**-0.5
+    gamma = np.array([gamma, 1, gamma] if per_centre else gamma, dtype)
+    weights, grad_output = (0.1 * w.astype(dtype) for w in weights_for(70, 3, 2, dtype))
+    weights[2], grad_output[40:42] = 10, 1e-3
+    values = [x, y, gamma, np.ones((), dtype), grad_output.dot(weights.T)]
+    with np.errstate(all="ignore"):
+        expected = reference.rbf_kernel_grad(*values)
+    X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
+    found = launch.gradient(device, X, Y, C, A, G, NAMES)
+    of_product = launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
+    for results in (found, of_product):
+        for name, exact in zip(NAMES[:3], expected):
+            assert np.isfinite(exact).all() and (name == "gamma" or (exact != 0).any())
+            np.testing.assert_allclose(
+                device.to_host(results[name]), exact, rtol=roundings(dtype, 100), err_msg=name
+            )
 
 
 @pytest.mark.parametrize(

@@ -199,19 +199,18 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 for (int q = 0; q < 4; ++q)
                     weight[q] = factor.v[Y_OWNS ? r : q] * tile[r][g + q];
                 exp2_all(weight);
-                if (Y_OWNS && points_here < OTHERS) { // an infinite gamma has made NaN of padding
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-                        weight[q] = place(tx, g + q) < points_here ? weight[q] : real(0);
-                }
 #pragma unroll
                 for (int q = 0; q < 4; ++q) {
+                    // Of padding an infinite gamma or amplitude of the row makes NaN.
+                    const bool there =
+                        !Y_OWNS || points_here == OTHERS || place(tx, g + q) < points_here;
                     if (SUM != PRODUCT)
                         weight[q] *= grad[r][g + q];
+                    weight[q] = there ? weight[q] : real(0);
                     if (SUM != PRODUCT && Y_OWNS)
                         parameters[r] += weight[q];
                     if (SUM == KERNEL_GRADIENT) // of a product it is 1
-                        weight[q] *= amplitude.v[Y_OWNS ? r : q];
+                        weight[q] *= there ? amplitude.v[Y_OWNS ? r : q] : real(0);
                     if (SUM != PRODUCT && Y_OWNS)
                         parameters[R + r] -= weight[q] * tile[r][g + q];
                     if (SUM != PRODUCT && !Y_OWNS)

@@ -269,6 +269,19 @@ def test_a_gamma_of_which_twice_is_infinite(device, dtype, gamma, per_centre, d)
             )
 
 
+@pytest.mark.parametrize("n", [70, 128])
+def test_an_infinite_amplitude_does_not_meet_the_padding(device, n):
+    values = oracle.problem(n, 5, 6, "float32")
+    values[3][1], values[4] = np.inf, np.abs(values[4])
+    expected = reference.rbf_kernel_grad(*values)
+    found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    assert np.isinf(expected[0]).all() and expected[2][1] == -np.inf
+    for name, exact in zip(NAMES, expected):
+        np.testing.assert_allclose(
+            device.to_host(found[name]), exact, rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
 @pytest.mark.parametrize(
     "dtype, both, grad",
     [("float32", 1e21, 1e-25), ("float32", 1e-30, 1e22), ("float64", 1e170, 1e-200),

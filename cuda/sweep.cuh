@@ -161,13 +161,16 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 rates[me] = gamma;
         }
         real tile[R][C], grad[R][C];
+        // In single precision G has registers to be on its way in while distances are added up.
+        if (SUM == KERNEL_GRADIENT && SINGLE)
+            load_grad<Y_OWNS>(grad, s, row, rows_here, column_first, points_here);
         pairwise<R, C, false>(tile, slices, s.owner, row_first, s.owners, s.other, column_first,
                               end, s.d);
         if (SUM == PRODUCT_GRADIENT)
             pairwise<R, C, true>(grad, slices, s.row_factor, row_first, s.owners, s.column_factor,
                                  column_first, end, s.inner);
 
-        if (SUM == KERNEL_GRADIENT)
+        if (SUM == KERNEL_GRADIENT && !SINGLE)
             load_grad<Y_OWNS>(grad, s, row, rows_here, column_first, points_here);
         if (points_here < OTHERS) { // padding shall count as points that coincide, without weight
 #pragma unroll

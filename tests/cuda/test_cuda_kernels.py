@@ -15,9 +15,9 @@ pytestmark = pytest.mark.gpu
 NAMES = oracle.INPUT_NAMES
 DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
-# Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4 and 16) and what
-# counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The last
-# two have several slabs, one in the sweep over y, one in that over x.
+# Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4, 16 and 32) and
+# what counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The
+# last two have several slabs, one in the sweep over y, one in that over x.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
     (200, 256, 2), (500, 20, 1), (1030, 270, 3), (70, 515, 18),
@@ -94,8 +94,8 @@ def test_product_and_its_gradient(device, dtype, shape, p):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_in_every_order_of_threads(device, dtype, order):
     # A race that poisoning does not show: the result would depend on who comes first.
-    values = oracle.problem(130, 300, 19, dtype=dtype)
-    weights, grad_output = weights_for(130, 300, 20, dtype)
+    values = oracle.problem(130, 300, 35, dtype=dtype)
+    weights, grad_output = weights_for(130, 300, 36, dtype)
     X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
 
     def run():
@@ -311,7 +311,7 @@ def test_memory_of_many_columns_is_bounded(device, monkeypatch):
         )
 
 
-@pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])
+@pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20), (5, 40)])
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.
     monkeypatch.setattr(launch, "_BLOCKS_WANTED", 1)
@@ -323,7 +323,7 @@ def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     assert (np.abs(result - exact) <= roundings("float32", 4) * exact).all()
 
 
-@pytest.mark.parametrize("d, p", [(1, 2), (5, 2), (5, 20)])
+@pytest.mark.parametrize("d, p", [(1, 2), (5, 2), (5, 20), (5, 40)])
 def test_infinite_sums_stay_infinite(device, d, p):
     y = np.zeros((200, d), np.float32)
     weights = np.full((200, p), 3e38, np.float32)

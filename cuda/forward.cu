@@ -14,43 +14,47 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE, 2)
                 const real *__restrict__ amplitude, int64 amplitude_step, real *__restrict__ K,
                 int64 n, int64 m, int64 d) {
     __shared__ Slices<R, C> slices;
+    __shared__ __align__(16) real factors[COLUMNS], amplitudes[COLUMNS];
     // Neighbouring blocks share rows of x. One grid dimension: the others end at 65535.
     const int64 column_tiles = (m + COLUMNS - 1) / COLUMNS;
     const int64 row_first = blockIdx.x / column_tiles * ROWS;
     const int64 column_first = blockIdx.x % column_tiles * COLUMNS;
 
     const bool aligned = m % 4 == 0 && (unsigned long long)K % sizeof(Four) == 0;
+    Four *const fours = (Four *)K; // of an element of K, nvcc would make four stores
+
+    const int me = thread_in_block();
+    if (me < COLUMNS) { // once a block, and not only when the distances are there
+        const int64 j = column_first + me;
+        factors[me] = j < m ? exponent_factor(gamma[j * gamma_step]) : real(0);
+        amplitudes[me] = j < m ? amplitude[j * amplitude_step] : real(0);
+    }
 
     real tile[R][C];
     pairwise<R, C, false>(tile, slices, x, row_first, n, y, column_first, m, d);
 
 #pragma unroll
     for (int g = 0; g < C; g += 4) {
-        const int64 j = column_first + place(threadIdx.x, g);
+        const int64 j = column_first + place(tile_x(), g);
         const int columns_here = existing(j, m, 4);
-        real factor[4], scale[4];
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-            const bool there = q < columns_here;
-            factor[q] = there ? exponent_factor(gamma[(j + q) * gamma_step]) : real(0);
-            scale[q] = there ? amplitude[(j + q) * amplitude_step] : real(0);
-        }
+        const Four factor = *(const Four *)&factors[place(tile_x(), g)];
+        const Four scale = *(const Four *)&amplitudes[place(tile_x(), g)];
 #pragma unroll
         for (int r = 0; r < R; ++r) {
-            const int64 i = row_first + place(threadIdx.y, r);
+            const int64 i = row_first + place(tile_y(), r);
             Four values;
 #pragma unroll
             for (int q = 0; q < 4; ++q)
-                values.v[q] = factor[q] * tile[r][g + q];
+                values.v[q] = factor.v[q] * tile[r][g + q];
             exp2_all(values.v);
 #pragma unroll
             for (int q = 0; q < 4; ++q)
-                values.v[q] *= scale[q];
+                values.v[q] *= scale.v[q];
             if (i >= n)
                 continue;
             if (aligned) { // then rows of K start on 16 bytes, and groups end with them
                 if (columns_here > 0)
-                    *(Four *)&K[i * m + j] = values;
+                    fours[(i * m + j) / 4] = values;
             } else {
 #pragma unroll
                 for (int q = 0; q < 4; ++q)

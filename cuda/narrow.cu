@@ -12,7 +12,6 @@ const int RUN = 64;      // other points whose sum is added to the total
 const int PRODUCT_ROWS = (SINGLE ? 4 : 2) * (COLUMNS == 1 ? 2 : 1);
 const int GRADIENT_ROWS = SINGLE ? 4 : 2;
 const int BLOCKS_PER_SM = SINGLE ? 4 : 2;
-const int ENTRIES = (DIMS + 1 + COLUMNS + 3) / 4; // Fours that hold a point
 
 struct Narrow {
     const real *owner, *other; // (owners, DIMS), (others, DIMS)
@@ -35,15 +34,15 @@ __device__ __forceinline__ void read_row(real (&values)[COUNT], const real *matr
 // What `here` other points add to the sums of a thread's rows, of which the first HERE, or fewer,
 // are there in the whole warp. All rows of a thread take the time of one as long as that waits for
 // what it loads, but rows that are not there would take theirs as well.
-template <bool GRADIENT, bool Y_OWNS, int HERE, int ROWS, int SUMS>
+template <bool GRADIENT, bool Y_OWNS, bool RATES, int HERE, int ROWS, int SUMS, int ENTRIES>
 __device__ __forceinline__ void
 add_points(const Four (*points)[ENTRIES], int here, int rows_here, const real (&x)[ROWS][DIMS],
            const real (&value)[ROWS][COLUMNS], const real (&factor)[ROWS], real (&sums)[ROWS][SUMS],
            real (&lost)[ROWS][SUMS]) {
     if constexpr (HERE > 1) {
         if (rows_here <= HERE / 2) {
-            add_points<GRADIENT, Y_OWNS, HERE / 2>(points, here, rows_here, x, value, factor, sums,
-                                                   lost);
+            add_points<GRADIENT, Y_OWNS, RATES, HERE / 2>(points, here, rows_here, x, value, factor,
+                                                          sums, lost);
             return;
         }
     } else if (rows_here <= 0) {
@@ -85,6 +84,8 @@ add_points(const Four (*points)[ENTRIES], int here, int rows_here, const real (&
                     for (int h = 0; h < COLUMNS; ++h)
                         grad += value[r][h] * y[DIMS + 1 + h];
                     weight[r] *= grad;
+                    if (RATES)
+                        weight[r] *= y[DIMS + 1 + COLUMNS];
 #pragma unroll
                     for (int k = 0; k < DIMS; ++k)
                         part[r][k] += weight[r] * (y[k] - x[r][k]);
@@ -111,11 +112,13 @@ add_points(const Four (*points)[ENTRIES], int here, int rows_here, const real (&
 }
 
 // GRADIENT: sums[r][k] = sum_c weight (other[c][k] - owner[r][k]) with weight = K[r, c] times
-// row_values[r] . other_values[c] (times 2 gamma[c] unless Y_OWNS), and if Y_OWNS
-// sums[r][DIMS] = -sum_c weight D. Else: sums[r][h] = sum_c K[r, c] other_values[c][h].
-template <bool GRADIENT, bool Y_OWNS, int ROWS, int SUMS>
+// row_values[r] . other_values[c], with RATES times gamma[c] (last: the values times gamma may be
+// out of range), and if Y_OWNS sums[r][DIMS] = -sum_c weight D.
+// Else: sums[r][h] = sum_c K[r, c] other_values[c][h].
+template <bool GRADIENT, bool Y_OWNS, bool RATES, int ROWS, int SUMS>
 __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]) {
-    __shared__ Four points[THREADS][ENTRIES]; // coordinates, factor, values
+    const int ENTRIES = (DIMS + 1 + COLUMNS + RATES + 3) / 4; // Fours that hold a point
+    __shared__ Four points[THREADS][ENTRIES];                 // coordinates, factor, values, rate
 
     const int64 row = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x;
     const int64 begin = blockIdx.y * s.slab;
@@ -146,22 +149,22 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
             read_row(coordinates, s.other, j, DIMS, true);
             read_row(values, s.other_values, j, s.columns, true);
             real *const point = points[threadIdx.x]->v;
-            real scale = real(1);
             if (!Y_OWNS) {
                 const real gamma = s.gamma[j * s.gamma_step];
                 point[DIMS] = exponent_factor(gamma);
-                if (GRADIENT)
-                    scale = 2 * gamma;
+                if (RATES)
+                    point[DIMS + 1 + COLUMNS] = gamma;
             }
 #pragma unroll
             for (int k = 0; k < DIMS; ++k)
                 point[k] = coordinates[k];
 #pragma unroll
             for (int h = 0; h < COLUMNS; ++h)
-                point[DIMS + 1 + h] = scale * values[h];
+                point[DIMS + 1 + h] = values[h];
         }
         __syncthreads();
-        add_points<GRADIENT, Y_OWNS, ROWS>(points, here, rows_here, x, value, factor, sums, lost);
+        add_points<GRADIENT, Y_OWNS, RATES, ROWS>(points, here, rows_here, x, value, factor, sums,
+                                                  lost);
         __syncthreads(); // the points have been used
     }
 #pragma unroll
@@ -175,7 +178,7 @@ __device__ __forceinline__ void narrow(const Narrow &s, real (&sums)[ROWS][SUMS]
 template <bool Y_OWNS> __device__ __forceinline__ void product(const Narrow &s, real *result) {
     const int ROWS = PRODUCT_ROWS;
     real sums[ROWS][COLUMNS];
-    narrow<false, Y_OWNS>(s, sums);
+    narrow<false, Y_OWNS, false>(s, sums);
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         const int64 i = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x + r * THREADS;
@@ -190,18 +193,22 @@ template <bool Y_OWNS>
 __device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *result, real *dgamma) {
     const int ROWS = GRADIENT_ROWS;
     real sums[ROWS][DIMS + Y_OWNS];
-    narrow<true, Y_OWNS>(s, sums);
+    const bool rates = !Y_OWNS && s.gamma_step; // else gamma multiplies the sums
+    if (rates)
+        narrow<true, false, true>(s, sums);
+    else
+        narrow<true, Y_OWNS, false>(s, sums);
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         const int64 i = (int64)blockIdx.x * (THREADS * ROWS) + threadIdx.x + r * THREADS;
         if (i >= s.owners)
             continue;
-        const real scale = Y_OWNS ? 2 * s.gamma[i * s.gamma_step] : real(1);
+        const real scale = rates ? real(1) : s.gamma[Y_OWNS ? i * s.gamma_step : 0];
         const int64 entry = blockIdx.y * s.owners + i;
 #pragma unroll
         for (int k = 0; k < DIMS; ++k)
             if (k < width)
-                result[entry * DIMS + k] = scale * sums[r][k];
+                result[entry * DIMS + k] = 2 * (scale * sums[r][k]); // twice gamma may be infinite
         if (Y_OWNS)
             dgamma[entry] = sums[r][DIMS];
     }

@@ -1,16 +1,21 @@
 // The row-parallel sweep behind the product and all gradients: a block owns 64 rows, goes over the
 // other points tile by tile, and adds up sums that no other block touches: no atomics, and the same
 // bits every run. blockIdx.y is a slab of the other points; sums over slabs are added by arrays.cu.
-// Macros of the compilation: REAL, COLUMNS (1, or a multiple of 4): results a row that are summed
-// at a time; and of the file that includes this, C. May include tile.cuh only.
+// Few columns are summed over the pairs that a thread has, and then over threads. With many (more
+// than 4) the weights of a tile go through shared memory, and the sums are a product of matrices.
+// Macros of the compilation: REAL, COLUMNS (1, 4, 16 or 32): results a row that are summed at a
+// time, all unless it is 32; and of the file that includes this, C. May include tile.cuh only.
 #pragma once
 #include "tile.cuh"
 
-const int R = 4;                             // rows that a thread computes pairs of, with C others
-const int ROWS = SIDE * R;                   // rows that a block owns
-const int OTHERS = SIDE * C;                 // other points that it takes at a time
-const int GROUP = COLUMNS < 4 ? COLUMNS : 4; // columns summed at once, in R * GROUP registers
-const int GROUPS = COLUMNS / GROUP;
+const int R = 4;             // rows that a thread computes pairs of, with C others
+const int ROWS = SIDE * R;   // rows that a block owns
+const int OTHERS = SIDE * C; // other points that it takes at a time
+const bool MANY = COLUMNS > 4;
+const int OWNED = MANY ? COLUMNS / SIDE : 1; // columns whose sums for R rows a thread has, if many
+const int SHARED = 4 * SIDE;                 // other points whose weights all threads see, if many
+// Those of them whose payload they see at a time: what fits beside the weights, twice.
+const int PIECE = MANY ? (SINGLE ? 1024 : 512) / COLUMNS : 1;
 
 // At least so many blocks share a multiprocessor: bounds the registers, as far as none are spilled.
 const int BLOCKS_PER_SM = SINGLE ? 2 : 1;
@@ -38,40 +43,38 @@ struct Sweep {
     real *dgamma, *damplitude; // (slabs, owners); null unless y's rows are the owners
 };
 
-// Sums over the 16 threads that share rows (lanes 0-15 or 16-31 of a warp), in a fixed order: of
-// COUNT sums (16, 8, 4) the thread at position t gets number t * COUNT / 16, in values[0]. With
-// each step a thread has half as many to work on.
+// Sums over the 16 threads that share rows (every other lane of a warp), in a fixed order: of COUNT
+// sums (16, 8, 4) the thread at tile_x() = t gets number t * COUNT / 16, in values[0]. With each
+// step a thread has half as many to work on.
 template <int COUNT, int STEP = SIDE / 2>
 __device__ __forceinline__ void scatter_sums(real *values) {
     if constexpr (COUNT > 1) {
-        const bool upper = threadIdx.x & STEP;
+        const bool upper = tile_x() & STEP;
 #pragma unroll
         for (int i = 0; i < COUNT / 2; ++i) {
             const real sent = upper ? values[i] : values[i + COUNT / 2];
             const real kept = upper ? values[i + COUNT / 2] : values[i];
-            values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, STEP);
+            values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, 2 * STEP);
         }
     } else {
-        values[0] += __shfl_xor_sync(0xffffffffu, values[0], STEP);
+        values[0] += __shfl_xor_sync(0xffffffffu, values[0], 2 * STEP);
     }
     if constexpr (STEP > 1)
         scatter_sums<(COUNT > 1 ? COUNT / 2 : 1), STEP / 2>(values);
 }
 
-// transposed[k][i] = points[first + i, column + k], zero where there is none.
+// transposed[k][i] = points[first + i, k], zero where there is none.
 template <int P>
 __device__ __forceinline__ void load_transposed(real (*transposed)[P + 4], const real *points,
-                                                int64 first, int64 count, int64 column,
-                                                int64 columns) {
+                                                int64 first, int64 count, int64 columns) {
     const int points_here = existing(first, count, P);
-    const int columns_here = existing(column, columns, COLUMNS);
-    const real *const corner = points + first * columns + column;
+    const real *const corner = points + first * columns;
     const int threads = SIDE * SIDE, rounds = (P * COLUMNS + threads - 1) / threads;
 #pragma unroll 2 // more at once would need more registers than two blocks can have
     for (int e = 0; e < rounds; ++e) {
         const int element = thread_in_block() + e * threads;
         const int i = element / COLUMNS, k = element % COLUMNS;
-        const bool there = i < points_here && k < columns_here;
+        const bool there = i < points_here && k < columns;
         if (i < P)
             transposed[k][i] = there ? corner[i * columns + k] : real(0);
     }
@@ -89,7 +92,7 @@ __device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, in
     for (int g = 0; g < C; g += 4)
 #pragma unroll
         for (int a = 0; a < 4; ++a) {
-            const int first = place(threadIdx.x, g);
+            const int first = place(tile_x(), g);
             const bool line = Y_OWNS ? first + a < points_here : a < rows_here;
             const int there = Y_OWNS ? rows_here : points_here - first;
             const real *const stored = corner + (Y_OWNS ? (first + a) * m : a * m + first);
@@ -108,43 +111,126 @@ __device__ __forceinline__ void load_grad(real (&grad)[R][C], const Sweep &s, in
         }
 }
 
+// What all threads see of a tile with many columns.
+struct __align__(16) Weighted {
+    real weights[SHARED][ROWS + 4];  // that of row i and other point j at [j][i]
+    real payload[2][PIECE][COLUMNS]; // one fills while the other is used
+};
+struct __align__(OWNED * sizeof(real) < 16 ? OWNED * sizeof(real) : 16) Owned {
+    real v[OWNED];
+}; // a thread's columns of the payload, tile_x() and every SIDE-th from there on
+
+// sums[r][q] = sum_j weights[j][r] payload[j, column + q SIDE], or times (payload - own), over the
+// `here` points from `first` on. All threads take part; the weights are read after a barrier, and
+// everything has been used when it returns.
+template <bool DIFFERENCES>
+__device__ __forceinline__ void add_weighted(real (&sums)[R][OWNED], Weighted &shared,
+                                             const real (&own)[R][OWNED], const real *payload,
+                                             int64 first, int here, int64 chunk, int64 columns) {
+    const int STEP = SIDE * SIDE / COLUMNS, LOADS = PIECE / STEP; // points apart, and of a thread
+    const int i = thread_in_block() / COLUMNS, k = thread_in_block() % COLUMNS;
+    const int stored = k % SIDE * OWNED + k / SIDE;
+    const bool there = chunk + k < columns;
+    const real *source = payload + (first + i) * columns + chunk + k;
+    real next[LOADS];
+    auto fetch = [&](int left) {
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e)
+            next[e] = there && i + e * STEP < left ? source[e * STEP * columns] : real(0);
+        source += PIECE * columns;
+    };
+    auto store = [&](real(*piece)[COLUMNS]) {
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e)
+            piece[i + e * STEP][stored] = next[e];
+    };
+    fetch(here);
+    store(shared.payload[0]);
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+        for (int q = 0; q < OWNED; ++q)
+            sums[r][q] = real(0);
+    __syncthreads();
+    int now = 0; // the piece in use
+#pragma unroll 1
+    for (int begin = 0; begin < here; begin += PIECE) {
+        const int left = here - begin - PIECE;
+        if (left > 0)
+            fetch(left);
+        // With C = 8 half of the tile is still in registers, which more at once would need.
+#pragma unroll(C == 4 ? 8 : 4)
+        for (int j = 0; j < PIECE; ++j) {
+            const Four weight = *(const Four *)&shared.weights[begin + j][tile_y() * R];
+            const Owned to = *(const Owned *)&shared.payload[now][j][tile_x() * OWNED];
+#pragma unroll
+            for (int r = 0; r < R; ++r)
+#pragma unroll
+                for (int q = 0; q < OWNED; ++q)
+                    sums[r][q] += weight.v[r] * (DIFFERENCES ? to.v[q] - own[r][q] : to.v[q]);
+        }
+        now ^= 1;
+        if (left > 0)
+            store(shared.payload[now]);
+        __syncthreads();
+    }
+}
+
 // Y_OWNS: the owners are y's rows (and the others x's); else the other way round.
 template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Sweep &s) {
     const bool DIFFERENCES = SUM != PRODUCT;
-    __shared__ Slices<R, C> slices;
-    __shared__ __align__(16) real payload[COLUMNS][OTHERS + 4];
-    __shared__ __align__(16) real own[DIFFERENCES ? COLUMNS : 1][ROWS + 4];
+    // With many columns, slices and weights take turns.
+    const bool LARGER = MANY && sizeof(Weighted) > sizeof(Slices<R, C>);
+    __shared__ __align__(16) char memory[LARGER ? sizeof(Weighted) : sizeof(Slices<R, C>)];
+    Slices<R, C> &slices = *(Slices<R, C> *)memory;
+    Weighted &shared = *(Weighted *)memory;
+    __shared__ __align__(16) real payload[MANY ? 1 : COLUMNS][OTHERS + 4];
+    __shared__ __align__(16) real own[DIFFERENCES && !MANY ? COLUMNS : 1][ROWS + 4];
     const int KNOWN = Y_OWNS ? ROWS : OTHERS;
     __shared__ __align__(16) real factors[KNOWN], amplitudes[KNOWN], rates[KNOWN]; // of y's rows
-    // Each thread has its own entries of these. Registers are what there is least of.
-    __shared__ __align__(16) real total[GROUPS][SIDE * SIDE];
-    __shared__ __align__(16) real lost[SUM == PRODUCT ? GROUPS : 1][SIDE * SIDE];
 
-    const int tx = threadIdx.x, ty = threadIdx.y, me = thread_in_block();
+    const int tx = tile_x(), ty = tile_y(), me = thread_in_block();
     const int64 row_first = (int64)blockIdx.x * ROWS;
     const int64 row = row_first + ty * R; // the first of this thread's
     const int rows_here = existing(row, s.owners, R);
     const int64 begin = blockIdx.y * s.slab;
     const int64 end = begin + s.slab < s.others ? begin + s.slab : s.others;
-    const bool at_once = s.columns <= COLUMNS; // all results a row; else in several chunks
-
-    // Of the R * GROUP sums of a group, this thread holds one: row `held_row`, column `held`.
-    const int sum_held = tx * (R * GROUP) / SIDE;
-    const int held_row = sum_held / GROUP, held = sum_held % GROUP;
-    const bool holds = tx * (R * GROUP) % SIDE == 0 && held_row < rows_here;
-    // Amplitudes and then rates, 2 gamma, multiply G exp(-gamma D); the rates of rows, the results.
-    // Not at once, since the product of the two may be out of range.
-    auto scaled = [&](real sum) {
-        return SUM != PRODUCT && Y_OWNS ? rates[ty * R + held_row] * sum : sum;
+    // Few columns: of the R * COLUMNS sums this thread holds one, of row `held_row`, column `held`.
+    const int sum_held = tx * (R * COLUMNS) / SIDE;
+    const int held_row = sum_held / COLUMNS, held = sum_held % COLUMNS;
+    const bool holds = tx * (R * COLUMNS) % SIDE == 0 && held_row < rows_here;
+    // Amplitudes and then rates, gamma, multiply G exp(-gamma D); the rates of rows, the results.
+    // Not at once, since the product of the two may be out of range, and 2 comes last, since twice
+    // gamma may be.
+    auto scaled = [&](real sum, int r) {
+        return SUM == PRODUCT ? sum : 2 * (Y_OWNS ? rates[ty * R + r] * sum : sum);
     };
-    auto held_result = [&](int64 k, int64 slab) { // of column k + held
-        return s.result + (slab * s.owners + row + held_row) * s.columns + k + held;
+    auto result_at = [&](int r, int64 k, int64 slab) {
+        return s.result + (slab * s.owners + row + r) * s.columns + k;
     };
 
-    real parameter_total = real(0);
+    const bool at_once = COLUMNS < 32 || s.columns <= COLUMNS; // else totals are in the result
+    // Each thread has totals of its own, in what there is more of: in single precision that is
+    // shared memory, in double registers.
+    const int TOTALS = MANY ? R * OWNED : 1, LOST = SUM == PRODUCT ? TOTALS : 0;
+    __shared__ __align__(16) real shared_totals[SINGLE ? TOTALS + LOST : 1][SIDE * SIDE];
+    real own_totals[SINGLE ? 1 : TOTALS + LOST], parameter_total = real(0);
+    auto total = [&](int e) -> real & { return SINGLE ? shared_totals[e][me] : own_totals[e]; };
 #pragma unroll
-    for (int group = 0; group < GROUPS; ++group)
-        total[group][me] = lost[SUM == PRODUCT ? group : 0][me] = real(0);
+    for (int e = 0; e < TOTALS + LOST; ++e)
+        total(e) = real(0);
+    // Sums of tiles are added to the sum of all: fewer roundings than one long sum. In the product,
+    // whose terms may be many and of one sign, what is rounded off is added up as well.
+    auto add_to_total = [&](real sum, int e) {
+        const real before = total(e), after = before + sum;
+        total(e) = after;
+        if (SUM == PRODUCT)
+            total(TOTALS + e) += sum - (after - before);
+    };
+    auto whole = [&](int e, int r) { // beside an infinite total, what was lost is not a number
+        const real all = total(e), rest = SUM == PRODUCT ? total(TOTALS + e) : real(0);
+        return scaled(isfinite(rest) ? all + rest : all, r);
+    };
 
     for (int64 column_first = begin; column_first < end; column_first += OTHERS) {
         const int points_here = existing(column_first, end, OTHERS);
@@ -157,16 +243,19 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             if (SUM == KERNEL_GRADIENT)
                 amplitudes[me] = there ? s.amplitude[j * s.amplitude_step] : real(0);
             if (SUM != PRODUCT)
-                rates[me] = 2 * gamma;
+                rates[me] = gamma;
         }
         real tile[R][C], grad[R][C];
+        // In single precision G has registers to be on its way in while distances are added up.
+        if (SUM == KERNEL_GRADIENT && SINGLE)
+            load_grad<Y_OWNS>(grad, s, row, rows_here, column_first, points_here);
         pairwise<R, C, false>(tile, slices, s.owner, row_first, s.owners, s.other, column_first,
                               end, s.d);
         if (SUM == PRODUCT_GRADIENT)
             pairwise<R, C, true>(grad, slices, s.row_factor, row_first, s.owners, s.column_factor,
                                  column_first, end, s.inner);
 
-        if (SUM == KERNEL_GRADIENT)
+        if (SUM == KERNEL_GRADIENT && !SINGLE)
             load_grad<Y_OWNS>(grad, s, row, rows_here, column_first, points_here);
         if (points_here < OTHERS) { // padding shall count as points that coincide, without weight
 #pragma unroll
@@ -198,19 +287,18 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
                 for (int q = 0; q < 4; ++q)
                     weight[q] = factor.v[Y_OWNS ? r : q] * tile[r][g + q];
                 exp2_all(weight);
-                if (Y_OWNS && points_here < OTHERS) { // an infinite gamma has made NaN of padding
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-                        weight[q] = place(tx, g + q) < points_here ? weight[q] : real(0);
-                }
 #pragma unroll
                 for (int q = 0; q < 4; ++q) {
+                    // Of padding an infinite gamma or amplitude of the row makes NaN.
+                    const bool there =
+                        !Y_OWNS || points_here == OTHERS || place(tx, g + q) < points_here;
                     if (SUM != PRODUCT)
                         weight[q] *= grad[r][g + q];
+                    weight[q] = there ? weight[q] : real(0);
                     if (SUM != PRODUCT && Y_OWNS)
                         parameters[r] += weight[q];
                     if (SUM == KERNEL_GRADIENT) // of a product it is 1
-                        weight[q] *= amplitude.v[Y_OWNS ? r : q];
+                        weight[q] *= there ? amplitude.v[Y_OWNS ? r : q] : real(0);
                     if (SUM != PRODUCT && Y_OWNS)
                         parameters[R + r] -= weight[q] * tile[r][g + q];
                     if (SUM != PRODUCT && !Y_OWNS)
@@ -224,82 +312,119 @@ template <Sum SUM, bool Y_OWNS> __device__ __forceinline__ void sweep(const Swee
             parameter_total += parameters[0];
         }
 
-        for (int64 chunk_first = 0; chunk_first < s.columns; chunk_first += COLUMNS) {
-            load_transposed<OTHERS>(payload, s.payload, column_first, end, chunk_first, s.columns);
-            if (DIFFERENCES && (!at_once || column_first == begin))
-                load_transposed<ROWS>(own, s.owner, row_first, s.owners, chunk_first, s.columns);
-            __syncthreads();
-#pragma unroll 1
-            for (int group = 0; group < GROUPS; ++group) {
-                if (chunk_first + group * GROUP >= s.columns)
-                    break;
-                real sums[R * GROUP];
+        if constexpr (MANY) {
+            auto share_weights = [&](int g) {
 #pragma unroll
-                for (int h = 0; h < GROUP; ++h) {
-                    const int k = group * GROUP + h;
-                    real from[R];
-                    if (DIFFERENCES) {
-                        const Four four = *(const Four *)&own[k][ty * R];
-#pragma unroll
-                        for (int r = 0; r < R; ++r)
-                            from[r] = four.v[r];
-                    }
+                for (int q = 0; q < 4; ++q) {
+                    Four column;
 #pragma unroll
                     for (int r = 0; r < R; ++r)
-                        sums[r * GROUP + h] = real(0);
-#pragma unroll
-                    for (int g = 0; g < C; g += 4) {
-                        const Four to = *(const Four *)&payload[k][place(tx, g)];
-#pragma unroll
-                        for (int q = 0; q < 4; ++q)
-#pragma unroll
-                            for (int r = 0; r < R; ++r)
-                                sums[r * GROUP + h] +=
-                                    tile[r][g + q] * (DIFFERENCES ? to.v[q] - from[r] : to.v[q]);
-                    }
+                        column.v[r] = tile[r][g + q];
+                    *(Four *)&shared.weights[place(tx, q)][ty * R] = column;
                 }
-                scatter_sums<R * GROUP>(sums);
-                const real sum = sums[0];
-                if (at_once) {
-                    // Sums of tiles are added to the sum of all: fewer roundings than one long sum.
-                    // In the product, whose terms may be many and of one sign, what is rounded off
-                    // is added up as well.
-                    const real before = total[group][me], after = before + sum;
-                    total[group][me] = after;
-                    if (SUM == PRODUCT)
-                        lost[group][me] += sum - (after - before);
-                } else {
-                    const int64 k = chunk_first + group * GROUP;
-                    if (holds && k + held < s.columns) {
-                        const bool first = column_first == begin;
-                        real *const result = held_result(k, blockIdx.y);
-                        const real before = first ? real(0) : *result;
-                        const real after = before + scaled(sum);
-                        *result = after;
-                        if (SUM == PRODUCT) { // in slabs of their own, behind the others
-                            real *const rest = held_result(k, blockIdx.y + gridDim.y);
-                            const real digits =
-                                (first ? real(0) : *rest) + (sum - (after - before));
-                            *rest = isfinite(digits) ? digits : real(0);
+            };
+            if (C == 4)
+                share_weights(0);
+#pragma unroll 1
+            for (int64 chunk = 0; chunk < s.columns; chunk += COLUMNS) {
+                // Of the first of this thread's results, and which of the others there are.
+                // Worked out here each time: the compiler would keep the addresses all along.
+                int x = tx, y = ty * R;
+                asm volatile("" : "+r"(x), "+r"(y));
+                const int64 corner = (row_first + y) * s.columns + chunk + x;
+                const int columns_here = existing(chunk + x, s.columns, COLUMNS);
+                real own_points[R][OWNED], sums[R][OWNED];
+                if (DIFFERENCES) {
+                    const real *from = s.owner + corner;
+#pragma unroll
+                    for (int r = 0; r < R; ++r, from += s.columns)
+#pragma unroll
+                        for (int q = 0; q < OWNED; ++q)
+                            own_points[r][q] =
+                                r < rows_here && q * SIDE < columns_here ? from[q * SIDE] : real(0);
+                }
+#pragma unroll
+                for (int g = 0; g < C; g += 4) {
+                    const int64 first = column_first + place(0, g);
+                    const int here = existing(first, end, SHARED);
+                    if (here <= 0)
+                        break;
+                    if (C > 4)
+                        share_weights(g);
+                    real part[R][OWNED];
+                    add_weighted<DIFFERENCES>(part, shared, own_points, s.payload, first, here,
+                                              chunk, s.columns);
+#pragma unroll
+                    for (int r = 0; r < R; ++r)
+#pragma unroll
+                        for (int q = 0; q < OWNED; ++q)
+                            sums[r][q] = g ? sums[r][q] + part[r][q] : part[r][q];
+                }
+                const int64 size = s.owners * s.columns; // of a slab
+                real *result = s.result + blockIdx.y * size + corner;
+                const bool first = column_first == begin;
+#pragma unroll
+                for (int r = 0; r < R; ++r, result += s.columns)
+#pragma unroll
+                    for (int q = 0; q < OWNED; ++q)
+                        if (at_once) {
+                            add_to_total(sums[r][q], r * OWNED + q);
+                        } else if (r < rows_here && q * SIDE < columns_here) {
+                            real *const entry = result + q * SIDE;
+                            const real before = first ? real(0) : *entry;
+                            const real after = before + scaled(sums[r][q], r);
+                            *entry = after;
+                            if (SUM == PRODUCT) { // in slabs of their own, behind the others
+                                real *const rest = entry + gridDim.y * size;
+                                const real digits =
+                                    (first ? real(0) : *rest) + (sums[r][q] - (after - before));
+                                *rest = isfinite(digits) ? digits : real(0);
+                            }
                         }
-                    }
+            }
+        } else {
+            load_transposed<OTHERS>(payload, s.payload, column_first, end, s.columns);
+            if (DIFFERENCES && column_first == begin)
+                load_transposed<ROWS>(own, s.owner, row_first, s.owners, s.columns);
+            __syncthreads();
+            real sums[R * COLUMNS];
+#pragma unroll
+            for (int k = 0; k < COLUMNS; ++k) {
+                real from[R];
+                if (DIFFERENCES) {
+                    const Four four = *(const Four *)&own[k][ty * R];
+#pragma unroll
+                    for (int r = 0; r < R; ++r)
+                        from[r] = four.v[r];
+                }
+#pragma unroll
+                for (int r = 0; r < R; ++r)
+                    sums[r * COLUMNS + k] = real(0);
+#pragma unroll
+                for (int g = 0; g < C; g += 4) {
+                    const Four to = *(const Four *)&payload[k][place(tx, g)];
+#pragma unroll
+                    for (int q = 0; q < 4; ++q)
+#pragma unroll
+                        for (int r = 0; r < R; ++r)
+                            sums[r * COLUMNS + k] +=
+                                tile[r][g + q] * (DIFFERENCES ? to.v[q] - from[r] : to.v[q]);
                 }
             }
-            __syncthreads(); // payload and own have been used
+            scatter_sums<R * COLUMNS>(sums);
+            add_to_total(sums[0], 0);
         }
-        if (!s.columns)
-            __syncthreads(); // factors, amplitudes and rates have been used
     }
 
-    if (at_once) {
+    if constexpr (MANY) {
 #pragma unroll
-        for (int group = 0; group < GROUPS; ++group) {
-            // Beside an infinite total, what was lost is not a number.
-            const real all = total[group][me], rest = lost[SUM == PRODUCT ? group : 0][me];
-            const real sum = isfinite(rest) ? all + rest : all;
-            if (holds && group * GROUP + held < s.columns)
-                *held_result(group * GROUP, blockIdx.y) = scaled(sum);
-        }
+        for (int r = 0; r < R; ++r)
+#pragma unroll
+            for (int q = 0; q < OWNED; ++q)
+                if (at_once && r < rows_here && tx + q * SIDE < s.columns)
+                    *result_at(r, tx + q * SIDE, blockIdx.y) = whole(r * OWNED + q, r);
+    } else if (holds && held < s.columns) {
+        *result_at(held_row, held, blockIdx.y) = whole(0, held_row);
     }
     if (SUM != PRODUCT && Y_OWNS && tx % 2 == 0) { // holds number tx / 2 of the parameters' sums
         const int r = tx / 2 % R;

@@ -19,6 +19,14 @@ struct __align__(16) Four {
 
 __device__ __forceinline__ int thread_in_block() { return threadIdx.y * SIDE + threadIdx.x; }
 
+// The thread's position in the tile, of SIDE x SIDE. Two neighbouring lanes of a warp read the same
+// column points, so that 16-byte loads from shared memory take half as many passes; the even lanes
+// have one row, the odd ones the next.
+__device__ __forceinline__ int tile_x() { return thread_in_block() % 32 / 2; }
+__device__ __forceinline__ int tile_y() {
+    return thread_in_block() / 32 * 2 + thread_in_block() % 2;
+}
+
 // Which of the tile's rows (or columns) is number `q` of the thread at position `t`: groups of four
 // neighbours, so that they move as Four, and neighbouring threads touch neighbouring groups.
 __device__ __forceinline__ int place(int t, int q) { return q / 4 * (4 * SIDE) + t * 4 + q % 4; }
@@ -72,14 +80,14 @@ __device__ __forceinline__ void add_column(real (&tile)[R][C], const real *row_p
     real a[R], b[C];
 #pragma unroll
     for (int g = 0; g < R; g += 4) {
-        const Four four = *(const Four *)&row_points[place(threadIdx.y, g)];
+        const Four four = *(const Four *)&row_points[place(tile_y(), g)];
 #pragma unroll
         for (int q = 0; q < 4; ++q)
             a[g + q] = four.v[q];
     }
 #pragma unroll
     for (int g = 0; g < C; g += 4) {
-        const Four four = *(const Four *)&column_points[place(threadIdx.x, g)];
+        const Four four = *(const Four *)&column_points[place(tile_x(), g)];
 #pragma unroll
         for (int q = 0; q < 4; ++q)
             b[g + q] = four.v[q];
@@ -98,7 +106,7 @@ __device__ __forceinline__ void add_column(real (&tile)[R][C], const real *row_p
 }
 
 // tile[r][c] = sum_k (rows[i, k] - columns[j, k])^2, or sum_k rows[i, k] columns[j, k], with
-// i = row_first + place(threadIdx.y, r) and j = column_first + place(threadIdx.x, c).
+// i = row_first + place(tile_y(), r) and j = column_first + place(tile_x(), c).
 // All threads of the block take part; the slices may be used for something else afterwards, and
 // what was written to shared memory before can be read.
 template <int R, int C, bool PRODUCTS>

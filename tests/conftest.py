@@ -43,7 +43,7 @@ if "cxx=" not in os.environ["THEANO_FLAGS"] and shutil.which(compiler) and shuti
     # Half of the nodes' modules are needed by several workers, which inherit this.
     modules = os.path.join(parent, ".theano", environment, "modules")
     shutil.rmtree(modules, ignore_errors=True)
-    os.makedirs(modules)
+    os.makedirs(modules, exist_ok=True)  # two runs may begin at once
     os.environ["RBF_OP_TEST_MODULES"] = modules
     os.environ["THEANO_FLAGS"] += ",cxx=" + compiler
 

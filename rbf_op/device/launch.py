@@ -95,7 +95,7 @@ def _parameters(gamma, amplitude):
 
 def _columns(width, one=False):
     """COLUMNS to compile a sweep with that has `width` results a row."""
-    return 1 if one and width == 1 else 4 if width <= 4 else 16
+    return 1 if one and width == 1 else 4 if width <= 4 else 16 if width <= 16 else 32
 
 
 class _Grid:

@@ -83,6 +83,13 @@ def test_compiles_without_spills(tmp_path, module):
     assert written and all(map(len, aligned)) == ("__shared__" in text)
     assert all(int(a) % 16 == 0 for found in aligned for a in found), aligned
     assert all(int(b) <= SHARED_LIMIT for b in re.findall(r"(\d+) bytes smem", said)), said
+    # Sixteen bytes at a time where rows are aligned: a thread's part of K, and of G in both sweeps.
+    if module[0] in ("forward.cu", "gradient.cu"):
+        moved = "st" if module[0] == "forward.cu" else "ld"
+        entries = 32 if module[:2] != ("forward.cu", "float64") else 16
+        for ptx in written:
+            vectors = re.findall(moved + r"\.global(?:\.nc)?\.v(\d)\.[bfu]\d+", ptx)
+            assert sum(map(int, vectors)) == entries, vectors
 
 
 @needs_nvcc

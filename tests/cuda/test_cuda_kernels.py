@@ -1,12 +1,13 @@
 """The kernels of cuda/ against long double: values, shapes, layouts, special values, repeatability.
 
-Run on the device as PyCUDA sees it, emulated or real. May import rbf_op.device, NumPy.
+Run on the device as PyCUDA sees it, emulated or real. May import rbf_op.device, reference, NumPy.
 """
 
 import numpy as np
 import oracle
 import pytest
 
+from rbf_op import reference
 from rbf_op.device import launch
 
 pytestmark = pytest.mark.gpu
@@ -14,9 +15,9 @@ pytestmark = pytest.mark.gpu
 NAMES = oracle.INPUT_NAMES
 DOT_NAMES = ("x", "y", "gamma", "weights")
 DTYPES = ["float32", "float64"]
-# Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4 and 16) and what
-# counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The last
-# two have several slabs of several tiles, one in the sweep over y, one in that over x.
+# Below, at and above the tiles (64 and 128), the slices (8), the sweep's chunks (4, 16 and 32) and
+# what counts as few dimensions (4), with 1, 2, 4 and 8 rows a thread; n, m and d all different. The
+# last two have several slabs of several tiles, one in the sweep over y, one in that over x.
 SHAPES = [
     (1, 1, 1), (5, 7, 3), (64, 128, 8), (130, 65, 4), (65, 129, 17), (63, 3, 33), (2, 132, 70),
     (200, 256, 2), (500, 20, 1), (1030, 270, 3), (70, 515, 18),
@@ -101,8 +102,8 @@ def test_product_and_its_gradient(device, slabs, dtype, shape, p):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_in_every_order_of_threads(device, slabs, dtype, order):
     # A race that poisoning does not show: the result would depend on who comes first.
-    values = oracle.problem(130, 300, 19, dtype=dtype)
-    weights, grad_output = weights_for(130, 300, 20, dtype)
+    values = oracle.problem(130, 300, 35, dtype=dtype)
+    weights, grad_output = weights_for(130, 300, 36, dtype)
     X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
 
     def run():
@@ -270,6 +271,46 @@ def test_an_infinite_gamma_does_not_meet_the_padding(device, d):
     assert device.to_host(found["gamma"])[0] == device.to_host(found["amplitude"])[0] == 0
 
 
+@pytest.mark.parametrize("d", [2, 6])
+@pytest.mark.parametrize("per_centre", [False, True])
+@pytest.mark.parametrize("dtype, gamma", [("float32", 2e38), ("float64", 1.2e308)])
+def test_a_gamma_of_which_twice_is_infinite(device, dtype, gamma, per_centre, d):
+    # Where K is 0, or the difference is, infinity would make NaN of it. One pair is as close as
+    # gamma D = 1/4; weights[2] times gamma is infinite as well.
+    x, y = (oracle.problem(70, 3, d, dtype)[k] for k in (0, 1))
+    y[0] = 0
+    x[3], x[40:42], x[5] = y[0], y[2], 0
+    x[5, 0] = 0.5 * gamma**-0.5
+    gamma = np.array([gamma, 1, gamma] if per_centre else gamma, dtype)
+    weights, grad_output = (0.1 * w.astype(dtype) for w in weights_for(70, 3, 2, dtype))
+    weights[2], grad_output[40:42] = 10, 1e-3
+    values = [x, y, gamma, np.ones((), dtype), grad_output.dot(weights.T)]
+    with np.errstate(all="ignore"):
+        expected = reference.rbf_kernel_grad(*values)
+    X, Y, C, A, G, W, Q = on_device(device, values + [weights, grad_output])
+    found = launch.gradient(device, X, Y, C, A, G, NAMES)
+    of_product = launch.product_gradient(device, X, Y, C, W, Q, DOT_NAMES)
+    for results in (found, of_product):
+        for name, exact in zip(NAMES[:3], expected):
+            assert np.isfinite(exact).all() and (name == "gamma" or (exact != 0).any())
+            np.testing.assert_allclose(
+                device.to_host(results[name]), exact, rtol=roundings(dtype, 100), err_msg=name
+            )
+
+
+@pytest.mark.parametrize("n", [70, 128])
+def test_an_infinite_amplitude_does_not_meet_the_padding(device, n):
+    values = oracle.problem(n, 5, 6, "float32")
+    values[3][1], values[4] = np.inf, np.abs(values[4])
+    expected = reference.rbf_kernel_grad(*values)
+    found = launch.gradient(device, *on_device(device, values), wanted=NAMES)
+    assert np.isinf(expected[0]).all() and expected[2][1] == -np.inf
+    for name, exact in zip(NAMES, expected):
+        np.testing.assert_allclose(
+            device.to_host(found[name]), exact, rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
 @pytest.mark.parametrize(
     "dtype, both, grad",
     [("float32", 1e21, 1e-25), ("float32", 1e-30, 1e22), ("float64", 1e170, 1e-200),
@@ -313,7 +354,7 @@ def test_memory_of_many_columns_is_bounded(device, monkeypatch):
         )
 
 
-@pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20)])
+@pytest.mark.parametrize("d, p", [(3, 1), (5, 1), (5, 20), (5, 40)])
 def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     # One block adds all: 300 sums, which in plain float lose digits, in one of 60 rows at least.
     monkeypatch.setattr(launch, "_BLOCKS_WANTED", 1)
@@ -326,7 +367,7 @@ def test_long_sums_of_one_sign_keep_their_digits(device, monkeypatch, d, p):
     assert (np.abs(result - exact) <= roundings("float32", 4) * exact).all()
 
 
-@pytest.mark.parametrize("d, p", [(1, 2), (5, 2), (5, 20)])
+@pytest.mark.parametrize("d, p", [(1, 2), (5, 2), (5, 20), (5, 40)])
 def test_infinite_sums_stay_infinite(device, d, p):
     y = np.zeros((200, d), np.float32)
     weights = np.full((200, p), 3e38, np.float32)

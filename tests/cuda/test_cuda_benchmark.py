@@ -1,7 +1,7 @@
-"""benchmarks/gpu.py runs on whatever device there is, and refuses to time a wrong result.
+"""benchmarks/gpu runs on whatever device there is, and refuses to time a wrong result.
 
 What it does without memory or when interrupted is seen in scripts that change it before they run
-it; so is the choice that benchmarks/gpu_auto.py reports. No times are looked at.
+it; so is the choice that benchmarks/gpu/auto.py reports. No times are looked at.
 May import the standard library, pytest and device/runtime.py, of which no device is asked here.
 """
 
@@ -18,14 +18,12 @@ from rbf_op.device import runtime
 pytestmark = pytest.mark.gpu
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SCRIPT = os.path.join(ROOT, "benchmarks", "gpu.py")
+SCRIPT = ("-m", "benchmarks.gpu")
 
 CHANGED = """
-import sys
-sys.path.insert(0, %r)
-import gpu
+from benchmarks.gpu import __main__ as gpu, limits, problem, stopwatch
 runtime, launch = gpu.load_launches()
-""" % os.path.dirname(SCRIPT)
+"""
 
 
 def started(*command, **environment):
@@ -37,7 +35,7 @@ def started(*command, **environment):
     )  # fmt: skip
 
 
-def run(*arguments, script=(SCRIPT,), **environment):
+def run(*arguments, script=SCRIPT, **environment):
     tiny = ("--quick", "--points", "70", "--dims", "3", "--columns", "2", "--repeats", "1")
     return started(*script, *tiny, *arguments, **environment)
 
@@ -185,7 +183,7 @@ def keops_calls(problem):
             return {name: problem.expected[what][name][0]}
         yield what, "keops", call, lambda results: results
 gpu.keops_calls = keops_calls
-gpu.FIRST_COMPILATION = %s
+stopwatch.FIRST_COMPILATION = %s
 """
 
 
@@ -210,7 +208,7 @@ def test_keops_comes_last_and_only_if_there_is_time(tmp_path):
 @pytest.mark.parametrize("option, word", [("--budget", "no time"), ("--limit", "over the limit")])
 def test_what_takes_too_long_is_not_even_set_up(tmp_path, option, word):
     (tmp_path / "cupy.py").write_text(CUPY)
-    change = "gpu.Problem.host = gpu.Problem.expected = None"
+    change = "problem.Problem.host = problem.Problem.expected = None"
     numbers = tmp_path / "numbers.json"
     done = run_changed(
         change, option, "0", "--json", str(numbers), PYTHONPATH=str(tmp_path)
@@ -242,7 +240,7 @@ def test_every_gradient_is_checked(function, result):
 
 def test_a_wrong_result_is_not_timed(tmp_path):
     numbers = tmp_path / "numbers.json"
-    change = "gpu.TOLERANCE['float32'] = -1  # that nothing meets"
+    change = "problem.TOLERANCE['float32'] = -1  # that nothing meets"
     done = run_changed(change, "--json", str(numbers))
     assert done.returncode != 0
     assert "product is wrong (n=70, d=3, p=2, float32)" in done.stdout
@@ -294,11 +292,11 @@ def test_memory_is_free_for_the_next_library():
 
 def test_an_interrupted_run_shows_what_it_has():
     change = """
-    def clock(self, call, clock=gpu.Clock.__call__):
+    def clock(self, call, clock=limits.Clock.__call__):
         if call.__name__ == "forward":
             raise KeyboardInterrupt
         return clock(self, call)
-    gpu.Clock.__call__ = clock
+    limits.Clock.__call__ = clock
     """
     done = run_changed(change)
     assert done.returncode != 0
@@ -313,7 +311,7 @@ def test_another_device_is_chosen_otherwise():
 
 
 @pytest.mark.skipif("CUDA_EMULATOR" not in os.environ, reason="needs the emulated driver")
-@pytest.mark.parametrize("script", [(SCRIPT,), ("-m", "benchmarks.gpu_auto")], ids=["gpu", "auto"])
+@pytest.mark.parametrize("script", [SCRIPT, ("-m", "benchmarks.gpu.auto")], ids=["gpu", "auto"])
 def test_without_a_device_a_line_says_so(script):
     done = started(*script, CUDA_EMULATOR_NO_DEVICE="1")
     assert done.returncode == 2
@@ -322,13 +320,12 @@ def test_without_a_device_a_line_says_so(script):
 
 def test_without_a_disassembler_a_line_says_so():
     script = """
-    import glob, shutil, sys
-    sys.path.insert(0, %r)
-    import gpu_instructions
+    import glob, shutil
+    from benchmarks.gpu import instructions
     shutil.which, glob.glob = lambda *a, **k: None, lambda *a, **k: []
-    gpu_instructions.main([])
+    instructions.main([])
     """
-    done = started("-c", textwrap.dedent(script % os.path.dirname(SCRIPT)))
+    done = started("-c", textwrap.dedent(script))
     assert done.returncode == 1
     assert done.stdout == "nvdisasm is missing: pip install nvidia-cuda-nvdisasm\n"
 
@@ -348,11 +345,11 @@ import sys
 import rbf_op
 import theano
 theano.config.mode = "FAST_COMPILE"  # without C, which is not what is looked at
-from benchmarks import gpu_auto
-gpu_auto.placement.COPY_SECONDS = gpu_auto.placement.LAUNCH_SECONDS = 0
-gpu_auto.placement.COPIED_BYTES_A_SECOND = 1e30
-gpu_auto.placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
-gpu_auto.main()
+from benchmarks.gpu import auto
+auto.placement.COPY_SECONDS = auto.placement.LAUNCH_SECONDS = 0
+auto.placement.COPIED_BYTES_A_SECOND = 1e30
+auto.placement.DOUBLE_PRECISION_RATIO = float(sys.argv.pop(1))
+auto.main()
 """
 
 

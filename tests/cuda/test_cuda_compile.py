@@ -111,6 +111,6 @@ def test_compiles_elementwise_expressions(tmp_path, dtype):
 @needs_nvcc
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_compiles_the_benchmarks_limits(tmp_path, real):
-    gpu = _imported("benchmarks", "gpu.py")
-    source = gpu.LIMITS_SOURCE.replace("REAL", real) + gpu.SPIN_SOURCE
+    limits = _imported("benchmarks", "gpu", "limits.py")
+    source = limits.LIMITS_SOURCE.replace("REAL", real) + limits.SPIN_SOURCE
     compiled(tmp_path, source, [], ["75", "120"])

@@ -1,6 +1,6 @@
 """Does device "auto" choose right? Products of host arrays on the CPU and on the GPU, with copies.
 
-    python -m benchmarks.gpu_auto --json auto.json
+    python -m benchmarks.gpu.auto --json auto.json
 
 For each size the least time of a Theano function of rbf_dot on either device, of the value alone
 and with its gradients by x, y and the weights, and what the rule of device/placement.py expects of
@@ -89,4 +89,4 @@ def main(points, dims, columns, dtypes, seconds, json_file):
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.gpu_auto")
+    main(prog_name="python -m benchmarks.gpu.auto")

@@ -1,10 +1,10 @@
 """Counts the machine instructions of the CUDA kernels' loops: what no GPU is needed for.
 
     pip install nvidia-cuda-nvdisasm
-    python benchmarks/gpu_instructions.py --arch 90
+    python -m benchmarks.gpu.instructions --arch 90
 
 Compiles the files of cuda/ as the package does and disassembles them. A loop's row leaves out the
-loops inside it. Needs nvcc and nvdisasm, no GPU and no Theano. Imports gpu.py, device/runtime.py.
+loops inside it. Needs nvcc and nvdisasm, no GPU and no Theano. Imports launches, device/runtime.py.
 """
 
 import collections
@@ -18,10 +18,7 @@ import tempfile
 
 import click
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
-
-from benchmarks.gpu import load_launches  # noqa: E402
+from benchmarks.gpu.launches import load_launches
 
 runtime, _ = load_launches()
 
@@ -110,4 +107,4 @@ def main(arch, dtype):
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m benchmarks.gpu.instructions")

@@ -28,15 +28,17 @@ enum {
 
 typedef struct {
     RBF_NAME(points) points;
+    int of; /* RBF_OF_KERNEL, RBF_OF_MIXTURE or RBF_OF_DISTANCES */
     rbf_vector gamma, amplitude;
-    int64_t terms; /* of a mixture; less than 0: it is none */
+    int64_t terms; /* of a mixture, else 1 */
     REAL *output;  /* (n, m), C order */
     int symmetric;
     int streaming, direct; /* past the caches; from registers, without a stage */
     int64_t panels_per_block, row_panels_per_block;
-    RBF_NAME(coefficients) * coefficients; /* [panels]; of a mixture, or without gamma: special */
-    RBF_NAME(coefficients) * mixture;      /* [terms] */
-    REAL *stage;                           /* [threads][stage_stride] */
+    /* [panels]; all special unless of a kernel: one test a tile finds what is rare. */
+    RBF_NAME(coefficients) * coefficients;
+    RBF_NAME(coefficients) * mixture; /* [terms] */
+    REAL *stage;                      /* [threads][stage_stride] */
     int64_t stage_stride;
 } RBF_NAME(forward_job);
 
@@ -102,9 +104,9 @@ RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
         RBF_NAME(keep_tile)(tile, &entries[0][0]);
-        if (job->terms >= 0)
+        if (job->of == RBF_OF_MIXTURE)
             RBF_NAME(mix)(job->mixture, job->terms, &entries[0][0]);
-        else if (job->gamma.data) /* else they are what is wanted */
+        else if (job->of == RBF_OF_KERNEL)
             for (i = 0; i < RBF_TILE_ROWS; ++i)
                 for (j = 0; j < COLUMNS; ++j)
                     entries[i][j] = c->amplitude[j] *
@@ -283,7 +285,7 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
     for (panel = 0; panel < points->panels; ++panel) {
         RBF_NAME(pack_y)(points, panel);
         job->coefficients[panel].special = 1;
-        if (job->gamma.data && job->terms < 0)
+        if (job->of == RBF_OF_KERNEL)
             RBF_NAME(pack_coefficients)(job->coefficients + panel, job->gamma, job->amplitude,
                                         panel * COLUMNS, m);
     }
@@ -327,8 +329,8 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         rbf_stream_end();
 }
 
-/* Of one width a column, or of the `terms` of a mixture, if that is not negative. */
-RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+/* The driver of the two kernels below. */
+RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, int64_t terms, void *output,
                                        int symmetric) {
     RBF_AS_IEEE;
@@ -336,13 +338,15 @@ RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     const int64_t depth = x.columns;
-    const double per_entry = 2.0 * (double)depth + 16.0 * (double)(terms < 0 ? 1 : terms);
+    const double per_entry = 2.0 * (double)depth + 16.0 * (double)terms;
     const int threads = rbf_thread_count((double)x.rows * (double)y.rows * per_entry / LANES);
+    const int64_t mixture_terms = of == RBF_OF_MIXTURE ? terms : 0;
     int64_t stage = 0;
     int pass;
     if (x.rows == 0 || y.rows == 0)
         return RBF_OK;
     RBF_NAME(set_points)(&job.points, x, y);
+    job.of = of;
     job.gamma = gamma;
     job.amplitude = amplitude;
     job.terms = terms;
@@ -367,13 +371,13 @@ RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         RBF_NAME(take_points)(&job.points, &space);
         job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.points.panels,
                                                               sizeof(RBF_NAME(coefficients)));
-        job.mixture = (RBF_NAME(coefficients) *)rbf_take(&space, rbf_maximum(0, terms),
+        job.mixture = (RBF_NAME(coefficients) *)rbf_take(&space, mixture_terms,
                                                          sizeof(RBF_NAME(coefficients)));
         job.stage = (REAL *)rbf_take(&space, job.stage_stride, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(pack_terms)(job.mixture, terms, gamma, amplitude);
+    RBF_NAME(pack_terms)(job.mixture, mixture_terms, gamma, amplitude);
     RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(forward_body), &job, threads);
     rbf_release(&storage);
@@ -384,12 +388,13 @@ RBF_FUNCTION int RBF_NAME(run_forward)(rbf_matrix x, rbf_matrix y, rbf_vector ga
  * (data NULL): the squared distances. Returns RBF_OK or RBF_NO_MEMORY. */
 RBF_FUNCTION int RBF_NAME(rbf_forward)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, void *output, int symmetric) {
-    return RBF_NAME(run_forward)(x, y, gamma, amplitude, -1, output, symmetric);
+    return RBF_NAME(run_forward)(gamma.data ? RBF_OF_KERNEL : RBF_OF_DISTANCES, x, y, gamma,
+                                 amplitude, 1, output, symmetric);
 }
 
 /* The same of a mixture: gamma and amplitude have one entry a term. */
 RBF_FUNCTION int RBF_NAME(rbf_mixture)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, int64_t terms, void *output,
                                        int symmetric) {
-    return RBF_NAME(run_forward)(x, y, gamma, amplitude, terms, output, symmetric);
+    return RBF_NAME(run_forward)(RBF_OF_MIXTURE, x, y, gamma, amplitude, terms, output, symmetric);
 }

@@ -6,11 +6,6 @@
  * of the four is a function of its own, and whoever needs one does not compile the others. Included
  * once a precision by instantiate.h.
  */
-#ifndef RBF_HAVE_WEIGHTS
-#define RBF_HAVE_WEIGHTS
-enum { RBF_OF_KERNEL, RBF_OF_MIXTURE, RBF_OF_PRODUCT, RBF_OF_LOG_SUM };
-#endif
-
 /* G of one tile into tile[][COLUMNS], zero outside of the matrix. Like what else is rare here, a
  * call: inlined, its addresses would be kept up to date from tile to tile. */
 RBF_FUNCTION __attribute__((noinline)) void

@@ -9,6 +9,12 @@
 #include "target.h"
 #include "threads.h"
 
+#ifndef RBF_KERNELS_H
+#define RBF_KERNELS_H
+/* What is made of the distances. */
+enum { RBF_OF_KERNEL, RBF_OF_MIXTURE, RBF_OF_PRODUCT, RBF_OF_LOG_SUM, RBF_OF_DISTANCES };
+#endif
+
 #if defined(RBF_WITH_FLOAT) && !defined(RBF_HAVE_FLOAT)
 #define RBF_HAVE_FLOAT
 #define RBF_DOUBLE 0

@@ -77,7 +77,7 @@ def _thread_seconds():
 class OtherPrograms:
     """Context that measures into `cores` how many cores other programs kept busy, on average.
 
-    Of this process's children those count as its own that have ended by then. 0 where /proc lacks.
+    Of this process's children those count as its own that have ended by then. 0 without /proc.
     """
 
     def __enter__(self):

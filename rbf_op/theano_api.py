@@ -16,7 +16,6 @@ from theano.tensor.opt import register_canonicalize
 try:
     from theano.gof import (
         Apply,
-        CLinker,
         Constant,
         FunctionGraph,
         OpenMPOp,
@@ -33,6 +32,10 @@ except ImportError:  # Theano-PyMC 1.1
     from theano.graph.fg import FunctionGraph
     from theano.graph.op import OpenMPOp
     from theano.graph.opt import TopoOptimizer
+
+try:
+    from theano.gof import CLinker
+except ImportError:  # Theano-PyMC
     from theano.link.c.basic import CLinker
 
 try:

@@ -629,7 +629,7 @@ class RBFLogSumExp(_ForwardOp):
         else:
             change = -change
         distance = RBFDistance(openmp=self.openmp)(x, y)
-        log_sums, rests = (v.dimshuffle(0, "x") for v in self.make_node(*inputs).outputs)
+        log_sums, rests = (v.dimshuffle(0, "x") for v in self(*inputs).owner.outputs)
         responsibilities = T.exp((log_amplitude - gamma * distance - log_sums) - rests)
         return (responsibilities * change).sum(axis=1)
 

@@ -125,6 +125,17 @@ def test_forward_rule(mode):
     )
 
 
+def test_forward_rule_under_test_values(monkeypatch):
+    monkeypatch.setattr(theano.config, "compute_test_value", "raise")
+    x, y = T.dmatrices("x", "y")
+    x.tag.test_value, y.tag.test_value = np.ones((3, 2)), np.zeros((4, 2))
+    log_sums = rbf_logsumexp(x, y, 0.5)
+    change = T.Rop(log_sums, x, x)
+    np.testing.assert_allclose(change.tag.test_value, np.full(3, -2.0))
+    first = T.grad(log_sums.sum(), x)
+    assert T.grad(T.sqr(first).sum(), x).tag.test_value.shape == (3, 2)
+
+
 def test_same_bits_for_any_number_of_threads():
     values = draw(8, 300, 2000, 7, "float32")
     inputs = [T.TensorType("float32", (False,) * v.ndim)() for v in values]

@@ -421,13 +421,13 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
     if (job->dx || job->dy)
         job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
-    if (job->by_products && (job->dx || job->dy))
+    if (job->by_products && (job->dx || job->dy)) {
         job->product_x =
             (REAL *)rbf_take(space, row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
                              RBF_TILE_ROWS * row_panel_row);
-    if (job->by_products && (job->dx || job->dy))
         job->product_y = (REAL *)rbf_take(
             space, block_panels * rbf_ceiling_division(depth, COLUMNS), COLUMNS * panel_row);
+    }
     job->close_entries = (RBF_NAME(close_entry) *)rbf_take(space, job->close_most * threads,
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * p, panel_row);

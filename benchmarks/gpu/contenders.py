@@ -102,7 +102,7 @@ def torch_calls(problem, with_k):
     if not torch.cuda.is_available():
         return
     arrays, on_host = torch_arrays(problem)
-    gamma = 1.5 / problem.d
+    gamma = problem.gamma
     # Precision as ours: TF32 has three digits.
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -152,7 +152,7 @@ def cupy_calls(problem, with_k):
         return
     import cupy
 
-    gamma = 1.5 / problem.d
+    gamma = problem.gamma
 
     @functools.lru_cache(maxsize=None)
     def arrays():
@@ -182,7 +182,7 @@ def keops_calls(problem):
     if not torch.cuda.is_available():
         return
     arrays, on_host = torch_arrays(problem)
-    gamma = 1.5 / problem.d
+    gamma = problem.gamma
 
     def of(a, b, c):
         distance = ((LazyTensor(a[:, None, :]) - LazyTensor(b[None, :, :])) ** 2).sum(-1)

@@ -20,6 +20,7 @@ class Problem:
 
     def __init__(self, device, dtype, n, d, p):
         self.device, self.dtype, self.n, self.d, self.p = device, dtype, n, d, p
+        self.gamma = 1.5 / d
         self.checked = max(1, min(16, CHECKED_BYTES // (8 * n * d)))
 
     @functools.cached_property
@@ -32,7 +33,7 @@ class Problem:
         n, d, p = self.n, self.d, self.p
         return dict(
             x=uniform(n, d), y=uniform(n, d), w=uniform(n, p), q=uniform(n, p),
-            gamma=np.asarray(1.5 / d, self.dtype),
+            gamma=np.asarray(self.gamma, self.dtype),
         )  # fmt: skip
 
     @functools.cached_property

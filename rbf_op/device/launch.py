@@ -33,7 +33,7 @@ def forward(device, x, y, gamma, amplitude, out=None):
     """
     reference.check_shapes(x, y, gamma, amplitude)
     (n, d), m, dtype = x.shape, y.shape[0], runtime.NAMES[x.dtype]
-    if out is None or out.shape != (n, m) or not out.flags.c_contiguous:
+    if out is None or out.shape != (n, m) or not runtime.in_c_order(out):
         out = device.empty((n, m), dtype)
     if out.size:
         x, y, gamma, amplitude = map(device.contiguous, (x, y, gamma, amplitude))

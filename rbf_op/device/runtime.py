@@ -307,7 +307,7 @@ class Device:
 
     def contiguous(self, array):
         """`array` itself if it is in C order, else a copy that is, made on the device."""
-        if array.size == 0 or _in_c_order(array):
+        if array.size == 0 or in_c_order(array):
             return array
         if array.ndim > 2:
             raise ValueError(
@@ -480,7 +480,7 @@ def grid_for(size):
     return min(-(-size // 256), 1 << 16)
 
 
-def _in_c_order(array):
+def in_c_order(array):
     """array.flags.c_contiguous, which takes PyCUDA longer than a launch."""
     step = array.dtype.itemsize
     for size, stride in zip(reversed(array.shape), reversed(array.strides)):

@@ -31,7 +31,7 @@ from rbf_op.fusion.algebra import (
 )
 from rbf_op.fusion.loops import filled_positions, fills, lengths_of
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
-from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, tuple_without_new
+from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, index_of, tuple_without_new
 from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
@@ -102,8 +102,7 @@ def read_sum(graph, root, logarithm, closed=()):
         elif _within(logarithm, variable):
             signs = (sign, -sign if isinstance(node.op.scalar_op, scalar_ops.Sub) else sign)
             for operand, its_sign in zip(node.inputs, signs + (sign,) * len(node.inputs)):
-                inner = tuple(() if b else a for b, a in zip(operand.broadcastable, its_index))
-                stack.append((its_sign, operand, inner))
+                stack.append((its_sign, operand, index_of(operand, its_index)))
         else:
             looked_through.discard(variable)
             terms = add(terms, scale(reader.read(variable, its_index), sign))

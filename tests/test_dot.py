@@ -593,7 +593,9 @@ def test_shape_graph_does_without_the_node():
     inputs = variables("float64")
     outputs = [RBFDot()(*inputs[:4])] + RBFDotGrad()(*inputs)
     f = theano.function(inputs, [o.shape for o in outputs], mode=graphs.theano_mode("py"))
-    assert not any(type(n.op).__module__ == ops.__name__ for n in f.maker.fgraph.toposort())
+    assert not any(
+        type(n.op).__module__.startswith(ops.__name__) for n in f.maker.fgraph.toposort()
+    )
     shapes = [tuple(s) for s in f(*problem(5, 4, 3, 2))]
     assert shapes == [(5, 2), (5, 3), (4, 3), (4,), (4, 2)]
 

@@ -572,7 +572,7 @@ def test_the_origin_of_expanded_products(dtype):
     """In the middle of all rows that are finite, in C as in NumPy."""
     matrix = T.TensorType(dtype, (False, False))("y")
     by_c, by_numpy = (
-        theano.function([matrix], ops._Median()(matrix), mode=theano.Mode(linker, None))
+        theano.function([matrix], ops.small.Median()(matrix), mode=theano.Mode(linker, None))
         for linker in ("c", "py")
     )
     rows = np.random.RandomState(0).randn(7, 4).astype(dtype)

@@ -1,6 +1,6 @@
 """The package's nodes on the CUDA device, and the functions that put them into graphs.
 
-CudaOp is the twin of an Op in ops.py: same inputs, same derivatives, its arrays on the device.
+CudaOp is the twin of an Op in ops/: same inputs, same derivatives, its arrays on the device.
 AutoOp is one that chooses between the two at each call. Imports ops, rewrites and
 all of this folder; the front ends import it when a device is asked for.
 """
@@ -37,7 +37,7 @@ from rbf_op.theano_api import (
 
 
 class _Twin(Op):
-    """An Op of ops.py, `host_op`, computed elsewhere: same inputs, derivatives and shapes."""
+    """An Op of ops/, `host_op`, computed elsewhere: same inputs, derivatives and shapes."""
 
     __props__ = ("host_op",)
     place = ""

@@ -2,7 +2,7 @@
 
 products.py: products with a kernel matrix, done without the matrix. sums.py: sums of a matrix or a
 product that come with their gradients. gradients.py: gradient nodes that compute what is asked of
-them. Above ops.py, below the front ends. May import Theano.
+them. Above ops/, below the front ends. May import Theano.
 """
 
 from rbf_op.rewrites import gradients, products, sums

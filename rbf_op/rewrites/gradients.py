@@ -1,6 +1,6 @@
 """Gradient nodes reduced to the outputs that are used.
 
-A canonicalisation, registered for FAST_COMPILE too. Above ops.py; may import Theano.
+A canonicalisation, registered for FAST_COMPILE too. Above ops/; may import Theano.
 """
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFLogSumExpGrad, RBFMixtureGrad

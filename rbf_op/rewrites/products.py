@@ -3,7 +3,7 @@
 A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_dot, after
 canonicalisation and before BLAS; `import rbf_op` registers it. optimizer_excluding=rbf_dot (or
 mode.excluding("rbf_dot")) turns it off; FAST_COMPILE leaves it out. `python -m
-benchmarks.rewriting` measures graphs with it and without. Above ops.py; may import Theano.
+benchmarks.rewriting` measures graphs with it and without. Above ops/; may import Theano.
 """
 
 import numpy as np

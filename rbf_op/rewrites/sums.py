@@ -2,7 +2,7 @@
 
 Rewrites of the compiled graph, in Theano's optimizer database under the names rbf_sum and
 rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_excluding=rbf_sum
-(or rbf_dot_sum) turn them off; FAST_COMPILE leaves them out. Above ops.py; may import Theano.
+(or rbf_dot_sum) turn them off; FAST_COMPILE leaves them out. Above ops/; may import Theano.
 """
 
 import theano.tensor as T

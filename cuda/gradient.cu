@@ -2,17 +2,13 @@
 // for dx, over those of y for the rest. G is stored, or for the gradient of the product P = K W the
 // product of its factors, G = Q W^T, computed with each tile. Grid: (ceil(owners / 64), slabs).
 // columns = d, or 0 where only dgamma and damplitude are wanted. Macros of the compilation: REAL,
-// COLUMNS. May include tile.cuh and sweep.cuh only.
+// COLUMNS. May include parameters.cuh, tile.cuh and sweep.cuh only.
+#include "parameters.cuh"
 #include "tile.cuh"
 
 const int C = 4; // other points that a thread computes pairs of at a time: K and G take registers
 #include "sweep.cuh"
 
-#define GRADIENT_PARAMETERS                                                                        \
-    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
-        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *grad,           \
-        const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
-        real *result, real *dgamma, real *damplitude
 #define GRADIENT_SWEEP                                                                             \
     Sweep {                                                                                        \
         owner, other, owners, others, d, gamma, amplitude, gamma_step, amplitude_step, other,      \

@@ -3,7 +3,8 @@
 // the other points of a slab, each of which all threads read at once. Otherwise as product.cu and
 // gradient.cu: the same arguments, the same bits every run.
 // Grid: ceil(owners / (THREADS * rows of a thread)) x slabs. Macros of the compilation: REAL,
-// DIMS = d (1 to 4), COLUMNS (1 or 4, at least p). May include tile.cuh only.
+// DIMS = d (1 to 4), COLUMNS (1 or 4, at least p). May include parameters.cuh, tile.cuh only.
+#include "parameters.cuh"
 #include "tile.cuh"
 
 const int THREADS = 128; // one other point each is loaded at a time
@@ -213,16 +214,6 @@ __device__ __forceinline__ void gradient(const Narrow &s, int64 width, real *res
             dgamma[entry] = sums[r][DIMS];
     }
 }
-
-#define PRODUCT_PARAMETERS                                                                         \
-    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
-        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *payload,        \
-        int64 columns, int64 slab, real *result
-#define GRADIENT_PARAMETERS                                                                        \
-    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
-        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *grad,           \
-        const real *row_factor, const real *column_factor, int64 inner, int64 columns, int64 slab, \
-        real *result, real *dgamma, real *damplitude
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     rbf_product(PRODUCT_PARAMETERS) {

@@ -1,15 +1,12 @@
 // The matrix-free product P = K W and its transpose, K^T Q: K is computed tile by tile in registers
 // and never stored. Grid: (ceil(owners / 64), slabs). Macros of the compilation: REAL, COLUMNS.
-// May include tile.cuh and sweep.cuh only.
+// May include parameters.cuh, tile.cuh and sweep.cuh only.
+#include "parameters.cuh"
 #include "tile.cuh"
 
 const int C = SINGLE ? 8 : 4; // other points that a thread computes pairs of at a time
 #include "sweep.cuh"
 
-#define PRODUCT_PARAMETERS                                                                         \
-    const real *owner, const real *other, int64 owners, int64 others, int64 d, const real *gamma,  \
-        int64 gamma_step, const real *amplitude, int64 amplitude_step, const real *payload,        \
-        int64 columns, int64 slab, real *result
 #define PRODUCT_SWEEP                                                                              \
     Sweep {                                                                                        \
         owner, other, owners, others, d, gamma, amplitude, gamma_step, amplitude_step, payload,    \

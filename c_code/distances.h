@@ -9,9 +9,9 @@
  * is not compared with less than it should be. All other entries, those of points
  * close to each other, are computed again by differences, one by one: coincident rows have D = 0.
  *
- * Which way an entry is computed depends on its two points alone, so K of x and x is symmetric. The
- * expansion is not used where a sample says that many entries would be computed twice. Included
- * once a precision by instantiate.h.
+ * Within a call, which way an entry is computed depends on its two points alone, so K of x and x is
+ * symmetric. The expansion is not used where a sample says that many entries would be computed
+ * twice. Included once a precision by instantiate.h.
  */
 enum {
     RBF_NAME(EXPANSION_SAMPLE) = 64, /* rows of x and of y */
@@ -70,7 +70,7 @@ RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, in
 }
 
 /* Row s of the sample of so many rows: one of each part, not always at the same place of it, since
- * data may be periodic. */
+ * data may be periodic (37 is odd: all places occur). */
 RBF_INLINE int64_t RBF_NAME(sample_row)(int64_t rows, int s) {
     enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
     return s * rows / SAMPLE + (s * 37 + 11) % SAMPLE * (rows / SAMPLE) / SAMPLE;
@@ -178,7 +178,8 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
     points->panels = rbf_ceiling_division(y.rows, COLUMNS);
     points->expanded = 0;
     points->close = NULL;
-    /* Many terms, and many entries for each squared norm and for the sample. */
+    /* Many terms, and many entries: norms and the sample are work for each row, worth it if they
+     * serve 64 entries. */
     if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m > 64 * (n + m) &&
         n * m >= RBF_EXPANSION_ENTRIES)
         RBF_NAME(decide_expansion)(points);
@@ -206,7 +207,8 @@ RBF_FUNCTION void RBF_NAME(find_centre)(RBF_NAME(points) * points) {
 
 /* Two columns k, or the one that is left, of LANES rows of a panel, or of all its rows where those
  * are half a vector: centred and scaled. Their squares join the sums of even and of odd columns k,
- * in twice the precision: halves of sum[0] and rest[0], or those of sum[0] and sum[1]. */
+ * in twice the precision: sum[0] and rest[0] are of even, sum[1] and rest[1] of odd ones; of half
+ * vectors the halves of sum[0] and rest[0] are. */
 RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *centre, const int left,
                                       const int width, REAL scale, VECTOR sum[2], VECTOR rest[2]) {
     const int halves = width < LANES;
@@ -232,7 +234,7 @@ RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *cen
         memcpy(&entry, to, bytes);
         entry -= middle;
         square = entry * entry;
-        RBF_KEEP(square); /* rounded for x as for y */
+        RBF_ROUND(square); /* x and y must get the same bits */
         RBF_EXACT_SUM(VECTOR, sum[c], lost, sum[c], square);
         rest[c] += lost;
         entry *= scale;
@@ -244,7 +246,7 @@ RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *cen
 RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
                                       const int width, REAL scale, REAL *norms) {
     /* Adding and subtracting this rounds to the grid; half a step before, rounds up. A little more
-     * than half: beside it the norm of a row close to the centre is nothing. */
+     * than half a step, so that a norm that is next to nothing is rounded up as well. */
     const REAL grid = 3 * points->largest;
     const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
     const REAL up = half + half / (1 << 20);

@@ -22,7 +22,7 @@
 typedef struct __attribute__((aligned(RBF_ALIGNMENT))) {
     REAL rate[COLUMNS];     /* -gamma log2(e) 2^RBF_TABLE_BITS, high part (unfused: -gamma) */
     REAL rate_low[COLUMNS]; /* low part */
-    REAL limit[COLUMNS];    /* D above which exp is 0 (inf for a negative gamma) */
+    REAL limit[COLUMNS];    /* D from which exp is 0 (or inf if gamma is negative): D is cut to it */
     REAL shift[COLUMNS];    /* large number with exponent bias and offset in its low bits */
     REAL unit[COLUMNS];     /* 2^-offset */
     REAL factor[COLUMNS];   /* amplitude * 2^-offset */
@@ -45,7 +45,7 @@ RBF_INLINE void RBF_NAME(set_coefficients)(RBF_NAME(coefficients) * to, int c, R
     const float rate = (float)exact;
     const float rate_low = (float)(exact - (double)rate);
 #endif
-    const REAL per_unit = RBF_FUSED ? 1 : (REAL)0.69; /* of rate, in powers of two */
+    const REAL per_unit = RBF_FUSED ? 1 : (REAL)0.69; /* of rate, of a power of two: ln 2 or less */
     const REAL size = rate < 0 ? -rate : rate;
     const REAL height = amplitude < 0 ? -amplitude : amplitude;
     const int growing = rate > 0;

@@ -209,7 +209,7 @@ RBF_FUNCTION int rbf_prepare_gradients(PyArrayObject **outputs[4], PyArrayObject
 RBF_FUNCTION int rbf_report(const char *name, int code) {
     if (code == RBF_OK)
         return 0;
-    PyErr_Format(PyExc_MemoryError, "%s: not enough memory for the packed inputs.", name);
+    PyErr_Format(PyExc_MemoryError, "%s: not enough memory for the workspace.", name);
     return -1;
 }
 

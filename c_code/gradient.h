@@ -14,8 +14,8 @@
  * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task has
  * its own partial sums of dy, dgamma and damplitude, which are added in the order of the groups
  * after a barrier; sums of dx are kept for each block of a wave, and added in that order at the
- * end. Groups, blocks and waves depend on the shapes alone: the bits are the same for any number of
- * threads. Symmetric: only entries above the diagonal are computed, with G + G^T. Included once a
+ * end. Groups, blocks and waves depend on the shapes, and on whether distances are expanded, but not
+ * on the threads: the bits are the same for any number of them. Symmetric: only entries above the diagonal are computed, with G + G^T. Included once a
  * precision by instantiate.h.
  */
 /* The first group's sums for one part of a panel of a block. */
@@ -350,7 +350,7 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
 }
 
 /* How the work is cut: column blocks, of the panels that fit the caches; row groups, enough for
- * tasks; row panels at once. Of shapes alone. */
+ * tasks; row panels at once. Never by the number of threads. */
 RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, depth = job->points.x.columns;
     const int64_t widest = rbf_maximum(rbf_maximum(depth, job->weights.columns), 1);
@@ -364,7 +364,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
                                     : RBF_NAME(GRADIENT_COLUMN_BYTES);
     job->panels_per_block =
         rbf_minimum(column_bytes / panel_row, RBF_NAME(GRADIENT_BLOCK_BYTES) / panel_row / widest);
-    if (job->symmetric) /* whose row panels come by so many at least */
+    if (job->symmetric) /* more row panels go together: their weights take as much memory */
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
     /* Blocks as equal as can be: a short one costs as many sums over lanes as a long one. */

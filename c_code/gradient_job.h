@@ -8,11 +8,12 @@ enum {
     RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21,           /* the panels of a column block */
     RBF_NAME(GRADIENT_GROUPS) = 32,                     /* row groups at most */
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* if tasks are many enough */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* at most, if groups are not too many */
     RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS,     /* row panels added up before they join */
     RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
-    /* Rows of G below the diagonal that a tile prefetches: so many tiles share those of a panel. */
+    /* Rows of G below the diagonal that a tile prefetches: the tiles of row panels that go together
+     * share those beside a panel, as many as it has columns. */
     RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SYMMETRIC_ROWS) + 1,
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
      * may be close. */
@@ -20,9 +21,10 @@ enum {
     RBF_NAME(EXPANDED_BYTES) = 2048,
     RBF_NAME(CLOSE_SHARE) = 128,
     /* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row
-     * of their weights, columns k taken at a time. High row panels: the weights of one fill half
-     * the first-level cache, and many columns k pass by. Low ones: those of several fill it, and
-     * each passes by two columns k of a short block before the next two come from further away. */
+     * of their weights, columns k taken at a time. Either way some 32 KB of weights stay while
+     * columns k pass by. High row panels: of one and a long block, many columns k at a time. Low
+     * ones: of several and a short block, two columns k at a time, since the next two come from
+     * further away. */
     RBF_NAME(GRADIENT_ROW_PANELS) = 8,
 #if RBF_TILE_ROWS == 8
     RBF_NAME(GRADIENT_DEEP) = 64,
@@ -47,7 +49,8 @@ typedef struct {
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS], row_weights
                       apart */
-    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS] */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; symmetric: [WHOLE_ROWS][COLUMNS],
+                      of G + G^T */
     /* Of product_sums: */
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */

@@ -129,7 +129,7 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
         const REAL to =
             *(const REAL *)(y.data + entry->column * y.row_stride + k * y.column_stride);
         REAL share = entry->weight * (to - from);
-        RBF_KEEP(share); /* rounded whether or not both are wanted */
+        RBF_ROUND(share); /* dx has the same bits whether or not dy is wanted */
         if (sums.dx)
             sums.dx[RBF_NAME(place_of_dx)(job, entry->row / RBF_TILE_ROWS, k) +
                     entry->row % RBF_TILE_ROWS * COLUMNS] += share;

@@ -64,7 +64,7 @@ RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column, REAL *RBF_RE
                 to[i * COLUMNS + j] = 0;
 }
 
-/* Where the pieces of G begin that will be read next, of as many lines as a tile has. */
+/* Where what is read of G next begins: for each row of a tile a piece, as long as a row of it. */
 typedef struct {
     const char *along, *below; /* NULL: none */
     int64_t stride;

@@ -3,8 +3,8 @@
  * Gives rbf_forward, rbf_mixture, rbf_product, rbf_log_sum, and the gradients of each
  * (rbf_gradient, rbf_mixture_gradient and so on), as _f32 and _f64: sizes int64, strides in bytes,
  * contiguous outputs of the caller, RBF_OK or RBF_NO_MEMORY in return. May be included again to add
- * the other precision. No Python, no NumPy. The Ops above call rbf_product RBFDot and rbf_log_sum
- * RBFLogSumExp, offsets log_amplitude, and g (of K) and h (of a product) grad_output.
+ * the other precision. No Python, no NumPy. Of the Ops above, rbf_product is RBFDot's, rbf_log_sum
+ * RBFLogSumExp's; offset is their log_amplitude, g (of K) and h (of a product) their grad_output.
  */
 #include "target.h"
 #include "threads.h"

@@ -4,8 +4,8 @@
  * than writing a kernel matrix into it. So large blocks are asked for in huge pages and, when given
  * back, kept for the next call: at most RBF_POOL_BLOCKS, and of bytes RBF_POOL_BYTES or a part of
  * the machine's memory, whichever is more (the environment variable RBF_OP_POOL_BYTES; 0 keeps
- * none). What is more than RBF_POOL_BYTES the system may have back as soon as it needs it. Plain C,
- * no Python.
+ * none). A block by which more than RBF_POOL_BYTES are kept the system may have back as soon as it
+ * needs memory. Plain C, no Python.
  */
 #ifndef RBF_POOL_H
 #define RBF_POOL_H
@@ -23,8 +23,9 @@
 #define RBF_POOL_BYTES ((size_t)256 << 20)
 enum { RBF_POOL_BLOCKS = 8, RBF_POOL_PART = 16 /* of the machine's memory one in so many */ };
 
-/* Blocks from this size on come from the pool: aligned to RBF_POOL_PAGE, rounded up to multiples of
- * RBF_POOL_UNIT. */
+/* Blocks from this size on come from the pool: aligned to RBF_POOL_PAGE, a huge page, of which they
+ * have two at least, and rounded up to multiples of RBF_POOL_UNIT, so that sizes that differ little
+ * find one another's. */
 #define RBF_POOL_FROM ((size_t)4 << 20)
 #define RBF_POOL_PAGE ((size_t)2 << 20)
 #define RBF_POOL_UNIT ((size_t)64 << 10)

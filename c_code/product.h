@@ -4,15 +4,16 @@
  * cache and multiplied by the block's rows of W: by a register tile whose lanes run over columns of
  * W where there are enough of them (`wide`), and over columns of K for what is left (`narrow`).
  *
- * Terms are added in chains of at most PRODUCT_CHAIN, a few chains into one another, and those sums
- * in double, always in the same order: a float sum of a million terms keeps a relative error below
+ * Terms are added in chains of at most PRODUCT_CHAIN, the chains of a block (wide) or of some blocks
+ * (narrow) into one another, and those sums in double unless one block is all, always in the same
+ * order: a float sum of a million terms keeps a relative error below
  * 1e-6, even where all terms are equal and each addition rounds the same way. Tasks are (row block)
  * x (column split); there are several splits, added in order, only where there are few rows.
  * Included once a precision by instantiate.h.
  */
 enum {
     RBF_NAME(PRODUCT_CHAIN) = 32,
-    RBF_NAME(PRODUCT_BLOCKS) = 8, /* chains added up before they join the sum in double */
+    RBF_NAME(PRODUCT_BLOCKS) = 8, /* narrow: blocks added up before they join the sum in double */
     RBF_NAME(PRODUCT_ROWS) = 64,  /* rows of a task */
     RBF_NAME(PRODUCT_TASKS) = 32, /* tasks aimed at */
     /* Panels of a block at most: one chain for each lane over the columns of K. */
@@ -46,8 +47,8 @@ RBF_NAME(distance_half)(int64_t depth, const REAL *RBF_RESTRICT rows,
     RBF_NAME(keep_tile)(tile, distances);
 }
 
-/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; of `columns` of them that are left,
- * the others count for nothing. */
+/* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; those past the last column of K are
+ * multiplied by zeros. */
 RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t row_panel,
                                       int64_t panel, const RBF_NAME(coefficients) * c,
                                       REAL *RBF_RESTRICT kernel) {
@@ -171,7 +172,8 @@ RBF_INLINE int64_t RBF_NAME(wide_width)(int64_t wide, int64_t q) {
     return rbf_minimum(RBF_TILE_VECTORS * LANES, wide - q);
 }
 
-/* One row panel against one column block: added to lanes[rows][narrow] and totals[rows][p]. */
+/* One row panel against one column block: added to lanes[rows][narrow] and totals[rows][p]; direct:
+ * wide columns are written to the output. */
 RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
                                          REAL *tiles, REAL *lanes, double *totals) {

@@ -38,8 +38,8 @@
 #define RBF_MANY_REGISTERS 0
 #endif
 
-/* Bytes of the second-level cache that panels may fill: half of the smallest that comes with such
- * vectors. */
+/* Bytes of the second-level cache that panels may fill: half of the 1 MB of servers and Zen 4, half
+ * of the 512 KB of Zen; smaller ones they fill. */
 #if defined(__AVX512F__)
 #define RBF_PANEL_CACHE_BYTES (1 << 19)
 #else
@@ -56,15 +56,21 @@
 #define RBF_OWN_BROADCAST(pointer) ((void)0)
 #endif
 
-/* Keeps a vector that several instructions use in a register: one load, not one for each. */
+/* RBF_KEEP: a vector that several instructions use stays in a register, so that it is loaded once
+ * and not by each. RBF_ROUND: what a product is added to does not fuse with it, so that the product
+ * is rounded by itself, whoever uses it. */
 #if defined(__AVX512F__)
 #define RBF_KEEP(vector) __asm__("" : "+v"(vector))
+#define RBF_ROUND(value) __asm__("" : "+v"(value))
 #elif defined(__SSE2__)
 #define RBF_KEEP(vector) __asm__("" : "+x"(vector))
+#define RBF_ROUND(value) __asm__("" : "+x"(value))
 #elif defined(__aarch64__)
 #define RBF_KEEP(vector) __asm__("" : "+w"(vector))
+#define RBF_ROUND(value) __asm__("" : "+w"(value))
 #else
 #define RBF_KEEP(vector) ((void)0)
+#define RBF_ROUND(value) __asm__("" : "+m"(value))
 #endif
 
 /* Keeps an array in memory where registers are few: in them it would push out what a loop needs. */
@@ -101,6 +107,13 @@ enum { RBF_STORED_EXPONENTIALS = 1, RBF_SUMMED_EXPONENTIALS = 1 };
 #else
 enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
 #endif
+
+/* What loops over rows and vectors of a tile take for granted. */
+typedef char rbf_tile_fits[RBF_TILE_ROWS % RBF_STORED_EXPONENTIALS == 0 &&
+                                   RBF_STORED_EXPONENTIALS % RBF_SUMMED_EXPONENTIALS == 0 &&
+                                   RBF_TILE_VECTORS % RBF_SUMMED_EXPONENTIALS == 0
+                               ? 1
+                               : -1];
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
 #define RBF_SUM_CHUNK 16

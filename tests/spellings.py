@@ -530,6 +530,10 @@ def scan_of_tiles(x, c, s, v, w, r):
     )[0]
 
 
+def added_up(vector):
+    return theano.reduce(lambda u, total: total + u, vector, T.constant(0.0, dtype=vector.dtype))[0]
+
+
 def scan_with_both_widths(x, c, s, v, w, r):
     return theano.map(
         lambda row, sigma, all_, factor: (
@@ -720,6 +724,10 @@ FIELD = {
     "scan over two indices, closures": closures_over_both,
     "scan of tiles": scan_of_tiles,
     "scan with widths and factors": scan_with_both_widths,
+    "width that a loop adds up": lambda x, c, s, v, w, r: T.exp(-squared(x, c) * added_up(v)),
+    "divided by what a loop adds up": lambda x, c, s, v, w, r: (
+        T.exp(-squared(x, c) / added_up(v)) * added_up(w)
+    ),
     "scan of roots": lambda x, c, s, v, w, r: T.exp(
         -(theano.map(lambda p, q: T.sqrt(T.sum(T.sqr(q - p), axis=1)), x, [c])[0] ** 2) / (2 * s**2)
     ),
@@ -1285,6 +1293,45 @@ MIXTURES = {
             lambda d2: sum(T.exp(-0.5 * d2 / u).mean() for u in (0.5, s, v[1]))
         )(squared(x, c)),
     ),
+    "widths along an axis": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: T.exp(-squared(x, c)[:, :, None] / v).sum(axis=2),
+    ),
+    "widths and factors along the first axis": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: (
+            v[:, None, None]
+            * T.exp(v[:, None, None] - T.sqr(v)[:, None, None] * s * expanded(x, c)[None, :, :])
+        ).mean(axis=0),
+    ),
+    "numbers along the middle axis": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: T.exp(
+            -expanded(x, c)[:, None, :] / T.constant([2.0, 8, 32], dtype=x.dtype)[:, None]
+        ).sum(axis=1),
+    ),
+    "widths along an axis, all added up": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: T.exp(
+            -squared(x, x).dimshuffle("x", 0, 1) * v[:, None, None]
+        ).mean(),
+    ),
+    "widths along an axis, rows added up too": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: T.exp(-squared(x, c)[:, :, None] / v).sum(axis=(0, 2)) * w,
+    ),
+    "map over widths": (
+        1,
+        0,
+        lambda x, c, s, v, w, r: theano.map(
+            lambda u, d2: T.exp(-d2 * u), sequences=[v], non_sequences=[squared(x, c)]
+        )[0].sum(axis=0),
+    ),
     "weighted sums of rows": (
         1,
         0,
@@ -1357,6 +1404,10 @@ LOGARITHMS = {
         T.sum(T.exp(w) * T.exp(-s * squared(x, c)), axis=1)
     ),
     "columns": lambda x, c, s, v, w, r: shifted((-s * squared(x, c)).T),
+    "all entries": lambda x, c, s, v, w, r: T.log(T.exp(-s * squared(x, c)).sum()),
+    "all entries, with factors": lambda x, c, s, v, w, r: T.log(
+        (T.exp(w - expanded(x, c)) * s).sum(axis=(0, 1))
+    ),
 }
 
 # What is a kernel, or a logarithm of sums, for parameters of any sign, though a rule of algebra for
@@ -1536,6 +1587,21 @@ NEAR_MISSES = {
     "one distance, many widths": lambda x, c, s, v, w, r: T.exp(
         -squared(x, c).dimshuffle(0, 1, "x") / v
     ),
+    "features apart, added up": lambda x, c, s, v, w, r: T.exp(-s * difference(x, c) ** 2).sum(
+        axis=2
+    ),
+    "logarithm of a sum over widths": lambda x, c, s, v, w, r: T.log(
+        T.exp(-squared(x, c)[:, :, None] * v).sum(axis=2)
+    ),
+    "logarithm of two": lambda x, c, s, v, w, r: T.log(
+        T.exp(-squared(x, c)) + T.exp(-s * expanded(x, c))
+    ),
+    "a width for each column, rows added up": lambda x, c, s, v, w, r: T.exp(
+        -T.sqr(x)[:, None, :] * w[:, None]
+    ).sum(axis=0),
+    "widths along an axis, and rows": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, c)[:, :, None] * v * r[:, None, None]
+    ).sum(axis=2),
     "features apart": lambda x, c, s, v, w, r: T.exp(-s * difference(x, c) ** 2),
     "paired rows, many levels of each": lambda x, c, s, v, w, r: T.exp(
         -s * (x[:, None, :] - T.stack([x, x[::-1]]).dimshuffle(1, 0, 2)) ** 2

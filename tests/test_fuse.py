@@ -15,6 +15,7 @@ import theano.tensor as T
 from processes import run_python
 from theano.tensor.subtensor import Subtensor
 
+from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.search import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp, RBFMixture
@@ -283,6 +284,84 @@ def test_lengths_that_do_not_fit_fail_as_before(name):
     for f in functions:
         with pytest.raises((ValueError, AssertionError)):
             f(*[np.ones(shape) for shape in failing], 0.5)
+
+
+# x has another name where it is reshaped to rows of three. Some are found at a second try only.
+RESHAPED = {
+    "exponentials apart": lambda x, rows, c: (
+        T.exp(-T.sqr(rows).sum(axis=1))[:, None]
+        * T.exp(-T.sqr(c).sum(axis=1))
+        * T.exp(2 * T.dot(rows, c.T))
+    ),
+    "beside a logarithm of sums": lambda x, rows, c: (
+        T.log(T.exp(-spellings.squared(x, c)).sum(axis=1)) + T.sqr(rows).sum(axis=1)
+    ),
+    "widths along an axis": lambda x, rows, c: T.exp(
+        -spellings.squared(rows, c)[:, None, :] * T.constant([0.5, 1])[:, None]
+    ).sum(axis=(0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RESHAPED))
+def test_rows_that_do_not_fit_fail_as_before(name):
+    x, c = T.dmatrices("x", "c")
+    output = RESHAPED[name](x, x.reshape((x.shape[0], 3)), c)
+    fused = fuse(output)
+    assert fused is not output
+    functions = [theano.function([x, c], o, mode=MODE) for o in (output, fused)]
+    expected, got = (f(np.ones((5, 3)), np.ones((4, 3))) for f in functions)
+    np.testing.assert_allclose(got, expected)
+    for f in functions:
+        with pytest.raises((ValueError, AssertionError)):
+            f(np.ones((5, 2)), np.ones((4, 2)))
+
+
+# Of which Theano computes the logarithm without them, so that it stays finite.
+IN_LOGARITHMS = {
+    "all entries": lambda x, c: T.exp(-spellings.squared(x, c)).sum(),
+    "two": lambda x, c: T.exp(-spellings.squared(x, c)) + T.exp(-2 * spellings.expanded(x, c)),
+    "widths along an axis": lambda x, c: T.exp(
+        -spellings.squared(x, c)[:, :, None] * T.constant([0.5, 1])
+    ).sum(axis=2),
+    "a width for each row": lambda x, c: T.exp(
+        -((x[:, 0] ** 2)[:, None]) * spellings.squared(x, c)
+    ).sum(axis=1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(IN_LOGARITHMS))
+def test_logarithms_of_sums_stay_finite(name):
+    x, c = T.dmatrices("x", "c")
+    output = T.log(IN_LOGARITHMS[name](x, c))
+    given = values("float64")
+    given = given[0] + 30, given[1] - 30
+    expected, *got = (
+        theano.function([x, c], o, mode=theano.Mode("py", optimizer).excluding(*without))(*given)
+        for o, optimizer, without in (
+            (output, "fast_run", ["rbf_fusion"]),
+            (output, "fast_run", []),
+            (fuse(output), "fast_run", []),
+        )
+    )
+    assert np.all(np.isfinite(expected))
+    for result in got:
+        np.testing.assert_allclose(result, expected, rtol=1e-9)
+
+
+def test_a_device_that_is_asked_for_and_missing(monkeypatch):
+    monkeypatch.setenv("RBF_OP_DEVICE", "cuda")
+    monkeypatch.setattr("rbf_op.device.runtime.why_unavailable", lambda: "rbf_op: no device")
+    x, c = T.dmatrices("x", "c")
+    output = T.exp(-spellings.squared(x, c))
+    with pytest.raises(CUDAUnavailable, match="no device"):
+        fuse(output)
+    with pytest.raises(CUDAUnavailable, match="no device"):
+        fuse_report([output])
+    assert fuse(T.exp(x)) is not None  # no kernel, nothing missing
+    # What nobody asked for goes on without.
+    f = theano.function([x, c], output, mode="FAST_RUN")
+    assert not fused_nodes(f.maker.fgraph.outputs[0])
+    np.testing.assert_array_equal(f(np.ones((2, 3)), np.ones((4, 3))), np.ones((2, 4)))
 
 
 def test_lengths_that_one_kernel_needs_equal_may_differ_for_another():
@@ -917,6 +996,9 @@ NARROWED = {
     "mean": lambda d: T.exp(-T.mean(T.sqr(d), axis=2, dtype="float32")),
     "product": lambda d: T.prod(T.exp(-T.sqr(d)), axis=2, dtype="float32"),
     "rows": set_in_single_precision,
+    "widths": lambda d: T.exp(-T.sum(T.sqr(d), axis=2)[:, :, None] * T.constant([0.5, 1.0])).sum(
+        axis=2, dtype="float32"
+    ),
 }
 
 

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_PRINTED = {
     "no two of its terms are kernels of the same points",
     "it has more than %d terms",
+    "no axis of widths is summed",
+    "more than widths and factors differ along the axis that is summed",
     "a gradient with respect to a part of it is wanted",
     "a term of its exponent may overflow as a factor",
 }
@@ -31,7 +33,7 @@ def texts(expression):
 
 def reasons():
     found = set()
-    for path in (ROOT / "rbf_op" / "fusion").glob("*.py"):
+    for path in (ROOT / "rbf_op" / "fusion").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if node.func.id in ("NoMatch", "Unreadable"):
@@ -45,8 +47,8 @@ def reasons():
 
 
 def section():
-    page = (ROOT / "docs" / "fuse.md").read_text(encoding="utf-8")
-    return " ".join(page.split("as they are\nprinted:")[1].split("## What changes")[0].split())
+    page = " ".join((ROOT / "docs" / "fuse.md").read_text(encoding="utf-8").split())
+    return page.split("as they are printed:")[1].split("## What changes")[0]
 
 
 def test_reasons_are_found():

@@ -11,34 +11,20 @@ import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import Assert
-from theano.tensor.subtensor import IncSubtensor, Subtensor
+from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import (
-    UNIT,
-    Extent,
-    Leaf,
-    Sum,
-    Symbol,
-    add,
-    is_even,
-    of_factor,
-    power_of,
-    product_of,
-    product_symbols,
-    rename,
-    scale,
-    symbols_of,
-)
-from rbf_op.fusion.loops import filled_positions, fills, lengths_of
-from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
-from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable, index_of, tuple_without_new
+from rbf_op.fusion.algebra import Symbol, add, product_symbols, scale, symbols_of
+from rbf_op.fusion.finding import find_kernel
+from rbf_op.fusion.matching import NoMatch, product_nonnegative
+from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
+from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
+from rbf_op.fusion.reading.moving import without_new_axes
+from rbf_op.fusion.reading.reader import index_of, widens
+from rbf_op.fusion.reading.sums import summed_axes
 from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
-from rbf_op.fusion.writing import Writer, at_least_tiny, root_of
-from rbf_op.kernels import rbf_kernel, rbf_logsumexp
-
-# exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
-_LARGEST_CONSTANT = 60
+from rbf_op.fusion.writing import Writer, at_least_tiny
+from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
 # was looked through; stays: what the result has of root as it was.
@@ -56,6 +42,7 @@ def read_kernel(graph, root, closed=()):
     # Of more than two axes one is the columns, and the others together the rows.
     for column in (axes[-1], axes[0]) if len(axes) > 2 else (None,):
         for separate in (False, True):
+            graph.forget_lengths()
             symbols = {
                 axis: Symbol(
                     "ij"[place] if column is None else "j" if axis == column else "i%d" % place,
@@ -80,7 +67,7 @@ def read_kernel(graph, root, closed=()):
     raise first_error
 
 
-def read_sum(graph, root, logarithm, closed=()):
+def read_sum(graph, root, closed=(), *, logarithm):
     """The Kernel for log(sum(kernel, axis=1)), or for a sum of which that is a term.
 
     Such as max + log(mean(exp(e - max), axis=1)): the shift cancels, and so is not needed.
@@ -98,7 +85,7 @@ def read_sum(graph, root, logarithm, closed=()):
         if variable is logarithm:
             found = sign, its_index
         elif isinstance(node.op, T.DimShuffle) and _within(logarithm, variable):
-            stack.append((sign, node.inputs[0], tuple_without_new(node, its_index)))
+            stack.append((sign, node.inputs[0], without_new_axes(node, its_index)))
         elif _within(logarithm, variable):
             signs = (sign, -sign if isinstance(node.op.scalar_op, scalar_ops.Sub) else sign)
             for operand, its_sign in zip(node.inputs, signs + (sign,) * len(node.inputs)):
@@ -112,7 +99,7 @@ def read_sum(graph, root, logarithm, closed=()):
     while not isinstance(sums.owner.op, T.elemwise.Sum):
         looked_through.add(sums)
         if isinstance(sums.owner.op, T.DimShuffle):
-            its_index = tuple_without_new(sums.owner, its_index)
+            its_index = without_new_axes(sums.owner, its_index)
         else:
             if divisor:
                 raise NoMatch("the sum is divided more than once")
@@ -124,11 +111,85 @@ def read_sum(graph, root, logarithm, closed=()):
     (source,), (axis,) = sums.owner.inputs, sums.owner.op.axis
     column = Symbol("j", graph.sizes.dimension(source, axis))
     inner = its_index[:axis] + ((column,),) + its_index[axis:]
+    required = reader.required
     reader = _reader(graph, root, (row, column), closed, True)
+    reader.required = required
     read = reader.read(source, inner, LOGARITHM)
     kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
     kernel.opened.update(looked_through)
     return kernel
+
+
+def read_total(graph, root, closed=()):
+    """The Kernel for log(sum(kernel)) over rows and columns: by the logarithms of the rows' sums.
+
+    The logarithm of the sum of their exponentials is one that Theano computes without overflow.
+    """
+    (total,) = root.owner.inputs
+    row_sums = T.log(T.sum(total.owner.inputs[0], axis=1))
+    kernel = read_sum(graph, row_sums, closed, logarithm=row_sums)
+    return kernel._replace(
+        root=root,
+        result=_like(root, T.log(T.sum(T.exp(kernel.result)))),
+        opened=kernel.opened | {root, total},
+        candidate=kernel.candidate._replace(variable=root),
+    )
+
+
+def read_widths(graph, root, closed=()):
+    """The Kernel for a sum of kernels of one distance along the axis of their widths.
+
+    The sum may go over rows or columns as well.
+    """
+    (source,) = root.owner.inputs
+    first_error = None
+    for axis in summed_axes(root.owner):
+        if not source.broadcastable[axis]:
+            graph.forget_lengths()
+            try:
+                return _read_widths_along(graph, root, axis, closed)
+            except (NoMatch, Unreadable) as error:
+                first_error = first_error or error
+    raise first_error or NoMatch("no axis of widths is summed")
+
+
+def _read_widths_along(graph, root, axis, closed):
+    (source,) = root.owner.inputs
+    places = [a for a in range(source.ndim) if not source.broadcastable[a] and a != axis]
+    sizes = {a: graph.sizes.dimension(source, a) for a in [axis] + places}
+    term, row, column = (Symbol(n, sizes[a]) for n, a in zip("tij", [axis] + places))
+    symbols = dict(zip([axis] + places, (term, row, column)))
+    index = tuple((symbols[a],) if a in symbols else () for a in range(source.ndim))
+    reader = _reader(graph, source, (row, column), closed)
+    found = find_kernel(graph, reader, reader.read(source, index, LOGARITHM))
+    rest = add(found.inner_rest, found.rest)
+    points = [product for side in found.sides for _, product in side]
+    if (
+        term not in product_symbols(found.gamma[1])
+        or any(term in product_symbols(p) for p in points)
+        or any(
+            product_symbols(p) & {row, column} for p in [found.gamma[1], found.amplitude[1], *rest]
+        )
+        or found.limits is not None
+        or found.signed is not None
+        or not widens(source.dtype, root.dtype)
+    ):
+        raise NoMatch("more than widths and factors differ along the axis that is summed")
+    writer = Writer(reader, root.dtype)
+    x, y = _coordinates(writer, found)
+    gamma = writer.product(*found.gamma, (term,))
+    amplitude = _factor(writer, *found.amplitude, (term,))
+    factor = _exponential(writer, rest, (term,))
+    if factor is not None:
+        amplitude = _times(factor, amplitude)
+    result = _node(rbf_mixture, x, y, gamma, amplitude=amplitude)
+    kept = [a for a in range(source.ndim) if a not in summed_axes(root.owner)]
+    if not set(places) <= set(kept):
+        result = result.sum(axis=[k for k, a in enumerate(places) if a not in kept])
+        places = [a for a in places if a in kept]
+    result = _over_axes(result, [places.index(a) if a in places else "x" for a in kept])
+    candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, found.symmetric)
+    return Kernel(root, _like(root, result), reader.opened, reader.passed, candidate, ())
 
 
 def _reader(graph, root, roots, closed, separate=False, members=()):
@@ -173,126 +234,131 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
 
     With a RowSum, root is the logarithm of the sums of the kernel's rows.
     """
-    row, column = reader.roots
-    inner, rest, limits = split_bounded(read.exponent)
-    distances, inner_rest = find_distances(inner, row, column, reader, reader.tolerance)
-    ((amplitude, coefficient),) = read.amplitude.items()
-    for polynomial in (rest, inner_rest):
-        _check_rest(graph, polynomial, row, column)
-    gamma_coefficient, gamma, sides = _common_width(distances, reader)
-    if reader.members and not any(
-        reader.members_of(rows) == set(reader.members) for (_, rows), _ in sides
-    ):
-        raise NoMatch("each of its distances would be computed more than once")
-    if gamma_coefficient < 0:
-        raise NoMatch("it grows with the distance, unless its width is negative")
-
-    parameters = product_symbols(amplitude).union(*map(product_symbols, [*rest, *inner_rest]))
-    width = product_symbols(gamma) & {row, column}
-    if len(width) == 2:
-        raise NoMatch("its width depends on the row and on the column")
-    # The node takes a width and an amplitude for each column: so columns are what the width
-    # depends on, or else the amplitude. Factors that depend on the rows then follow the node.
-    transposed = row in (width or parameters) and column not in (width or parameters)
-    if row_sum is not None:
-        if limits is not None or row in width | product_symbols(amplitude):
-            raise NoMatch("the width or factor of each row has no place in a logarithm of sums")
-        # What is negative, and divided by what is, has a logarithm that its parts have not.
-        divided = not all(
-            c > 0 and product_nonnegative(p, reader.is_nonnegative)
-            for p, c in row_sum.divisor.items()
-        )
-        amplitude, logarithms = _stable_logarithms(amplitude, reader)
-        inner_rest = add(inner_rest, logarithms)
-        for factor, _ in amplitude:
-            positive = isinstance(factor, Leaf) and reader.is_positive(factor.key)
-            if (divided or column in symbols_of(factor)) and not positive:
-                raise NoMatch("terms of the sum have factors that may not be positive")
-        transposed = False
-    symmetric = not (parameters | width) & {row, column} and all(
-        a == (c, rename(p, column, row)) for (a, (c, p)) in sides
-    )
-    signed = None
-    if any(distance.signed is not None for distance in distances):
-        signed, bounds = distances[0].signed, distances[0].bounds
-        alone = len(distances) == 1 and len(bounds) == 1 and row_sum is None
-        if not alone or graph.cautious or _is_expanded(reader):
-            raise NoMatch(
-                "the weights of its features may be negative; written as a square, an exp or a "
-                "softplus they could be fused"
-            )
-        symmetric = False
-    if transposed:
-        row, column = column, row
-        sides = [(b, a) for a, b in sides]
-
+    found = find_kernel(graph, reader, read, row_sum and row_sum.divisor)
     writer = Writer(reader, root.dtype)
-    x = _checked(_points(writer, [a for a, _ in sides], row, distances), reader)
-    y = None if symmetric else _points(writer, [b for _, b in sides], column, distances)
-    gamma = writer.product(gamma_coefficient, gamma, (column,) if width else ())
-    if limits is None:
-        inner_rest, rest = add(inner_rest, rest), {}
+    if row_sum is None:
+        result, arguments = _kernel(writer, found, graph.cautious)
+    else:
+        result, arguments = _log_sum(writer, found, row_sum)
+    candidate = Candidate(root, True, None, *arguments, found.transposed, found.symmetric)
+    result = _in_place_of(root, result, graph.sizes, reader, found, index)
+    if lengths:
+        block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
+        result = T.set_subtensor(base[block], result)
+    return Kernel(root, _like(root, result), reader.opened, reader.passed, candidate, ())
+
+
+def _kernel(writer, found, cautious):
+    """(the kernel, [x, y, gamma, amplitude] of the node in it)."""
+    row, column = found.row, found.column
+    coefficient, amplitude = found.amplitude
+    x, y = _coordinates(writer, found)
+    gamma = _width(writer, found)
+    if found.limits is None:
+        inner_rest, rest = add(found.inner_rest, found.rest), {}
         amplitude, factors = _split(amplitude, row)
         inside = _factor(writer, coefficient, amplitude, (column,))
         after = [_factor(writer, 1, factors, (row, column))]
     else:
+        inner_rest, rest = found.inner_rest, found.rest
         inside, after = None, [_factor(writer, coefficient, amplitude, (row, column))]
-    exponents = [
-        {p: c for p, c in inner_rest.items() if (row in product_symbols(p)) is is_row}
-        for is_row in (False, True)
-    ]
-    logarithm = _exponent(writer, exponents[0], (column,))
-    if row_sum is not None and logarithm is not None and inside is not None:
-        logarithm = logarithm + T.log(inside)
-    elif logarithm is not None:
-        inside = _times(T.exp(logarithm), inside)
+    of_columns, of_rows = _exponents(inner_rest, row)
+    factor = _exponential(writer, of_columns, (column,))
+    if factor is not None:
+        inside = _times(factor, inside)
+    if found.signed is None:
+        result = _node(rbf_kernel, x, y, gamma=gamma, amplitude=inside)
+    else:
+        weights = writer.product(1, found.signed, found.distances[0].bounds)
+        result = _node(_with_signed_weights, x, y, weights, gamma, inside)
+    result = _times(result, _exponential(writer, of_rows, (row, column)))
+    if found.limits is not None:
+        result = _limit(writer, result, found.limits, (row, column), cautious)
+        after.append(_exponential(writer, rest, (row, column)))
+    return _times(result, *after), [x, y, gamma, inside]
+
+
+def _log_sum(writer, found, row_sum):
+    """(the logarithm of the sums of rows, [x, y, gamma, amplitude] of the node in it)."""
+    row, column = found.row, found.column
+    x, y = _coordinates(writer, found)
+    gamma = _width(writer, found)
+    amplitude = _factor(writer, *found.amplitude, (column,))
+    of_columns, of_rows = _exponents(add(found.inner_rest, found.rest), row)
+    logarithm = _exponent(writer, of_columns, (column,))
+    if logarithm is None:
+        result = _node(rbf_logsumexp, x, y, gamma=gamma, amplitude=amplitude)
+    else:  # the logarithm itself, which neither under- nor overflows
+        if amplitude is not None:
+            logarithm = logarithm + T.log(amplitude)
+        result = _node(rbf_logsumexp, x, y, gamma=gamma, log_amplitude=logarithm)
+        amplitude = T.exp(logarithm)  # as the report has it
+    for product, c in sorted(add(row_sum.terms, of_rows).items(), key=_order):
+        result = result + writer.product(c, product, (row,))
+    for product, c in row_sum.divisor.items():
+        result = result - T.log(writer.product(c, product, ()))
+    return result, [x, y, gamma, amplitude]
+
+
+def _node(function, *arguments, **parameters):
+    """What a function returns, or NoMatch in the words in which kernels.py refuses arguments."""
     try:
-        if row_sum is not None:  # the logarithm itself, which neither under- nor overflows
-            by = {"amplitude": inside} if logarithm is None else {"log_amplitude": logarithm}
-            result = rbf_logsumexp(x, y, gamma=gamma, **by)
-        elif signed is None:
-            result = rbf_kernel(x, y, gamma=gamma, amplitude=inside)
-        else:
-            weights = writer.product(1, signed, bounds)
-            result = _with_signed_weights(x, y, weights, gamma, inside)
+        return function(*arguments, **parameters)
     except (TypeError, ValueError) as error:
         raise NoMatch(str(error)) from error
-    if row_sum is not None:
-        if logarithm is not None:
-            inside = T.exp(logarithm)  # as the report has it
-        for product, c in sorted(add(row_sum.terms, exponents[1]).items(), key=_order):
-            result = result + writer.product(c, product, (row,))
-        for product, c in row_sum.divisor.items():
-            result = result - T.log(writer.product(c, product, ()))
-    else:
-        result = _times(result, _exponential(writer, exponents[1], (row, column)))
-        if limits is not None:
-            result = _limit(writer, result, limits, row, column, reader, graph.cautious)
-            after.append(_exponential(writer, rest, (row, column)))
-        result = _times(result, *after)
-    candidate = Candidate(root, True, None, x, y, gamma, inside, transposed, symmetric)
+
+
+def _coordinates(writer, found):
+    """x and y (None if it is x) of the node."""
+    row, column = found.row, found.column
+    rows, columns = zip(*found.sides)
+    x = _checked(_points(writer, rows, row, found.distances), writer.reader)
+    y = None if found.symmetric else _points(writer, columns, column, found.distances)
+    return x, y
+
+
+def _width(writer, found):
+    """gamma of the node."""
+    coefficient, gamma = found.gamma
+    layout = (found.column,) if found.column in product_symbols(gamma) else ()
+    return writer.product(coefficient, gamma, layout)
+
+
+def _exponents(polynomial, row):
+    """(what is of columns or of neither, what is of rows) of a polynomial."""
+    return [
+        {p: c for p, c in polynomial.items() if (row in product_symbols(p)) is of_rows}
+        for of_rows in (False, True)
+    ]
+
+
+def _in_place_of(root, result, sizes, reader, found, index):
+    """The result with the axes of root."""
     if reader.members:
-        if transposed:
+        if found.transposed:
             result = result.T
         places = reader.members + reader.roots[1:]
-        sizes = [graph.sizes.expression(symbol.size) for symbol in places]
-        if any(length is None for length in sizes):
+        lengths = [sizes.expression(symbol.size) for symbol in places]
+        if any(length is None for length in lengths):
             raise NoMatch("it depends on a length inside a loop")
-        result = T.reshape(result, sizes, ndim=len(places))
+        result = T.reshape(result, lengths, ndim=len(places))
     else:
-        places = row, column
-    order = [places.index(axis[0]) if axis else "x" for axis in index]
-    if order != list(range(result.ndim)):
-        result = result.dimshuffle(*order)
-    if lengths:
-        block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
-        result = T.set_subtensor(base[block], result)
+        places = found.row, found.column
+    return _over_axes(result, [places.index(axis[0]) if axis else "x" for axis in index])
+
+
+def _over_axes(result, order):
+    return result if order == list(range(result.ndim)) else result.dimshuffle(*order)
+
+
+def _like(root, result):
+    """The result, which must be of root's type, with its name."""
     if result.broadcastable != root.broadcastable:
         result = T.patternbroadcast(result, root.broadcastable)
     if result.type != root.type:
         raise NoMatch("the fused node has another type: %s" % result.type)
     result.name = root.name
-    return Kernel(root, result, reader.opened, reader.passed, candidate, ())
+    return result
 
 
 def _with_signed_weights(x, y, weights, gamma, amplitude):
@@ -309,51 +375,6 @@ def _with_signed_weights(x, y, weights, gamma, amplitude):
     formula = T.exp(-gamma * T.sum(weights * T.sqr(pairs), axis=2))
     formula.tag.rbf_op_remainder = True
     return T.join(0, fused, _times(formula, amplitude))
-
-
-def _stable_logarithms(product, reader):
-    """(the other factors, polynomial of the logarithms of those factors that are probabilities)."""
-    left, logarithms = product, {}
-    for factor, power in product:
-        variable = reader.variable(factor.key) if isinstance(factor, Leaf) else None
-        if variable is None or variable in reader.closed:
-            continue
-        logarithm = _logarithm_of_probabilities(variable)
-        if logarithm is not None:
-            reader.passed.add(variable)
-            leaf = Leaf(reader.key_of(logarithm), factor.index)
-            logarithms = add(logarithms, scale(of_factor(leaf), power))
-            left = left - {(factor, power)}
-    return left, logarithms
-
-
-def _logarithm_of_probabilities(variable):
-    """The logarithm of a softmax or sigmoid, of which one is left where they underflow; or None."""
-    node = variable.owner
-    if node is None:
-        return None
-    if isinstance(node.op, T.nnet.Softmax):
-        return T.nnet.logsoftmax(*node.inputs)
-    if isinstance(node.op, T.Elemwise) and "Sigmoid" in type(node.op.scalar_op).__name__:
-        return -T.nnet.softplus(-node.inputs[0])
-    if isinstance(node.op, (T.DimShuffle, Subtensor)):
-        inner = _logarithm_of_probabilities(node.inputs[0])
-        if inner is not None:
-            return node.clone_with_new_inputs([inner] + node.inputs[1:]).outputs[0]
-    return None
-
-
-def _is_expanded(reader):
-    """Whether the distance was read from a product of rows and columns, without an array of pairs.
-
-    Each row's difference from each column would take more memory then than the graph as it is.
-    """
-    for variable in reader.opened:
-        node = variable.owner
-        if node is not None and isinstance(node.op, (T.Dot, T.elemwise.Sum)):
-            if not reader.opened.intersection(node.inputs):
-                return True
-    return False
 
 
 def _split(product, symbol):
@@ -375,59 +396,6 @@ def _factor(writer, coefficient, product, layout):
     if len(layout) == 1 and layout[0] not in product_symbols(product):
         layout = ()
     return writer.product(coefficient, product, layout)
-
-
-def _check_rest(graph, rest, row, column):
-    for product, coefficient in rest.items():
-        if {row, column} <= product_symbols(product):
-            raise NoMatch("the exponent has a term that is no part of a squared distance")
-        if not product and abs(coefficient) > _LARGEST_CONSTANT:
-            raise NoMatch("the constant in its exponent would overflow as a factor")
-        for factor, _ in product:
-            if graph.cautious and not _is_logarithm(graph, factor):
-                raise NoMatch("a term of its exponent may overflow as a factor")
-            if isinstance(factor, Extent):
-                raise NoMatch("a term of its exponent grows with a length and may overflow")
-            if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
-                raise NoMatch("its squared distance is incomplete")
-
-
-def _is_logarithm(graph, factor):
-    """Whether exp(factor) is a number that the graph has."""
-    node = graph.values.variables[factor.key].owner if isinstance(factor, Leaf) else None
-    return isinstance(getattr(getattr(node, "op", None), "scalar_op", None), scalar_ops.Log)
-
-
-def _common_width(distances, reader):
-    """(coefficient, weight, [(rows, columns)]): the distances as one, of joined features.
-
-    The weight is the first one's, or else 1.
-    """
-    coefficient = distances[0].coefficient
-    for weight in (distances[0].weight, UNIT):
-        sides = [_weighted_sides(d, coefficient, weight, reader) for d in distances]
-        if None not in sides:
-            return -coefficient, weight, sides
-    raise NoMatch("it adds distances whose widths may differ in sign")
-
-
-def _weighted_sides(distance, coefficient, weight, reader):
-    """The rows and columns of a distance times the root of its weight over another; None where that
-    may be negative or divides by what the distance does not divide by."""
-    ratio = distance.coefficient / coefficient
-    product = product_of(distance.weight, power_of(weight, Fraction(-1)))
-    divisors = {factor for factor, power in distance.weight if power < 0}
-    known = all(
-        is_even(power)
-        and (power > 0 or factor in divisors)
-        or isinstance(factor, Leaf)
-        and (reader.is_positive if power < 0 else reader.is_nonnegative)(factor.key)
-        for factor, power in product
-    )
-    if ratio <= 0 or not known or product_symbols(product):
-        return None
-    factor, root = root_of(ratio), power_of(product, Fraction(1, 2))
-    return tuple((c * factor, product_of(p, root)) for c, p in (distance.rows, distance.columns))
 
 
 def _points(writer, sides, symbol, distances):
@@ -478,16 +446,15 @@ def _exponent(writer, polynomial, layout):
     return total
 
 
-def _limit(writer, result, limits, row, column, reader, cautious):
+def _limit(writer, result, limits, layout, cautious):
     """The kernel limited as its exponent was: exp(m u) grows with u where m > 0, else falls."""
     coefficient, product, low, high = limits
     for bound in (low, high):
         if bound is not None and abs(bound) > 1e30:
             raise NoMatch("its squared distance is limited (clip) at a very large number")
-    layout = (row, column)
-    known = product_nonnegative(product, reader.is_nonnegative)
+    known = product_nonnegative(product, writer.reader.is_nonnegative)
     above = [(factor, power) for factor, power in product if power > 0]
-    if not (product_nonnegative(above, reader.is_nonnegative) or cautious):
+    if not (product_nonnegative(above, writer.reader.is_nonnegative) or cautious):
         # Where it is 0, all distances have the same exponential, but not the same derivative.
         raise NoMatch(
             "its squared distance is limited, and its width may be zero or negative; written as a "

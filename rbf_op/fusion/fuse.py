@@ -33,12 +33,15 @@ def fuse(outputs, report=False):
     The outputs in the form given (a variable, a list or a tuple), of the same types. What contains
     no kernel is returned as it is. Values and gradients equal the original's to rounding, and are
     better where the original cancels or is NaN (coincident points under a square root). A kernel
-    is replaced only if the algebra proves it equal.
+    is replaced only if algebra proves it equal; docs/fuse.md, "What changes", says where rounding,
+    overflow or NaN may differ all the same.
 
     Raises
     ------
     TypeError
         If outputs is neither a Theano variable nor a list or tuple of them.
+    rbf_op.device.runtime.CUDAUnavailable
+        If there is a kernel, RBF_OP_DEVICE is "cuda" and no GPU can be used.
     """
     given = _as_list(outputs)
     replaced, found, _ = fuse_graph(given)

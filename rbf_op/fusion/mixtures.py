@@ -1,7 +1,7 @@
 """Kernels of one distance that are added up: one node that computes it once for all widths.
 
 Between search.py, which asks for them, and building.py, which reads each kernel. May import Theano,
-kernels.py and ops.py.
+kernels.py and ops/.
 """
 
 import functools

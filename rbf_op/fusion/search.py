@@ -3,17 +3,20 @@
 Between fuse.py and optimizer.py, which both call find_kernels, and building.py. May import Theano.
 """
 
+import functools
+
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
+from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.building import read_kernel, read_sum
-from rbf_op.fusion.loops import last_state, loop_outputs, set_in_state
+from rbf_op.fusion.building import read_kernel, read_sum, read_total, read_widths
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading import TooLong, Unreadable
+from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.values import (
     Signs,
@@ -100,10 +103,9 @@ def _carries(inputs, found, scalars, output):
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, outputs, roots, logarithms, mixtures, kept=(), cautious=False):
+    def __init__(self, outputs, roots, readers, kept=(), cautious=False):
         self.roots = roots
-        self.logarithms = logarithms
-        self.mixtures = mixtures
+        self.readers = readers
         self.kept = set(kept)
         self.values = Values(self.kept)
         self.sizes = Sizes(self.values)
@@ -140,19 +142,20 @@ class Graph:
                 stack.extend(_inputs_of(variable) if kernel is None else below(kernel))
         return found
 
+    def forget_lengths(self):
+        """Lengths that one reading requires to be equal may differ where another is used."""
+        self.sizes = Sizes(self.values)
+
     def read(self, root, closed=()):
         """The Kernel of a root; see building.py."""
-        if root in self.mixtures:
-            return read_mixture(self, root, closed)
+        reader = self.readers[root]
+        if reader is read_mixture:
+            return reader(self, root, closed)
         # A kernel may be read as a term of a mixture, and then by itself.
         key = root, frozenset(closed)
         if key not in self._read:
-            # Lengths that one candidate requires to be equal may differ where another is used.
-            self.sizes = Sizes(self.values)
-            if root in self.logarithms:
-                self._read[key] = read_sum(self, root, self.logarithms[root], closed)
-            else:
-                self._read[key] = read_kernel(self, root, closed)
+            self.forget_lengths()
+            self._read[key] = reader(self, root, closed)
         return self._read[key]
 
     def read_at_first(self, root):
@@ -241,20 +244,28 @@ def find_kernels(outputs, kept=(), cautious=False):
     carrying, _ = carriers(nodes)
     if not carrying:
         return [], Report()
+    users = _users(nodes)
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
-    logarithms = sums_of_rows(nodes, carrying)
-    roots = {v for v in carrying if v not in filled and _is_root(v)}
+    stable = stable_in_logarithms(nodes, users, outputs)
+    matrices = {v for v in carrying if v not in filled and _is_root(v)}
+    roots = matrices - stable
     mixtures = sums_of_kernels(nodes, roots)
+    widths = sums_over_an_axis(nodes, carrying) - stable
+    readers = dict.fromkeys(roots, read_kernel)
+    readers.update(dict.fromkeys(widths, read_widths))
+    readers.update(dict.fromkeys(logarithms_of_totals(nodes, carrying), read_total))
+    for root, logarithm in sums_of_rows(nodes, users, carrying).items():
+        readers[root] = functools.partial(read_sum, logarithm=logarithm)
+    readers.update(dict.fromkeys(mixtures, read_mixture))
     candidates = [
-        v
-        for node in reversed(nodes)
-        for v in node.outputs
-        if v in logarithms or v in mixtures or v in roots
+        v for node in reversed(nodes) for v in node.outputs if v in readers or v in matrices
     ]
     if not candidates:
         return [], Report()
-    graph = Graph(outputs, roots, logarithms, mixtures, kept, cautious)
+    graph = Graph(outputs, roots, readers, kept, cautious)
     kernels, reasons = {}, {}
+    for root in matrices & stable:
+        reasons[root] = "the logarithm of its sum is taken, and would be infinite if it underflowed"
     while True:
         chosen, superfluous = [], set()
         for root in candidates:
@@ -268,6 +279,11 @@ def find_kernels(outputs, kept=(), cautious=False):
                     continue
                 except (TooManyTerms, TooLong, RecursionError):
                     reasons[root] = "its exponent is too large to read"
+                    continue
+                except CUDAUnavailable as error:
+                    if not cautious:
+                        raise
+                    reasons[root] = str(error)
                     continue
                 except Exception as error:  # a model must go on working, whatever is met in it
                     reasons[root] = "reading it failed: %s: %s" % (type(error).__name__, error)
@@ -290,20 +306,68 @@ def find_kernels(outputs, kept=(), cautious=False):
     report = Report(
         fused.get(root) or Candidate(root, False, reasons[root], *[None] * 4, False, False)
         for root in candidates
-        if root in fused or root in reasons and root not in superfluous and root not in mixtures
+        if root in fused or root in reasons and root not in superfluous | mixtures | widths
     )
     return replacements, _without_products(report)
 
 
-def sums_of_rows(nodes, carrying):
+def _users(nodes):
+    """{variable: the nodes that it is an input of}."""
+    users = {}
+    for node in nodes:
+        for v in node.inputs:
+            users.setdefault(v, []).append(node)
+    return users
+
+
+def stable_in_logarithms(nodes, users, outputs):
+    """Exponentials, and sums of them, of which Theano takes the logarithm without them.
+
+    It does so for sums over axes and of two: local_log_sum_exp, local_log_add.
+    """
+    found = set()
+    for node in nodes:
+        if not is_elemwise(node, scalar_ops.Log):
+            continue
+        (sum_,) = node.inputs
+        if sum_.owner is not None and isinstance(sum_.owner.op, T.DimShuffle):
+            (sum_,) = sum_.owner.inputs
+        owner = sum_.owner
+        if owner is None or not (
+            isinstance(owner.op, T.elemwise.Sum) or is_elemwise(owner, scalar_ops.Add)
+        ):
+            continue
+        if len(owner.inputs) <= 2 and all(
+            v.owner is not None
+            and is_elemwise(v.owner, scalar_ops.Exp)
+            and len(users[v]) == 1
+            and v not in outputs
+            for v in owner.inputs
+        ):
+            found.update([sum_], owner.inputs)
+    return found
+
+
+def logarithms_of_totals(nodes, carrying):
+    """Logarithms of the sum of all entries of a carrier."""
+    return {
+        node.outputs[0]
+        for node in nodes
+        if is_elemwise(node, scalar_ops.Log)
+        and node.inputs[0].owner is not None
+        and isinstance(node.inputs[0].owner.op, T.elemwise.Sum)
+        and node.inputs[0].owner.inputs[0] in carrying
+        and node.inputs[0].owner.inputs[0].broadcastable == (False, False)
+        and node.inputs[0].ndim == 0
+    }
+
+
+def sums_of_rows(nodes, users, carrying):
     """{root: logarithm} for logarithms of sums of a carrier's rows; root adds something, or not.
 
     That something may be what the exponents were shifted by.
     """
-    users, found = {}, {}
-    for node in nodes:
-        for v in node.inputs:
-            users.setdefault(v, []).append(node)
+    found = {}
     for node in nodes:
         if not is_elemwise(node, scalar_ops.Log) or not _sums_rows(node.inputs[0], carrying):
             continue
@@ -317,6 +381,18 @@ def sums_of_rows(nodes, carrying):
             if sum(not b for b in root.broadcastable) == 1:
                 found[root] = logarithm
     return found
+
+
+def sums_over_an_axis(nodes, carrying):
+    """Sums of a carrier that has an axis more than a matrix, which may be one of widths."""
+    return {
+        node.outputs[0]
+        for node in nodes
+        if isinstance(node.op, T.elemwise.Sum)
+        and node.inputs[0] in carrying
+        and sum(not b for b in node.inputs[0].broadcastable) == 3
+        and node.outputs[0].dtype in ("float32", "float64")
+    }
 
 
 def _sums_rows(variable, carrying):

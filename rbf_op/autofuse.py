@@ -42,8 +42,9 @@ _local = threading.local()
 def enable():
     """Let theano.grad, Rop, Lop, jacobian, hessian and subgraph_grad fuse first, in all threads.
 
-    Calling it again changes nothing. What comes after a kernel is copied for a gradient: replacing
-    such a variable later, by givens or theano.clone, changes the value, but not the gradient.
+    Calling it again changes nothing. The gradient is taken of a copy of what is computed from a
+    kernel: replacing such a variable later, by givens or theano.clone, changes the value but not
+    the gradient.
     """
     global _enabled
     with _lock:

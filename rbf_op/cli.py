@@ -50,7 +50,7 @@ def commands():
     )
     @click.option("--quick", is_flag=True, help="A smaller layer and fewer rounds.")
     def demo(plot, quick):
-        """The question's layer, a realistic one, and a network that learns."""
+        """A Stack Overflow question's layer, the same larger, and a network that learns."""
         missing = _missing_for_demo(plot)
         if missing:
             sys.exit(_say_missing(missing))

@@ -136,7 +136,10 @@ def memory():
     if given.isdigit():
         yield fact("RBF_OP_POOL_BYTES is %s" % given)
     elif not given:
-        yield fact("RBF_OP_POOL_BYTES is not set: a sixteenth of the machine's is kept")
+        yield fact(
+            "RBF_OP_POOL_BYTES is not set: each kind of node keeps up to a sixteenth of the "
+            "machine's memory, or 256 MB if that is more"
+        )
     else:
         yield problem(
             "RBF_OP_POOL_BYTES is %r, which is no number of bytes: it counts as not set" % given,

@@ -30,8 +30,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         One point a row.
     y : (m, d), optional
         One centre a row; any strides, so `W.T` of weights W (d, m) costs nothing. None, or x
-        itself: y = x. With scalar width and amplitude K is then exactly symmetric, its diagonal
-        exactly `amplitude`, and from 4 columns on half of it is computed.
+        itself: y = x. Unless gamma, sigma or amplitude is a vector, K is then exactly symmetric,
+        its diagonal exactly `amplitude`, and from 4 columns on half of it is computed.
     gamma : () or (m,), optional
         Inverse squared width, as in scikit-learn; per centre if a vector. 1/d when no width is
         given.

@@ -185,10 +185,11 @@ DeviceType.SharedVariable = DeviceSharedVariable
 
 
 def device_shared(value, name=None):
-    """A shared variable that lives on the device: copied there now, and back in get_value() only.
+    """A shared variable that lives on the device: copied there now, and back by get_value() and
+    wherever an expression needs it on the host.
 
-    value: a NumPy array, or a device array of PyCUDA, CuPy, PyTorch... which is not copied. Float
-    arrays only. Raises CUDAUnavailable where there is no device.
+    value: a NumPy array, or a device array of PyCUDA, CuPy, PyTorch... which is not copied; float32
+    or float64, or else a TypeError. Raises CUDAUnavailable where there is no device.
     """
     if not hasattr(value, "__cuda_array_interface__"):
         value = np.asarray(value)

@@ -22,7 +22,7 @@
 typedef struct __attribute__((aligned(RBF_ALIGNMENT))) {
     REAL rate[COLUMNS];     /* -gamma log2(e) 2^RBF_TABLE_BITS, high part (unfused: -gamma) */
     REAL rate_low[COLUMNS]; /* low part */
-    REAL limit[COLUMNS];    /* D from which exp is 0 (or inf if gamma is negative): D is cut to it */
+    REAL limit[COLUMNS];    /* D is cut to it: exp is 0 there, or inf if gamma is negative */
     REAL shift[COLUMNS];    /* large number with exponent bias and offset in its low bits */
     REAL unit[COLUMNS];     /* 2^-offset */
     REAL factor[COLUMNS];   /* amplitude * 2^-offset */

@@ -10,8 +10,8 @@
  * stage of some rows in the first-level cache. Symmetric: squares on and above the diagonal are
  * computed, each written as it is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits
  * of (x[j] - x[i])^2, so K is what the full computation gives. Where rows are not aligned, and at
- * the edges, a whole block of squares is computed into a stage in the second-level cache and written
- * from there. Included once a precision by instantiate.h.
+ * the edges, a whole block of squares is computed into a stage in the second-level cache and
+ * written from there. Included once a precision by instantiate.h.
  */
 enum {
     RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
@@ -248,8 +248,9 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
     return own;
 }
 
-/* A block, as far as it lies in the matrix, by way of a stage: for outputs whose cache lines are not
- * those of tiles. Long rows are streamed, so that only the lines at their ends are not whole. */
+/* A block, as far as it lies in the matrix, by way of a stage: for outputs whose cache lines are
+ * not those of tiles. Long rows are streamed, so that only the lines at their ends are not whole.
+ */
 RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * job, int64_t row,
                                                  int64_t column, REAL *stage) {
     const int64_t n = job->points.x.rows, side = RBF_NAME(BLOCK);

@@ -14,9 +14,9 @@
  * Columns go in waves of blocks; in a wave the tasks are (row group) x (column block). A task has
  * its own partial sums of dy, dgamma and damplitude, which are added in the order of the groups
  * after a barrier; sums of dx are kept for each block of a wave, and added in that order at the
- * end. Groups, blocks and waves depend on the shapes, and on whether distances are expanded, but not
- * on the threads: the bits are the same for any number of them. Symmetric: only entries above the diagonal are computed, with G + G^T. Included once a
- * precision by instantiate.h.
+ * end. Groups, blocks and waves depend on the shapes, and on whether distances are expanded, but
+ * not on the threads: the bits are the same for any number of them. Symmetric: only entries above
+ * the diagonal are computed, with G + G^T. Included once a precision by instantiate.h.
  */
 /* The first group's sums for one part of a panel of a block. */
 RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,

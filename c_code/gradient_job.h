@@ -49,8 +49,8 @@ typedef struct {
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS], row_weights
                       apart */
-    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; symmetric: [WHOLE_ROWS][COLUMNS],
-                      of G + G^T */
+    REAL *g_rows; /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; symmetric: [WHOLE_ROWS][COLUMNS],
+                     of G + G^T */
     /* Of product_sums: */
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */

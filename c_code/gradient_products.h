@@ -76,10 +76,10 @@ RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
 }
 
 /* Of a panel, lanes over j, and of `width` columns k, at most RBF_TILE_ROWS: dy += sum_i w (x - c)
- * - (y - c) column_sums, over the rows i of some row panels. `rows` is the piece of x - c of these row
- * panels; the next piece, x_stride from it, is prefetched. Weights of row panels are weights_stride
- * apart, `columns` is [width][COLUMNS] of the panel as packed for the expansion, pairs of columns k of
- * dy are pair_stride apart. */
+ * - (y - c) column_sums, over the rows i of some row panels. `rows` is the piece of x - c of these
+ * row panels; the next piece, x_stride from it, is prefetched. Weights of row panels are
+ * weights_stride apart, `columns` is [width][COLUMNS] of the panel as packed for the expansion,
+ * pairs of columns k of dy are pair_stride apart. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(add_column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t x_stride,
                               const REAL *RBF_RESTRICT weights, int64_t weights_stride,

@@ -282,8 +282,9 @@ RBF_INLINE void RBF_NAME(add_kept)(VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
     }
 }
 
-/* term_sum in chunks; with `fetch`, a constant, whole ones prefetch what comes later, and of products
- * the last part does. Where registers are few, the sum waits in memory: a chunk needs them. */
+/* term_sum in chunks; with `fetch`, a constant, whole ones prefetch what comes later, and of
+ * products the last part does. Where registers are few, the sum waits in memory: a chunk needs
+ * them. */
 RBF_INLINE void RBF_NAME(term_run)(int64_t depth, const REAL *RBF_RESTRICT rows,
                                    const REAL *RBF_RESTRICT columns,
                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS], const int vectors,

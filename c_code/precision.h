@@ -78,10 +78,8 @@ enum {
 #define COLUMNS RBF_NAME(COLUMNS)
 
 /* A row panel is whole vectors or half of one; the networks of shuffles are for so many lanes. */
-typedef char RBF_NAME(panel_fits)[(RBF_TILE_ROWS % LANES == 0 || 2 * RBF_TILE_ROWS == LANES) &&
-                                          LANES <= 16
-                                      ? 1
-                                      : -1];
+typedef char RBF_NAME(
+    panel_fits)[(RBF_TILE_ROWS % LANES == 0 || 2 * RBF_TILE_ROWS == LANES) && LANES <= 16 ? 1 : -1];
 
 typedef REAL RBF_NAME(vector)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));

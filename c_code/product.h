@@ -4,12 +4,12 @@
  * cache and multiplied by the block's rows of W: by a register tile whose lanes run over columns of
  * W where there are enough of them (`wide`), and over columns of K for what is left (`narrow`).
  *
- * Terms are added in chains of at most PRODUCT_CHAIN, the chains of a block (wide) or of some blocks
- * (narrow) into one another, and those sums in double unless one block is all, always in the same
- * order: a float sum of a million terms keeps a relative error below
- * 1e-6, even where all terms are equal and each addition rounds the same way. Tasks are (row block)
- * x (column split); there are several splits, added in order, only where there are few rows.
- * Included once a precision by instantiate.h.
+ * Terms are added in chains of at most PRODUCT_CHAIN, the chains of a block (wide) or of some
+ * blocks (narrow) into one another, and those sums in double unless one block is all, always in the
+ * same order: a float sum of a million terms keeps a relative error below 1e-6, even where all
+ * terms are equal and each addition rounds the same way. Tasks are (row block) x (column split);
+ * there are several splits, added in order, only where there are few rows. Included once a
+ * precision by instantiate.h.
  */
 enum {
     RBF_NAME(PRODUCT_CHAIN) = 32,

@@ -15,7 +15,7 @@ typedef struct {
     RBF_NAME(points) points;
     rbf_vector gamma, offset;
     REAL *output, *rests; /* (n,) */
-    int64_t panels_per_block, splits, panels_per_split;
+    int64_t rows_per_task, panels_per_block, splits, panels_per_split;
     REAL *gammas, *offsets; /* [panels][COLUMNS]; offsets -inf past the last column */
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     int64_t thread_tiles_stride;
@@ -111,7 +111,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     const RBF_NAME(log_sum_job) *job = (const RBF_NAME(log_sum_job) *)argument;
     const RBF_NAME(points) *points = &job->points;
     const int64_t n = points->x.rows, m = points->y.rows;
-    const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
+    const int64_t row_blocks = rbf_ceiling_division(n, job->rows_per_task);
     const int64_t thread = rbf_thread_number();
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     int64_t panel, task, i;
@@ -130,8 +130,8 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
         const int64_t split = task / row_blocks;
-        const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
-        const int64_t last_row = rbf_minimum(n, first_row + RBF_NAME(PRODUCT_ROWS));
+        const int64_t first_row = task % row_blocks * job->rows_per_task;
+        const int64_t last_row = rbf_minimum(n, first_row + job->rows_per_task);
         const int64_t end = rbf_minimum(points->panels, (split + 1) * job->panels_per_split);
         RBF_NAME(log_sum) *sums = job->partial + split * n;
         int64_t row;
@@ -187,6 +187,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.offset = offset;
     job.output = (REAL *)output;
     job.rests = (REAL *)rests;
+    job.rows_per_task = RBF_NAME(rows_of_a_task)(&job.points, depth, threads);
     RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.thread_tiles_stride =
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);

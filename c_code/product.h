@@ -14,7 +14,7 @@
 enum {
     RBF_NAME(PRODUCT_CHAIN) = 32,
     RBF_NAME(PRODUCT_BLOCKS) = 8, /* narrow: blocks added up before they join the sum in double */
-    RBF_NAME(PRODUCT_ROWS) = 64,  /* rows of a task */
+    RBF_NAME(PRODUCT_ROWS) = 64,  /* rows of a task, or up to four times as many: rows_of_a_task */
     RBF_NAME(PRODUCT_TASKS) = 32, /* tasks aimed at */
     /* Panels of a block at most: one chain for each lane over the columns of K. */
     RBF_NAME(PRODUCT_PANELS) = RBF_NAME(PRODUCT_CHAIN) / RBF_TILE_VECTORS
@@ -26,13 +26,13 @@ typedef struct {
     rbf_vector gamma;
     REAL *output;         /* (n, p), C order */
     int64_t wide, narrow; /* columns of W each way; wide is a multiple of LANES and may exceed p */
-    int64_t panels_per_block, splits, panels_per_split;
+    int64_t rows_per_task, panels_per_block, splits, panels_per_split;
     REAL *packed_wide;                     /* [wide / width][panels][COLUMNS][width]: wide_width */
     REAL *packed_narrow;                   /* [panels][narrow][COLUMNS] */
     RBF_NAME(coefficients) * coefficients; /* [panels] */
     REAL *thread_tiles;                    /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
-    REAL *thread_lanes;                    /* [threads][PRODUCT_ROWS][narrow][LANES] */
-    double *thread_totals;                 /* [threads][PRODUCT_ROWS][p] */
+    REAL *thread_lanes;                    /* [threads][rows_per_task][narrow][LANES] */
+    double *thread_totals;                 /* [threads][rows_per_task][p] */
     int64_t thread_tiles_stride, thread_lanes_stride, thread_totals_stride;
     double *partial; /* [splits][n][p] if there are several splits */
     int direct;      /* all columns of K are one block, whose sums are the output */
@@ -230,7 +230,8 @@ RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_
             else
                 totals[to] += sum;
         }
-    memset(lanes, 0, (size_t)(RBF_NAME(PRODUCT_ROWS) * narrow * LANES) * sizeof(REAL));
+    row = rbf_ceiling_division(rows, RBF_TILE_ROWS) * RBF_TILE_ROWS;
+    memset(lanes, 0, (size_t)(row * narrow * LANES) * sizeof(REAL));
 }
 
 /* A panel of y, its coefficients, and its rows of W. */
@@ -284,7 +285,7 @@ RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
 RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     const RBF_NAME(product_job) *job = (const RBF_NAME(product_job) *)argument;
     const int64_t n = job->points.x.rows, p = job->weights.columns, thread = rbf_thread_number();
-    const int64_t row_blocks = rbf_ceiling_division(n, RBF_NAME(PRODUCT_ROWS));
+    const int64_t row_blocks = rbf_ceiling_division(n, job->rows_per_task);
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
     REAL *lanes = job->thread_lanes + thread * job->thread_lanes_stride;
     double *totals = job->thread_totals + thread * job->thread_totals_stride;
@@ -294,8 +295,8 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
         const int64_t split = task / row_blocks;
-        const int64_t first_row = task % row_blocks * RBF_NAME(PRODUCT_ROWS);
-        const int64_t rows = rbf_minimum(n - first_row, RBF_NAME(PRODUCT_ROWS));
+        const int64_t first_row = task % row_blocks * job->rows_per_task;
+        const int64_t rows = rbf_minimum(n - first_row, job->rows_per_task);
         const int64_t end = rbf_minimum(job->points.panels, (split + 1) * job->panels_per_split);
         REAL *output = job->output + first_row * p;
         int64_t row, blocks = 0;
@@ -345,6 +346,19 @@ RBF_FUNCTION void RBF_NAME(cut_columns)(const RBF_NAME(points) * points, int64_t
     *panels_per_split = rbf_ceiling_division(blocks, *splits) * *panels_per_block;
 }
 
+/* Rows of a task, for which no sum matters: four times as many read panels, and what comes with
+ * them, a quarter as often from beyond the second-level cache, if tasks stay many for the threads.
+ * entries: of a column, of what is read with it. */
+RBF_FUNCTION int64_t RBF_NAME(rows_of_a_task)(const RBF_NAME(points) * points, int64_t entries,
+                                              int threads) {
+    const double bytes = (double)points->y.rows * (double)entries * sizeof(REAL);
+    int64_t rows = RBF_NAME(PRODUCT_ROWS);
+    while (bytes > 4 * RBF_PANEL_CACHE_BYTES && rows < 4 * RBF_NAME(PRODUCT_ROWS) &&
+           points->x.rows / (2 * rows) >= 32 * threads)
+        rows *= 2;
+    return rows;
+}
+
 /* The memory of a job: sizes while space measures, pieces when it hands out. */
 RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_workspace *space,
                                          int threads) {
@@ -353,8 +367,8 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
     job->thread_tiles_stride =
         rbf_apart(job->panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     job->thread_lanes_stride =
-        rbf_apart(RBF_NAME(PRODUCT_ROWS) * job->narrow * LANES, sizeof(REAL), threads);
-    job->thread_totals_stride = rbf_apart(RBF_NAME(PRODUCT_ROWS) * p, sizeof(double), threads);
+        rbf_apart(job->rows_per_task * job->narrow * LANES, sizeof(REAL), threads);
+    job->thread_totals_stride = rbf_apart(job->rows_per_task * p, sizeof(double), threads);
     RBF_NAME(take_points)(&job->points, space);
     job->packed_wide = (REAL *)rbf_take(space, job->points.panels * job->wide, panel_row);
     job->packed_narrow = (REAL *)rbf_take(space, job->points.panels * job->narrow, panel_row);
@@ -397,8 +411,10 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.direct = 0;
+    job.rows_per_task = RBF_NAME(PRODUCT_ROWS);
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
+    job.rows_per_task = RBF_NAME(rows_of_a_task)(&job.points, depth + p, threads);
     job.direct = rbf_ceiling_division(job.points.panels, job.panels_per_block) == 1;
     for (pass = 0; pass < 2; ++pass) {
         RBF_NAME(take_product)(&job, &space, threads);

@@ -928,6 +928,47 @@ static void CHECK(check_within_a_region)(void) {
     }
 }
 
+/* Of many rows and much to read for each, tasks have more rows: the bits are those of half of them,
+ * whose tasks do not. One thread, for which the most rows are the fewest here. */
+static void CHECK(check_rows_of_a_task)(void) {
+    enum { N = 8201, HALF = N / 2, D = 24, P = 3 };
+    const int64_t m = (4 * RBF_PANEL_CACHE_BYTES) / (D * (int64_t)sizeof(CHECK_REAL)) + 1;
+    CHECK(array) xa = CHECK(make_matrix)(N, D, 0, 1), ya = CHECK(make_matrix)(m, D, 0, 1);
+    CHECK(array) wa = CHECK(make_matrix)(m, P, 0, 1);
+    const CHECK_REAL values[2] = {(CHECK_REAL)(1. / D), 0};
+    const rbf_vector gamma = CHECK(make_vector)(values, 1),
+                     zero = CHECK(make_vector)(values + 1, 1);
+    CHECK_REAL *got = (CHECK_REAL *)checked_malloc(N * 2 * (P + 2) * sizeof(CHECK_REAL));
+    CHECK_REAL *again = got + N * (P + 2);
+    rbf_matrix halves[2] = {xa.matrix, xa.matrix};
+    const int64_t firsts[2] = {0, HALF};
+    int half;
+#ifdef _OPENMP
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+#endif
+    EXPECT(CHECK_PRODUCT(xa.matrix, ya.matrix, gamma, wa.matrix, got) == RBF_OK);
+    EXPECT(CHECK_LOG_SUM(xa.matrix, ya.matrix, gamma, zero, got + N * P, got + N * (P + 1)) ==
+           RBF_OK);
+    for (half = 0; half < 2; ++half) {
+        const int64_t first = firsts[half];
+        halves[half].data += first * xa.matrix.row_stride;
+        halves[half].rows = half ? N - HALF : HALF;
+        EXPECT(CHECK_PRODUCT(halves[half], ya.matrix, gamma, wa.matrix, again + first * P) ==
+               RBF_OK);
+        EXPECT(CHECK_LOG_SUM(halves[half], ya.matrix, gamma, zero, again + N * P + first,
+                             again + N * (P + 1) + first) == RBF_OK);
+    }
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#endif
+    EXPECT(memcmp(got, again, N * (P + 2) * sizeof(CHECK_REAL)) == 0);
+    free(got);
+    free(xa.memory);
+    free(ya.memory);
+    free(wa.memory);
+}
+
 /* Without a gamma: the squared distances. */
 static void CHECK(check_plain_distances)(int64_t n, int64_t m, int64_t d, int layout) {
     CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
@@ -994,6 +1035,8 @@ static void CHECK(check_all)(void) {
     CHECK(check_special_gradient)();
     CHECK(check_within_a_region)();
     CHECK(check_modes)();
+    if (share == 1)
+        CHECK(check_rows_of_a_task)();
     CHECK(check_plain_distances)(33, 70, 5, 0);
     CHECK(check_plain_distances)(9, 130, 97, 2);
     for (round = 0; round < 120 / share; ++round) {

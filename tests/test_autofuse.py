@@ -16,7 +16,7 @@ import theano
 import theano.tensor as T
 from processes import run_python
 
-from rbf_op.fusion.search import nodes_of
+from rbf_op.fusion.values import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")

@@ -17,7 +17,7 @@ from theano.tensor.subtensor import Subtensor
 
 from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.optimizer import RBFFusion
-from rbf_op.fusion.search import nodes_of
+from rbf_op.fusion.values import nodes_of
 from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp, RBFMixture
 from rbf_op.theano_api import Scan
 
@@ -1096,7 +1096,7 @@ def test_a_failure_of_ours_leaves_the_graph_alone(monkeypatch):
     def fail(*args):
         raise KeyError("nobody thought of this")
 
-    monkeypatch.setattr("rbf_op.fusion.search.read_kernel", fail)
+    monkeypatch.setattr("rbf_op.fusion.candidates.read_kernel", fail)
     x, c, s, _, _, _ = variables("float64")
     output = T.exp(-s * spellings.squared(x, c))
     fused, report = fuse(output, report=True)

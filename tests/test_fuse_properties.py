@@ -15,7 +15,7 @@ import spellings
 import theano
 import theano.tensor as T
 
-from rbf_op.fusion.search import nodes_of
+from rbf_op.fusion.values import nodes_of
 from rbf_op.ops import RBFKernel
 
 MODE = theano.Mode(linker="py", optimizer=None)

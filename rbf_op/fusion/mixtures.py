@@ -12,9 +12,10 @@ import theano.scalar as scalar_ops
 import theano.tensor as T
 
 from rbf_op.fusion.building import Kernel
+from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.values import Sizes, is_elemwise, rebuild, scalar_constant
+from rbf_op.fusion.values import is_elemwise, rebuild, scalar_constant
 from rbf_op.kernels import rbf_mixture
 from rbf_op.ops import RBFKernel
 from rbf_op.theano_api import upcast, widened

@@ -1,111 +1,34 @@
-"""Finding the candidates in a graph, and choosing those that are kernels and worth fusing.
+"""Choosing among the candidates in a graph: those that are kernels and worth fusing.
 
-Between fuse.py and optimizer.py, which both call find_kernels, and building.py. May import Theano.
+Between fuse.py and optimizer.py, which both call find_kernels, and candidates.py. May import
+Theano.
 """
 
-import functools
-
-import theano.scalar as scalar_ops
 import theano.tensor as T
-from theano.tensor.opt import MakeVector, Shape, Shape_i
-from theano.tensor.subtensor import IncSubtensor, Subtensor
+from theano.tensor.opt import Shape, Shape_i
 
 from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.building import read_kernel, read_sum, read_total, read_widths
+from rbf_op.fusion.candidates import FACTOR_OPS, find_candidates
+from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
-from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
+from rbf_op.fusion.mixtures import read_mixture
 from rbf_op.fusion.reading import TooLong, Unreadable
-from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.report import Candidate, Report
-from rbf_op.fusion.values import (
-    Signs,
-    Sizes,
-    Values,
-    is_elemwise,
-    nodes_of,
-    scalar_constant,
-)
-from rbf_op.theano_api import Scan, trace_to
-
-_FACTOR_OPS = (
-    scalar_ops.Mul,
-    scalar_ops.TrueDiv,
-    scalar_ops.Neg,
-    scalar_ops.Inv,
-    scalar_ops.Sqr,
-    scalar_ops.Sqrt,
-    scalar_ops.Pow,
-    scalar_ops.Cast,
-    scalar_ops.Identity,
-    scalar_ops.Second,
-)
-
-# A batch of batches of matrices.
-_MOST_AXES = 4
+from rbf_op.fusion.signs import Signs
+from rbf_op.fusion.values import Values, nodes_of, scalar_constant
+from rbf_op.theano_api import trace_to
 
 # Variables tried per kernel: each try reads it once more.
 _MOST_SHARED = 20
 
 
-def carriers(nodes):
-    """(matrices, scalars): what is an exponential times factors, or such things moved about.
-
-    Scalars count where matrices are put together of them, and as what a loop computes.
-    """
-    found, scalars = set(), set()
-    for node in nodes:
-        op = node.op
-        output = node.outputs[0]
-        if isinstance(op, T.Elemwise):
-            scalar_op = op.scalar_op
-            if isinstance(scalar_op, (scalar_ops.Exp, scalar_ops.Exp2)):
-                # Not the part of a fused kernel that is left for weights below zero.
-                carries = not hasattr(output.tag, "rbf_op_remainder")
-            elif isinstance(scalar_op, scalar_ops.Pow):
-                carries = _carries(node.inputs[:1], found, scalars, output) or (
-                    scalar_constant(node.inputs[1]) is None
-                    and scalar_constant(node.inputs[0]) is not None
-                )
-            else:
-                carries = isinstance(scalar_op, _FACTOR_OPS) and _carries(
-                    node.inputs, found, scalars, output
-                )
-            if carries:
-                (found if output.ndim else scalars).add(output)
-        elif isinstance(op, T.DimShuffle):
-            for carrying in (found, scalars):
-                if node.inputs[0] in carrying:
-                    carrying.add(output)
-        elif isinstance(op, (T.Reshape, T.Alloc, T.elemwise.Prod)):
-            if node.inputs[0] in found:
-                found.add(output)
-        elif isinstance(op, (IncSubtensor, T.Join, MakeVector)):
-            if any(v in found or v in scalars for v in node.inputs):
-                found.add(output)
-        elif isinstance(op, Subtensor) and last_state(output) is not None:
-            value = set_in_state(last_state(output))
-            if value is not None and value in set().union(*carriers(nodes_of([value]))):
-                found.add(output)
-        elif isinstance(op, Scan):
-            inner = loop_outputs(node)
-            if inner:
-                carrying = set().union(*carriers(nodes_of(inner.values())))
-                found.update(outer for outer, step in inner.items() if step in carrying)
-    return found, scalars
-
-
-def _carries(inputs, found, scalars, output):
-    """Whether a factor is an exponential; one of fewer dimensions is a number to a matrix."""
-    return any(v in found or v in scalars and not output.ndim for v in inputs)
-
-
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
-    def __init__(self, outputs, roots, readers, kept=(), cautious=False):
-        self.roots = roots
-        self.readers = readers
+    def __init__(self, outputs, candidates, kept=(), cautious=False):
+        self.roots = candidates.roots
+        self.readers = candidates.readers
         self.kept = set(kept)
         self.values = Values(self.kept)
         self.sizes = Sizes(self.values)
@@ -241,34 +164,14 @@ def find_kernels(outputs, kept=(), cautious=False):
     factor of the node but not in the exponent.
     """
     nodes = nodes_of(outputs)
-    carrying, _ = carriers(nodes)
-    if not carrying:
+    candidates = find_candidates(nodes, outputs)
+    if not candidates.variables:
         return [], Report()
-    users = _users(nodes)
-    filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
-    stable = stable_in_logarithms(nodes, users, outputs)
-    matrices = {v for v in carrying if v not in filled and _is_root(v)}
-    roots = matrices - stable
-    mixtures = sums_of_kernels(nodes, roots)
-    widths = sums_over_an_axis(nodes, carrying) - stable
-    readers = dict.fromkeys(roots, read_kernel)
-    readers.update(dict.fromkeys(widths, read_widths))
-    readers.update(dict.fromkeys(logarithms_of_totals(nodes, carrying), read_total))
-    for root, logarithm in sums_of_rows(nodes, users, carrying).items():
-        readers[root] = functools.partial(read_sum, logarithm=logarithm)
-    readers.update(dict.fromkeys(mixtures, read_mixture))
-    candidates = [
-        v for node in reversed(nodes) for v in node.outputs if v in readers or v in matrices
-    ]
-    if not candidates:
-        return [], Report()
-    graph = Graph(outputs, roots, readers, kept, cautious)
-    kernels, reasons = {}, {}
-    for root in matrices & stable:
-        reasons[root] = "the logarithm of its sum is taken, and would be infinite if it underflowed"
+    graph = Graph(outputs, candidates, kept, cautious)
+    kernels, reasons = {}, dict(candidates.reasons)
     while True:
         chosen, superfluous = [], set()
-        for root in candidates:
+        for root in candidates.variables:
             if root in superfluous or root in reasons:
                 continue
             if root not in kernels:
@@ -305,134 +208,10 @@ def find_kernels(outputs, kept=(), cautious=False):
     fused = {kernel.root: kernel.candidate for kernel in chosen}
     report = Report(
         fused.get(root) or Candidate(root, False, reasons[root], *[None] * 4, False, False)
-        for root in candidates
-        if root in fused or root in reasons and root not in superfluous | mixtures | widths
+        for root in candidates.variables
+        if root in fused or root in reasons and root not in superfluous | candidates.sums
     )
     return replacements, _without_products(report)
-
-
-def _users(nodes):
-    """{variable: the nodes that it is an input of}."""
-    users = {}
-    for node in nodes:
-        for v in node.inputs:
-            users.setdefault(v, []).append(node)
-    return users
-
-
-def stable_in_logarithms(nodes, users, outputs):
-    """Exponentials, and sums of them, of which Theano takes the logarithm without them.
-
-    It does so for sums over axes and of two: local_log_sum_exp, local_log_add.
-    """
-    found = set()
-    for node in nodes:
-        if not is_elemwise(node, scalar_ops.Log):
-            continue
-        (sum_,) = node.inputs
-        if sum_.owner is not None and isinstance(sum_.owner.op, T.DimShuffle):
-            (sum_,) = sum_.owner.inputs
-        owner = sum_.owner
-        if owner is None or not (
-            isinstance(owner.op, T.elemwise.Sum) or is_elemwise(owner, scalar_ops.Add)
-        ):
-            continue
-        if len(owner.inputs) <= 2 and all(
-            v.owner is not None
-            and is_elemwise(v.owner, scalar_ops.Exp)
-            and len(users[v]) == 1
-            and v not in outputs
-            for v in owner.inputs
-        ):
-            found.update([sum_], owner.inputs)
-    return found
-
-
-def logarithms_of_totals(nodes, carrying):
-    """Logarithms of the sum of all entries of a carrier."""
-    return {
-        node.outputs[0]
-        for node in nodes
-        if is_elemwise(node, scalar_ops.Log)
-        and node.inputs[0].owner is not None
-        and isinstance(node.inputs[0].owner.op, T.elemwise.Sum)
-        and node.inputs[0].owner.inputs[0] in carrying
-        and node.inputs[0].owner.inputs[0].broadcastable == (False, False)
-        and node.inputs[0].ndim == 0
-    }
-
-
-def sums_of_rows(nodes, users, carrying):
-    """{root: logarithm} for logarithms of sums of a carrier's rows; root adds something, or not.
-
-    That something may be what the exponents were shifted by.
-    """
-    found = {}
-    for node in nodes:
-        if not is_elemwise(node, scalar_ops.Log) or not _sums_rows(node.inputs[0], carrying):
-            continue
-        root = logarithm = node.outputs[0]
-        found[root] = logarithm
-        while len(users.get(root, ())) == 1 and isinstance(users[root][0].op, T.DimShuffle):
-            root = users[root][0].outputs[0]
-        above = users.get(root, ())
-        if len(above) == 1 and is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
-            (root,) = above[0].outputs
-            if sum(not b for b in root.broadcastable) == 1:
-                found[root] = logarithm
-    return found
-
-
-def sums_over_an_axis(nodes, carrying):
-    """Sums of a carrier that has an axis more than a matrix, which may be one of widths."""
-    return {
-        node.outputs[0]
-        for node in nodes
-        if isinstance(node.op, T.elemwise.Sum)
-        and node.inputs[0] in carrying
-        and sum(not b for b in node.inputs[0].broadcastable) == 3
-        and node.outputs[0].dtype in ("float32", "float64")
-    }
-
-
-def _sums_rows(variable, carrying):
-    """Whether a variable is the sum of a carrier over one axis, perhaps divided by a number."""
-    node = variable.owner
-    while node is not None and (
-        isinstance(node.op, T.DimShuffle)
-        or is_elemwise(node, scalar_ops.TrueDiv)
-        and all(node.inputs[1].broadcastable)
-    ):
-        node = node.inputs[0].owner
-    if node is None or not isinstance(node.op, T.elemwise.Sum):
-        return False
-    (source,) = node.inputs
-    return (
-        source in carrying
-        and node.op.axis is not None
-        and len(node.op.axis) == 1
-        and not source.broadcastable[node.op.axis[0]]
-        and sum(not b for b in source.broadcastable) == 2
-        and variable.dtype in ("float32", "float64")
-    )
-
-
-def _is_root(variable):
-    node = variable.owner
-    return (
-        isinstance(variable.type, T.TensorType)
-        and _has_pairs(node, sum(not b for b in variable.broadcastable))
-        and variable.dtype in ("float32", "float64")
-        and not isinstance(node.op, (T.DimShuffle, T.Alloc))
-        and not (
-            isinstance(node.op, T.Reshape) and sum(not b for b in node.inputs[0].broadcastable) == 2
-        )
-    )
-
-
-def _has_pairs(node, axes):
-    """Whether a node's result has an axis of columns, and one or more of rows."""
-    return axes == 2 or 2 < axes <= _MOST_AXES and isinstance(node.op, T.Elemwise)
 
 
 def _without_products(report):
@@ -453,7 +232,7 @@ def _contains_factor(variable, candidates):
         if node is None or not (
             isinstance(node.op, (T.DimShuffle, T.Reshape))
             or isinstance(node.op, T.Elemwise)
-            and isinstance(node.op.scalar_op, _FACTOR_OPS)
+            and isinstance(node.op.scalar_op, FACTOR_OPS)
         ):
             continue
         for v in node.inputs:

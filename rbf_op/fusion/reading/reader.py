@@ -25,7 +25,8 @@ from rbf_op.fusion.algebra import (
     scale,
 )
 from rbf_op.fusion.reading.frames import outside
-from rbf_op.fusion.values import Integers, is_elemwise, scalar_constant, subtensor_indices
+from rbf_op.fusion.signs import Integers
+from rbf_op.fusion.values import is_elemwise, scalar_constant, subtensor_indices
 
 # How an addition is treated. In an exponent it is taken apart (LINEAR). Next to other factors it
 # is one factor, and a sum or product of matrices is taken apart only if one term comes out

@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib import patheffects  # noqa: E402
 
 from benchmarks import report  # noqa: E402
 
@@ -107,7 +108,9 @@ def _speedups(results):
         for place, (cell, ratio, label) in enumerate(rows):
             colour = OWN_COLOUR if cell.dtype == "float32" else PEER_COLOURS[0]
             panel.barh(place, ratio, color=colour, height=0.7)
-            panel.text(ratio, place, " %.1f  %s" % (ratio, label), va="center", fontsize=7)
+            text = panel.text(ratio, place, " %.1f  %s" % (ratio, label), va="center", fontsize=7)
+            # Readable where it crosses the line at 1.
+            text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
         sizes = [
             "%s, %s" % (cell.size.replace("x", "\u00d7").replace("y=\u00d7", "y=x"), cell.dtype)
             for cell, _, _ in rows

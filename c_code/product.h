@@ -218,6 +218,7 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
 RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_t rows, REAL *lanes,
                                        double *totals, REAL *output) {
     const int64_t narrow = job->narrow, p = job->weights.columns;
+    const int64_t whole_rows = rbf_ceiling_division(rows, RBF_TILE_ROWS) * RBF_TILE_ROWS;
     int64_t row, q;
     if (narrow == 0)
         return;
@@ -230,8 +231,7 @@ RBF_FUNCTION void RBF_NAME(join_lanes)(const RBF_NAME(product_job) * job, int64_
             else
                 totals[to] += sum;
         }
-    row = rbf_ceiling_division(rows, RBF_TILE_ROWS) * RBF_TILE_ROWS;
-    memset(lanes, 0, (size_t)(row * narrow * LANES) * sizeof(REAL));
+    memset(lanes, 0, (size_t)(whole_rows * narrow * LANES) * sizeof(REAL));
 }
 
 /* A panel of y, its coefficients, and its rows of W. */
@@ -411,7 +411,6 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
     RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.direct = 0;
-    job.rows_per_task = RBF_NAME(PRODUCT_ROWS);
     if (RBF_NAME(symmetric_pays)(&job))
         return RBF_NAME(symmetric_product)(&job);
     job.rows_per_task = RBF_NAME(rows_of_a_task)(&job.points, depth + p, threads);

@@ -153,6 +153,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
         rbf_thread_count((double)n * (double)n * ((double)depth + (double)p + 8) / LANES);
     int pass;
     symmetric.product = *product;
+    job->rows_per_task = RBF_NAME(PRODUCT_ROWS); /* of a block, so many at a time */
     job->panels_per_block = RBF_NAME(symmetric_panels)(job);
     symmetric.blocks = rbf_ceiling_division(job->points.panels, job->panels_per_block);
     symmetric.thread_weights_stride = rbf_apart(p * RBF_TILE_ROWS, sizeof(REAL), threads);

@@ -996,6 +996,9 @@ NARROWED = {
     "mean": lambda d: T.exp(-T.mean(T.sqr(d), axis=2, dtype="float32")),
     "product": lambda d: T.prod(T.exp(-T.sqr(d)), axis=2, dtype="float32"),
     "rows": set_in_single_precision,
+    "logarithm of sums": lambda d: T.log(
+        T.exp(-T.sum(T.sqr(d), axis=2)).sum(axis=1, dtype="float32")
+    ),
     "widths": lambda d: T.exp(-T.sum(T.sqr(d), axis=2)[:, :, None] * T.constant([0.5, 1.0])).sum(
         axis=2, dtype="float32"
     ),

@@ -4,6 +4,7 @@ Between search.py, which chooses the expressions, and reading, matching and writ
 Theano and kernels.py.
 """
 
+import functools
 from collections import namedtuple
 from fractions import Fraction
 
@@ -13,13 +14,13 @@ import theano.tensor as T
 from theano.tensor.opt import Assert
 from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import Symbol, add, product_symbols, scale, symbols_of
+from rbf_op.fusion.algebra import UNIT, Symbol, add, product_symbols, scale, symbols_of
 from rbf_op.fusion.finding import find_kernel
 from rbf_op.fusion.matching import NoMatch, product_nonnegative
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
 from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
 from rbf_op.fusion.reading.moving import without_new_axes
-from rbf_op.fusion.reading.reader import index_of, widens
+from rbf_op.fusion.reading.reader import index_of
 from rbf_op.fusion.reading.sums import summed_axes
 from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
@@ -36,35 +37,52 @@ def read_kernel(graph, root, closed=()):
 
     Raises NoMatch or Unreadable, saying why it is none.
     """
-    first_error = None
-    base, lengths = _block(graph, root)
+    block = _block(graph, root)
     axes = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
     # Of more than two axes one is the columns, and the others together the rows.
-    for column in (axes[-1], axes[0]) if len(axes) > 2 else (None,):
-        for separate in (False, True):
-            graph.forget_lengths()
-            symbols = {
-                axis: Symbol(
-                    "ij"[place] if column is None else "j" if axis == column else "i%d" % place,
-                    lengths.get(axis) or graph.sizes.dimension(root, axis),
-                )
-                for place, axis in enumerate(axes)
-            }
-            index = tuple((symbols[a],) if a in symbols else () for a in range(root.ndim))
-            if column is None:
-                roots, members = tuple(symbols.values()), ()
-            else:
-                members = tuple(s for axis, s in symbols.items() if axis != column)
-                size = graph.sizes.product([s.size for s in members])
-                roots = Symbol("i", size), symbols[column]
-            reader = _reader(graph, root, roots, closed, separate, members)
-            reader.block = bool(lengths)
-            try:
-                read = reader.read(root, index, LOGARITHM)
-                return build(graph, root, reader, read, index, base, lengths)
-            except (NoMatch, Unreadable) as error:
-                first_error = first_error or error
+    columns = (axes[-1], axes[0]) if len(axes) > 2 else (None,)
+    return _first_kernel(
+        graph,
+        [
+            functools.partial(_read_kernel, graph, root, closed, block, axes, column, separate)
+            for column in columns
+            for separate in (False, True)
+        ],
+    )
+
+
+def _first_kernel(graph, readings):
+    """The Kernel of the first of some readings that gives one, or else the error of the first."""
+    first_error = None
+    for reading in readings:
+        try:
+            return reading()
+        except (NoMatch, Unreadable) as error:
+            first_error = first_error or error
+            graph.forget_lengths()  # what this one required
     raise first_error
+
+
+def _read_kernel(graph, root, closed, block, axes, column, separate):
+    base, lengths = block
+    symbols = {
+        axis: Symbol(
+            "ij"[place] if column is None else "j" if axis == column else "i%d" % place,
+            lengths.get(axis) or graph.sizes.dimension(root, axis),
+        )
+        for place, axis in enumerate(axes)
+    }
+    index = tuple((symbols[a],) if a in symbols else () for a in range(root.ndim))
+    if column is None:
+        roots, members = tuple(symbols.values()), ()
+    else:
+        members = tuple(s for axis, s in symbols.items() if axis != column)
+        size = graph.sizes.product([s.size for s in members])
+        roots = Symbol("i", size), symbols[column]
+    reader = _reader(graph, root, roots, closed, separate, members)
+    reader.block = bool(lengths)
+    read = reader.read(root, index, LOGARITHM)
+    return build(graph, root, reader, read, index, base, lengths)
 
 
 def read_sum(graph, root, closed=(), *, logarithm):
@@ -142,15 +160,13 @@ def read_widths(graph, root, closed=()):
     The sum may go over rows or columns as well.
     """
     (source,) = root.owner.inputs
-    first_error = None
-    for axis in summed_axes(root.owner):
-        if not source.broadcastable[axis]:
-            graph.forget_lengths()
-            try:
-                return _read_widths_along(graph, root, axis, closed)
-            except (NoMatch, Unreadable) as error:
-                first_error = first_error or error
-    raise first_error or NoMatch("no axis of widths is summed")
+    axes = [axis for axis in summed_axes(root.owner) if not source.broadcastable[axis]]
+    if not axes:
+        raise NoMatch("no axis of widths is summed")
+    return _first_kernel(
+        graph,
+        [functools.partial(_read_widths_along, graph, root, axis, closed) for axis in axes],
+    )
 
 
 def _read_widths_along(graph, root, axis, closed):
@@ -172,16 +188,12 @@ def _read_widths_along(graph, root, axis, closed):
         )
         or found.limits is not None
         or found.signed is not None
-        or not widens(source.dtype, root.dtype)
     ):
         raise NoMatch("more than widths and factors differ along the axis that is summed")
     writer = Writer(reader, root.dtype)
     x, y = _coordinates(writer, found)
     gamma = writer.product(*found.gamma, (term,))
-    amplitude = _factor(writer, *found.amplitude, (term,))
-    factor = _exponential(writer, rest, (term,))
-    if factor is not None:
-        amplitude = _times(factor, amplitude)
+    amplitude = _amplitude(writer, found.amplitude, rest, (term,))
     result = _node(rbf_mixture, x, y, gamma, amplitude=amplitude)
     kept = [a for a in range(source.ndim) if a not in summed_axes(root.owner)]
     if not set(places) <= set(kept):
@@ -257,15 +269,14 @@ def _kernel(writer, found, cautious):
     if found.limits is None:
         inner_rest, rest = add(found.inner_rest, found.rest), {}
         amplitude, factors = _split(amplitude, row)
-        inside = _factor(writer, coefficient, amplitude, (column,))
+        before = coefficient, amplitude
         after = [_factor(writer, 1, factors, (row, column))]
     else:
         inner_rest, rest = found.inner_rest, found.rest
-        inside, after = None, [_factor(writer, coefficient, amplitude, (row, column))]
+        before = 1, UNIT
+        after = [_factor(writer, coefficient, amplitude, (row, column))]
     of_columns, of_rows = _exponents(inner_rest, row)
-    factor = _exponential(writer, of_columns, (column,))
-    if factor is not None:
-        inside = _times(factor, inside)
+    inside = _amplitude(writer, before, of_columns, (column,))
     if found.signed is None:
         result = _node(rbf_kernel, x, y, gamma=gamma, amplitude=inside)
     else:
@@ -322,6 +333,13 @@ def _width(writer, found):
     coefficient, gamma = found.gamma
     layout = (found.column,) if found.column in product_symbols(gamma) else ()
     return writer.product(coefficient, gamma, layout)
+
+
+def _amplitude(writer, factor, exponent, layout):
+    """factor * exp(exponent), a (coefficient, product) and a polynomial; None for 1."""
+    factors = _exponential(writer, exponent, layout), _factor(writer, *factor, layout)
+    factors = [f for f in factors if f is not None]
+    return _times(*factors) if factors else None
 
 
 def _exponents(polynomial, row):

@@ -14,6 +14,7 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 from rbf_op.fusion.building import read_kernel, read_sum, read_total, read_widths
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
+from rbf_op.fusion.reading.reader import widens
 from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant
 from rbf_op.theano_api import Scan
 
@@ -53,7 +54,7 @@ def find_candidates(nodes, outputs):
     widths = _sums_over_an_axis(nodes, carrying) - stable
     readers = dict.fromkeys(roots, read_kernel)
     readers.update(dict.fromkeys(widths, read_widths))
-    readers.update(dict.fromkeys(_logarithms_of_totals(nodes, carrying), read_total))
+    readers.update(dict.fromkeys(_logarithms_of_totals(nodes, users, carrying), read_total))
     for root, logarithm in _sums_of_rows(nodes, users, carrying).items():
         readers[root] = functools.partial(read_sum, logarithm=logarithm)
     readers.update(dict.fromkeys(mixtures, read_mixture))
@@ -155,30 +156,31 @@ def _stable_in_logarithms(nodes, users, outputs):
     return found
 
 
-def _logarithms_of_totals(nodes, carrying):
+def _sums(node, carrying, axes):
+    """Whether a node sums a carrier of so many axes, with all its digits."""
+    return (
+        isinstance(node.op, T.elemwise.Sum)
+        and node.inputs[0] in carrying
+        and sum(not b for b in node.inputs[0].broadcastable) == axes
+        and node.outputs[0].dtype in ("float32", "float64")
+        and widens(node.inputs[0].dtype, node.outputs[0].dtype)
+    )
+
+
+def _logarithms_of_totals(nodes, users, carrying):
     """Logarithms of the sum of all entries of a carrier."""
     return {
-        node.outputs[0]
+        user.outputs[0]
         for node in nodes
-        if is_elemwise(node, scalar_ops.Log)
-        and node.inputs[0].owner is not None
-        and isinstance(node.inputs[0].owner.op, T.elemwise.Sum)
-        and node.inputs[0].owner.inputs[0] in carrying
-        and node.inputs[0].owner.inputs[0].broadcastable == (False, False)
-        and node.inputs[0].ndim == 0
+        if _sums(node, carrying, 2) and (node.inputs[0].ndim, node.outputs[0].ndim) == (2, 0)
+        for user in users.get(node.outputs[0], ())
+        if is_elemwise(user, scalar_ops.Log)
     }
 
 
 def _sums_over_an_axis(nodes, carrying):
     """Sums of a carrier that has an axis more than a matrix, which may be one of widths."""
-    return {
-        node.outputs[0]
-        for node in nodes
-        if isinstance(node.op, T.elemwise.Sum)
-        and node.inputs[0] in carrying
-        and sum(not b for b in node.inputs[0].broadcastable) == 3
-        and node.outputs[0].dtype in ("float32", "float64")
-    }
+    return {node.outputs[0] for node in nodes if _sums(node, carrying, 3)}
 
 
 def _sums_of_rows(nodes, users, carrying):
@@ -211,15 +213,12 @@ def _sums_rows(variable, carrying):
         and all(node.inputs[1].broadcastable)
     ):
         node = node.inputs[0].owner
-    if node is None or not isinstance(node.op, T.elemwise.Sum):
-        return False
-    (source,) = node.inputs
     return (
-        source in carrying
+        node is not None
+        and _sums(node, carrying, 2)
         and node.op.axis is not None
         and len(node.op.axis) == 1
-        and not source.broadcastable[node.op.axis[0]]
-        and sum(not b for b in source.broadcastable) == 2
+        and not node.inputs[0].broadcastable[node.op.axis[0]]
         and variable.dtype in ("float32", "float64")
     )
 

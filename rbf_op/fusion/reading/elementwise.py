@@ -15,7 +15,7 @@ from rbf_op.fusion.reading.reader import LINEAR, index_of, widens
 from rbf_op.theano_api import Maximum, Minimum
 
 
-def read_elemwise(reader, variable, index, mode, frame):
+def _read_elemwise(reader, variable, index, mode, frame):
     node = variable.owner
     op = node.op.scalar_op
     operands = [(v, index_of(v, index)) for v in node.inputs]
@@ -54,4 +54,4 @@ def read_elemwise(reader, variable, index, mode, frame):
     return None
 
 
-READERS = [(T.Elemwise, read_elemwise)]
+READERS = [(T.Elemwise, _read_elemwise)]

@@ -51,24 +51,26 @@ class Raised(namedtuple("Raised", "power mode")):
         if reader.may_open(variable) and moves_entries(variable):
             result = reader.read_by(MOVING, variable, index, self, frame)
             if result is None:
-                return power_of_read(reader, variable, index, self.power, self.mode, frame)
+                return _power_of_read(reader, variable, index, self.power, self.mode, frame)
             return result
         return read_power(reader, variable, index, self.power, self.mode, frame)
 
 
 def read_product(reader, op, operands, mode, frame):
     """The polynomial of a Mul or TrueDiv."""
-    gated = None if isinstance(op, scalar_ops.TrueDiv) else read_gate(reader, operands, mode, frame)
+    gated = (
+        None if isinstance(op, scalar_ops.TrueDiv) else _read_gate(reader, operands, mode, frame)
+    )
     if gated is not None:
         return gated
     if not isinstance(op, scalar_ops.TrueDiv) and len(operands) > 1:
         # r * r, where r is a root, is what is under the root.
-        factors = factors_of(reader, operands, frame)
+        factors = _factors_of(reader, operands, frame)
         counts = {}
         for v, i in factors:
             counts.setdefault(reader.values.key(v), [v, i, 0])[2] += 1
         if any(n > 1 and scalar_constant(v) is None for v, _, n in counts.values()):
-            return read_powers(reader, list(counts.values()), mode, frame)
+            return _read_powers(reader, list(counts.values()), mode, frame)
     dependences = [reader.dependence(v, i, frame) for v, i in operands]
     if mode is WHOLE:
         modes = [WHOLE] * len(operands)
@@ -94,7 +96,7 @@ def read_product(reader, op, operands, mode, frame):
     return result
 
 
-def factors_of(reader, operands, frame):
+def _factors_of(reader, operands, frame):
     """The operands of a product, those of products and of -u = -1 u in their place."""
     factors = []
     for v, i in operands:
@@ -107,11 +109,11 @@ def factors_of(reader, operands, frame):
         if is_elemwise(node, scalar_ops.Neg):
             factors.append((T.constant(-1, dtype=v.dtype), ()))
         inner = [(u, index_of(u, i)) for u in node.inputs]
-        factors.extend(factors_of(reader, inner, frame))
+        factors.extend(_factors_of(reader, inner, frame))
     return factors
 
 
-def read_gate(reader, operands, mode, frame):
+def _read_gate(reader, operands, mode, frame):
     """u * (u > 0), which is max(u, 0), perhaps among other factors."""
     for gate, gate_index in operands:
         gates, node = [gate], gate.owner
@@ -124,7 +126,7 @@ def read_gate(reader, operands, mode, frame):
             continue
         others = [o for o in operands if o[0] is not gate]
         if not any(reader.same(node.inputs[0], value) for value, _ in others):
-            others = factors_of(reader, others, frame)
+            others = _factors_of(reader, others, frame)
         for place, (value, index) in enumerate(others):
             if not reader.same(node.inputs[0], value):
                 continue
@@ -142,7 +144,7 @@ def read_gate(reader, operands, mode, frame):
     return None
 
 
-def read_powers(reader, bases, mode, frame):
+def _read_powers(reader, bases, mode, frame):
     """The product of variable[index]**power for each (variable, index, power) of bases."""
     mixing = [reader.mixes(v, i, frame) for v, i, _ in bases]
     result = number(1)
@@ -186,7 +188,7 @@ def _read_power(reader, variable, index, power, mode, frame):
                 if (
                     whole
                     and exponent.denominator == 1
-                    or never_negative(reader, *operands[0], frame=frame)
+                    or _never_negative(reader, *operands[0], frame=frame)
                 ):
                     reader.note_opened(variable, index, frame)
                     return read_power(reader, *operands[0], total, mode, frame)
@@ -198,24 +200,24 @@ def _read_power(reader, variable, index, power, mode, frame):
             ):
                 return read_power(reader, *operands[0], power, mode, frame)
             elif isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and (
-                whole or all(never_negative(reader, v, i, frame=frame) for v, i in operands)
+                whole or all(_never_negative(reader, v, i, frame=frame) for v, i in operands)
             ):
-                if read_gate(reader, operands, WHOLE, frame) is None:
+                if _read_gate(reader, operands, WHOLE, frame) is None:
                     reader.note_opened(variable, index, frame)
                     divides = isinstance(op, scalar_ops.TrueDiv)
                     bases = [
                         (v, i, -power if divides and position == 1 else power)
                         for position, (v, i) in enumerate(operands)
                     ]
-                    return read_powers(reader, bases, mode, frame)
+                    return _read_powers(reader, bases, mode, frame)
             elif isinstance(op, scalar_ops.Neg) and whole:
                 reader.note_opened(variable, index, frame)
                 base = read_power(reader, *operands[0], power, mode, frame)
                 return base if even else scale(base, -1)
-    return power_of_read(reader, variable, index, power, mode, frame)
+    return _power_of_read(reader, variable, index, power, mode, frame)
 
 
-def power_of_read(reader, variable, index, power, mode, frame):
+def _power_of_read(reader, variable, index, power, mode, frame):
     """The same, of what the base is read as."""
     if power == 1:
         return reader.read(variable, index, mode, frame)
@@ -274,7 +276,7 @@ def _positive_power(reader, product, power):
     return result
 
 
-def never_negative(reader, variable, index, frame):
+def _never_negative(reader, variable, index, frame):
     """Whether variable[index] is known to be 0 or more."""
     return reader.remembered(_is_never_negative, variable, index, frame)
 

@@ -80,6 +80,12 @@ enum {
 /* A row panel is whole vectors or half of one; the networks of shuffles are for so many lanes. */
 typedef char RBF_NAME(
     panel_fits)[(RBF_TILE_ROWS % LANES == 0 || 2 * RBF_TILE_ROWS == LANES) && LANES <= 16 ? 1 : -1];
+/* What loops over rows and vectors of a tile take for granted. */
+typedef char RBF_NAME(tile_fits)[RBF_TILE_ROWS % RBF_STORED_EXPONENTIALS == 0 &&
+                                         RBF_STORED_EXPONENTIALS % RBF_SUMMED_EXPONENTIALS == 0 &&
+                                         RBF_TILE_VECTORS % RBF_SUMMED_EXPONENTIALS == 0
+                                     ? 1
+                                     : -1];
 
 typedef REAL RBF_NAME(vector)
     __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(RBF_VECTOR_BYTES), may_alias));

@@ -31,6 +31,21 @@
 #endif
 #define RBF_TILE_VECTORS 2
 
+/* AMD's processors with AVX-512, whose additions have units of their own; and of those the ones
+ * whose units take a whole vector, twice as much a cycle, from Zen 5 on. Compilers call a processor
+ * by the last one they know, and tell its instructions. */
+#if defined(__AVX512F__) &&                                                                        \
+    (defined(__znver2__) || defined(__znver3__) || defined(__znver4__) || defined(__znver5__))
+#define RBF_ZEN4 1
+#else
+#define RBF_ZEN4 0
+#endif
+#if RBF_ZEN4 && defined(__AVX512VP2INTERSECT__)
+#define RBF_ZEN5 1
+#else
+#define RBF_ZEN5 0
+#endif
+
 /* Vector registers: 32, or half as many. */
 #if defined(__AVX512F__) || defined(__aarch64__) || defined(RBF_LIKE_AARCH64)
 #define RBF_MANY_REGISTERS 1
@@ -49,8 +64,9 @@
 /* Makes the compiler believe that the pointer's value is its own, so that numbers read through it
  * become broadcast operands of the instructions that use them, instead of one register for several
  * instructions: with AVX-512 a broadcast operand is free, on Zen 4 an instruction that only loads
- * costs as much as a subtraction. Elsewhere there are no such operands. */
-#if defined(__AVX512F__)
+ * costs as much as a subtraction. From Zen 5 on two loads a cycle are what there are too few of.
+ * Without AVX-512 there are no such operands. */
+#if defined(__AVX512F__) && !RBF_ZEN5
 #define RBF_OWN_BROADCAST(pointer) __asm__("" : "+r"(pointer))
 #else
 #define RBF_OWN_BROADCAST(pointer) ((void)0)
@@ -99,37 +115,29 @@
 #endif
 
 /* Exponentials taken side by side, step by step, of the rows of a tile: of K and of weights that
- * are written, and of K that is summed at once. Short vectors must be many at a time to keep the
- * processor busy; one after the other they fill what it looks ahead with steps that wait for the
- * one before. */
-#if RBF_MANY_REGISTERS
-enum { RBF_STORED_EXPONENTIALS = 1, RBF_SUMMED_EXPONENTIALS = 1 };
+ * are written, and of K that is summed at once (on Zen 5 two in float64). Short vectors, and those
+ * of fast units, must be many at a time to keep the processor busy; one after the other they fill
+ * what it looks ahead with steps that wait for the one before. */
+#if RBF_ZEN5
+#define RBF_STORED_EXPONENTIALS 4
+#define RBF_SUMMED_EXPONENTIALS (1 + RBF_DOUBLE)
+#elif RBF_MANY_REGISTERS
+#define RBF_STORED_EXPONENTIALS 1
+#define RBF_SUMMED_EXPONENTIALS 1
 #else
-enum { RBF_STORED_EXPONENTIALS = 4, RBF_SUMMED_EXPONENTIALS = 2 };
+#define RBF_STORED_EXPONENTIALS 4
+#define RBF_SUMMED_EXPONENTIALS 2
 #endif
-
-/* What loops over rows and vectors of a tile take for granted. */
-typedef char rbf_tile_fits[RBF_TILE_ROWS % RBF_STORED_EXPONENTIALS == 0 &&
-                                   RBF_STORED_EXPONENTIALS % RBF_SUMMED_EXPONENTIALS == 0 &&
-                                   RBF_TILE_VECTORS % RBF_SUMMED_EXPONENTIALS == 0
-                               ? 1
-                               : -1];
 
 /* Terms of a squared distance added up before they join the sum of a run; terms of a run. */
 #define RBF_SUM_CHUNK 16
 #define RBF_SUM_RUN 128
 
 /* Whether squared distances of many columns k may come from norms and inner products (distances.h),
- * and of how many. Not on AMD's processors with AVX-512: additions have units of their own there,
- * so a difference and its square take no longer than a product. */
+ * and of how many. Not where additions have units of their own, so that a difference and its square
+ * take no longer than a product. */
 #ifndef RBF_EXPANSION
-#if defined(__AVX512F__) &&                                                                        \
-    (defined(__znver2__) || defined(__znver3__) || defined(__znver4__) ||                          \
-     defined(__znver5__)) /* compilers call them by the last one they know */
-#define RBF_EXPANSION 0
-#else
-#define RBF_EXPANSION 1
-#endif
+#define RBF_EXPANSION (!RBF_ZEN4)
 #endif
 #define RBF_EXPANSION_DEPTH (RBF_MANY_REGISTERS ? 32 : 40)
 /* From so many entries of K on a sample decides whether it is used. */
@@ -138,8 +146,11 @@ typedef char rbf_tile_fits[RBF_TILE_ROWS % RBF_STORED_EXPONENTIALS == 0 &&
 #endif
 
 /* Prefetch distances in terms: of panels of y, which lie in the second-level cache, and of row
- * panels of x, in the third; 0: no prefetch. Measured on Intel's processors with AVX-512. */
-#if defined(__AVX512F__)
+ * panels of x, in the third; 0: no prefetch. Measured on Zen 5 and, with AVX-512, on Intel's. */
+#if RBF_ZEN5
+#define RBF_FETCH_COLUMNS 32
+#define RBF_FETCH_ROWS 128
+#elif defined(__AVX512F__)
 #define RBF_FETCH_COLUMNS 8
 #define RBF_FETCH_ROWS 16
 #else

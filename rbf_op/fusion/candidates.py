@@ -1,6 +1,6 @@
 """The candidates in a graph: what may be a kernel, or be made of kernels, and how to read it.
 
-Between search.py, which chooses among them, and building.py and mixtures.py. May import Theano.
+Between search.py, which chooses among them, and roots.py and mixtures.py. May import Theano.
 """
 
 import functools
@@ -11,10 +11,10 @@ import theano.tensor as T
 from theano.tensor.opt import MakeVector
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
-from rbf_op.fusion.building import read_kernel, read_sum, read_total, read_widths
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
+from rbf_op.fusion.roots import read_kernel, read_sum, read_total, read_widths
 from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant
 from rbf_op.theano_api import Scan
 

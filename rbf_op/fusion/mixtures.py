@@ -1,6 +1,6 @@
 """Kernels of one distance that are added up: one node that computes it once for all widths.
 
-Between search.py, which asks for them, and building.py, which reads each kernel. May import Theano,
+Between search.py, which asks for them, and roots.py, which reads each kernel. May import Theano,
 kernels.py and ops/.
 """
 

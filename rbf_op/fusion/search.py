@@ -70,7 +70,7 @@ class Graph:
         self.sizes = Sizes(self.values)
 
     def read(self, root, closed=()):
-        """The Kernel of a root; see building.py."""
+        """The Kernel of a root; see roots.py."""
         reader = self.readers[root]
         if reader is read_mixture:
             return reader(self, root, closed)

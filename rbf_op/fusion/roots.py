@@ -1,0 +1,217 @@
+"""Expressions read as kernels: which symbols the axes of a root stand for, which ways are tried.
+
+Between search.py, which asks for a root that candidates.py found, and reading and building. May
+import Theano.
+"""
+
+import functools
+from fractions import Fraction
+
+import numpy as np
+import theano.scalar as scalar_ops
+import theano.tensor as T
+from theano.tensor.subtensor import IncSubtensor
+
+from rbf_op.fusion.algebra import Symbol, add, product_symbols, scale
+from rbf_op.fusion.building import RowSum, build, build_widths, like
+from rbf_op.fusion.finding import find_kernel
+from rbf_op.fusion.matching import NoMatch
+from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
+from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
+from rbf_op.fusion.reading.moving import without_new_axes
+from rbf_op.fusion.reading.reader import index_of
+from rbf_op.fusion.reading.sums import summed_axes
+
+
+def read_kernel(graph, root, closed=()):
+    """The Kernel that a variable is, computed from the `closed` variables where it was.
+
+    Raises NoMatch or Unreadable, saying why it is none.
+    """
+    block = _block(graph, root)
+    axes = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
+    # Of more than two axes one is the columns, and the others together the rows.
+    columns = (axes[-1], axes[0]) if len(axes) > 2 else (None,)
+    return _first_kernel(
+        graph,
+        [
+            functools.partial(_read_kernel, graph, root, closed, block, axes, column, separate)
+            for column in columns
+            for separate in (False, True)
+        ],
+    )
+
+
+def _first_kernel(graph, readings):
+    """The Kernel of the first of some readings that gives one, or else the error of the first."""
+    first_error = None
+    for reading in readings:
+        try:
+            return reading()
+        except (NoMatch, Unreadable) as error:
+            first_error = first_error or error
+            graph.forget_lengths()  # what this one required
+    raise first_error
+
+
+def _read_kernel(graph, root, closed, block, axes, column, separate):
+    base, lengths = block
+    symbols = {
+        axis: Symbol(
+            "ij"[place] if column is None else "j" if axis == column else "i%d" % place,
+            lengths.get(axis) or graph.sizes.dimension(root, axis),
+        )
+        for place, axis in enumerate(axes)
+    }
+    index = tuple((symbols[a],) if a in symbols else () for a in range(root.ndim))
+    if column is None:
+        roots, members = tuple(symbols.values()), ()
+    else:
+        members = tuple(s for axis, s in symbols.items() if axis != column)
+        size = graph.sizes.product([s.size for s in members])
+        roots = Symbol("i", size), symbols[column]
+    reader = _reader(graph, root, roots, closed, separate, members)
+    reader.block = bool(lengths)
+    read = reader.read(root, index, LOGARITHM)
+    return build(graph, root, reader, read, index, base, lengths)
+
+
+def read_sum(graph, root, closed=(), *, logarithm):
+    """The Kernel for log(sum(kernel, axis=1)), or for a sum of which that is a term.
+
+    Such as max + log(mean(exp(e - max), axis=1)): the shift cancels, and so is not needed.
+    """
+    reader = _reader(graph, root, (), closed)
+    (axis,) = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
+    row = Symbol("i", graph.sizes.dimension(root, axis))
+    index = tuple((row,) if a == axis else () for a in range(root.ndim))
+    terms, stack, found = {}, [(1, root, index)], None
+    looked_through = set()
+    while stack:
+        sign, variable, its_index = stack.pop()
+        looked_through.add(variable)
+        node = variable.owner
+        if variable is logarithm:
+            found = sign, its_index
+        elif isinstance(node.op, T.DimShuffle) and _within(logarithm, variable):
+            stack.append((sign, node.inputs[0], without_new_axes(node, its_index)))
+        elif _within(logarithm, variable):
+            signs = (sign, -sign if isinstance(node.op.scalar_op, scalar_ops.Sub) else sign)
+            for operand, its_sign in zip(node.inputs, signs + (sign,) * len(node.inputs)):
+                stack.append((its_sign, operand, index_of(operand, its_index)))
+        else:
+            looked_through.discard(variable)
+            terms = add(terms, scale(reader.read(variable, its_index), sign))
+    if found is None or found[0] != 1:
+        raise NoMatch("the logarithm of the sum is subtracted")
+    sums, its_index, divisor = logarithm.owner.inputs[0], found[1], {}
+    while not isinstance(sums.owner.op, T.elemwise.Sum):
+        looked_through.add(sums)
+        if isinstance(sums.owner.op, T.DimShuffle):
+            its_index = without_new_axes(sums.owner, its_index)
+        else:
+            if divisor:
+                raise NoMatch("the sum is divided more than once")
+            divisor = reader.read(sums.owner.inputs[1], ((),) * sums.ndim)
+            if len(divisor) != 1:
+                raise NoMatch("the sum is divided by another")
+        sums = sums.owner.inputs[0]
+    looked_through.add(sums)
+    (source,), (axis,) = sums.owner.inputs, sums.owner.op.axis
+    column = Symbol("j", graph.sizes.dimension(source, axis))
+    inner = its_index[:axis] + ((column,),) + its_index[axis:]
+    required = reader.required
+    reader = _reader(graph, root, (row, column), closed, True)
+    reader.required = required
+    read = reader.read(source, inner, LOGARITHM)
+    kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
+    kernel.opened.update(looked_through)
+    return kernel
+
+
+def read_total(graph, root, closed=()):
+    """The Kernel for log(sum(kernel)) over rows and columns: by the logarithms of the rows' sums.
+
+    The logarithm of the sum of their exponentials is one that Theano computes without overflow.
+    """
+    (total,) = root.owner.inputs
+    row_sums = T.log(T.sum(total.owner.inputs[0], axis=1))
+    kernel = read_sum(graph, row_sums, closed, logarithm=row_sums)
+    return kernel._replace(
+        root=root,
+        result=like(root, T.log(T.sum(T.exp(kernel.result)))),
+        opened=kernel.opened | {root, total},
+        candidate=kernel.candidate._replace(variable=root),
+    )
+
+
+def read_widths(graph, root, closed=()):
+    """The Kernel for a sum of kernels of one distance along the axis of their widths.
+
+    The sum may go over rows or columns as well.
+    """
+    (source,) = root.owner.inputs
+    axes = [axis for axis in summed_axes(root.owner) if not source.broadcastable[axis]]
+    if not axes:
+        raise NoMatch("no axis of widths is summed")
+    return _first_kernel(
+        graph,
+        [functools.partial(_read_widths_along, graph, root, axis, closed) for axis in axes],
+    )
+
+
+def _read_widths_along(graph, root, axis, closed):
+    (source,) = root.owner.inputs
+    places = [a for a in range(source.ndim) if not source.broadcastable[a] and a != axis]
+    sizes = {a: graph.sizes.dimension(source, a) for a in [axis] + places}
+    term, row, column = (Symbol(n, sizes[a]) for n, a in zip("tij", [axis] + places))
+    symbols = dict(zip([axis] + places, (term, row, column)))
+    index = tuple((symbols[a],) if a in symbols else () for a in range(source.ndim))
+    reader = _reader(graph, source, (row, column), closed)
+    found = find_kernel(graph, reader, reader.read(source, index, LOGARITHM))
+    rest = add(found.inner_rest, found.rest)
+    points = [product for side in found.sides for _, product in side]
+    if (
+        term not in product_symbols(found.gamma[1])
+        or any(term in product_symbols(p) for p in points)
+        or any(
+            product_symbols(p) & {row, column} for p in [found.gamma[1], found.amplitude[1], *rest]
+        )
+        or found.limits is not None
+        or found.signed is not None
+    ):
+        raise NoMatch("more than widths and factors differ along the axis that is summed")
+    return build_widths(root, source, places, reader, found, term)
+
+
+def _reader(graph, root, roots, closed, separate=False, members=()):
+    tolerance = 8 * Fraction(float(np.finfo(root.dtype).eps))
+    return Reader(
+        graph.values, graph.sizes, graph.signs, roots, tolerance, separate, members, closed
+    )
+
+
+def _within(inner, variable):
+    """Whether a variable is a sum (of sums) that has another as a term."""
+    if variable is inner:
+        return True
+    node = variable.owner
+    if node is None:
+        return False
+    if isinstance(node.op, T.Elemwise) and isinstance(
+        node.op.scalar_op, (scalar_ops.Add, scalar_ops.Sub)
+    ):
+        return any(_within(inner, v) for v in node.inputs)
+    return isinstance(node.op, T.DimShuffle) and _within(inner, node.inputs[0])
+
+
+def _block(graph, root):
+    """(base, {axis: length}) if set_subtensor fills the first positions of a base, not all, or
+    parts whose length may be another than the base's."""
+    filled = isinstance(root.owner.op, IncSubtensor) and filled_positions(root)
+    if not filled:
+        return None, {}
+    base, axis, parts = filled
+    if fills(graph.sizes, root, axis, parts):
+        return None, {}
+    return base, lengths_of(axis, parts)

@@ -236,9 +236,27 @@ RBF_FUNCTION void RBF_NAME(pack_gradient)(const RBF_NAME(gradient_job) * job) {
         RBF_NAME(pack_gradient_panel)(job, panel);
 }
 
+/* The pieces of a thread's own memory. */
+RBF_FUNCTION RBF_NAME(gradient_scratch)
+    RBF_NAME(take_scratch)(const RBF_NAME(gradient_job) * job, rbf_workspace *space) {
+    const int64_t at_once = job->row_panels_at_once, p = job->weights.columns;
+    const int64_t g_rows =
+        job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
+    const size_t panel_row = COLUMNS * sizeof(REAL);
+    const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
+    RBF_NAME(gradient_scratch) scratch;
+    scratch.weights = (REAL *)rbf_take(space, at_once * job->row_weights, sizeof(REAL));
+    scratch.dx_tiles = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, panel_row);
+    scratch.column_sums = (REAL *)rbf_take(space, job->panels_per_block, panel_row);
+    scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
+    scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));
+    return scratch;
+}
+
 RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     /* Each thread has its own: what it reads for every tile lies apart from what others write. */
     RBF_NAME(gradient_job) own = *(const RBF_NAME(gradient_job) *)argument, *job = &own;
+    rbf_workspace space = {NULL, 0, 0};
     RBF_NAME(gradient_scratch) scratch;
     RBF_NAME(close_entries) close;
     RBF_NAME(gradient_sums) chunk = {NULL, NULL, NULL, NULL};
@@ -250,11 +268,8 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
         chunk.dweights = RBF_NAME(take_chunk)(job, job->dweights_partial, &place);
         chunk.column_sums = RBF_NAME(take_chunk)(job, job->column_partial, &place);
     }
-    scratch.weights = job->thread_space + rbf_thread_number() * job->thread_stride;
-    scratch.dx_tiles = scratch.weights + job->row_panels_at_once * job->row_weights;
-    scratch.column_sums = scratch.dx_tiles + job->row_panels_at_once * RBF_TILE_ROWS * COLUMNS;
-    scratch.row_sums = scratch.column_sums + job->panels_per_block * COLUMNS;
-    scratch.g_rows = scratch.row_sums + job->row_panels_at_once * RBF_NAME(WHOLE_ROWS);
+    space.base = (char *)(job->thread_space + rbf_thread_number() * job->thread_stride);
+    scratch = RBF_NAME(take_scratch)(job, &space);
     if (job->by_products) {
         close.entries = job->close_entries + rbf_thread_number() * job->close_most;
         close.most = job->close_most;
@@ -405,11 +420,10 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     const int64_t block_panels = job->blocks * job->panels_per_block;
     const size_t panel_row = COLUMNS * sizeof(REAL), row_panel_row = RBF_TILE_ROWS * sizeof(REAL);
     const int want_dy = job->dy != NULL || (job->symmetric && job->dx != NULL);
-    job->thread_stride = rbf_apart(
-        job->row_panels_at_once *
-                (job->row_weights + (COLUMNS + p) * RBF_TILE_ROWS + RBF_NAME(WHOLE_ROWS)) +
-            job->panels_per_block * COLUMNS + (job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : 0),
-        sizeof(REAL), threads);
+    rbf_workspace of_thread = {NULL, 0, 0};
+    RBF_NAME(take_scratch)(job, &of_thread);
+    space->overflow |= of_thread.overflow;
+    job->thread_stride = rbf_apart((int64_t)(of_thread.used / sizeof(REAL)), sizeof(REAL), threads);
     job->dx_block_stride =
         row_panels * RBF_TILE_ROWS *
         (job->by_products ? rbf_ceiling_division(depth, COLUMNS) * COLUMNS : depth);

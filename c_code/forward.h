@@ -1,10 +1,10 @@
 /* K[i, j] = amplitude[j] exp(-gamma[j] |x[i] - y[j]|^2): the forward kernel. Or a mixture of
  * widths, K[i, j] = sum_t amplitude[t] exp(-gamma[t] |x[i] - y[j]|^2).
  *
- * x and y are packed once; then tasks of (row block) x (column block) are handed out to threads as
- * they come free. A column block of panels stays in the second-level cache while the rows of the
- * block pass over it. Every entry is computed by one tile in one order, so the bits do not depend
- * on the number of threads.
+ * x and y are packed once; then tasks of (row block) x (column block) are shared out to threads,
+ * and who is done helps the others. A column block of panels stays in the second-level cache while
+ * the rows of the block pass over it. Every entry is computed by one tile in one order, so the bits
+ * do not depend on the number of threads.
  *
  * A K larger than the caches is streamed past them, where its rows are not aligned by way of a
  * stage of some rows in the first-level cache. Symmetric: squares on and above the diagonal are
@@ -35,6 +35,8 @@ typedef struct {
     int symmetric;
     int streaming, direct; /* past the caches; from registers, without a stage */
     int64_t panels_per_block, row_panels_per_block;
+    int64_t row_blocks;
+    rbf_shares shares; /* not if symmetric: in order, those tasks end with short ones */
     /* [panels]; all special unless of a kernel: one test a tile finds what is rare. */
     RBF_NAME(coefficients) * coefficients;
     RBF_NAME(coefficients) * mixture; /* [terms] */
@@ -291,14 +293,9 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
                                         panel * COLUMNS, m);
     }
     if (!job->symmetric) {
-        const int64_t row_blocks =
-            rbf_ceiling_division(points->row_panels, job->row_panels_per_block);
-        const int64_t tasks =
-            row_blocks * rbf_ceiling_division(points->panels, job->panels_per_block);
-        RBF_OMP(for schedule(dynamic, 1) nowait)
-        for (task = 0; task < tasks; ++task) {
-            const int64_t row = task % row_blocks * job->row_panels_per_block;
-            const int64_t first = task / row_blocks * job->panels_per_block;
+        while ((task = rbf_next_task(job->shares)) >= 0) {
+            const int64_t row = task % job->row_blocks * job->row_panels_per_block;
+            const int64_t first = task / job->row_blocks * job->panels_per_block;
             RBF_NAME(forward_block)(
                 job, row, rbf_minimum(points->row_panels, row + job->row_panels_per_block), first,
                 rbf_minimum(points->panels, first + job->panels_per_block), stage);
@@ -363,6 +360,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
         1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
+    job.row_blocks = rbf_ceiling_division(job.points.row_panels, job.row_panels_per_block);
     if (job.symmetric)
         stage = RBF_NAME(SQUARE_STAGES) + RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES);
     else if (!job.direct)
@@ -374,12 +372,16 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
                                                               sizeof(RBF_NAME(coefficients)));
         job.mixture = (RBF_NAME(coefficients) *)rbf_take(&space, mixture_terms,
                                                          sizeof(RBF_NAME(coefficients)));
+        job.shares.threads = threads;
+        job.shares.of_thread = (rbf_share *)rbf_take(&space, threads, sizeof(rbf_share));
         job.stage = (REAL *)rbf_take(&space, job.stage_stride, (size_t)threads * sizeof(REAL));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
     RBF_NAME(pack_terms)(job.mixture, mixture_terms, gamma, amplitude);
     RBF_NAME(find_centre)(&job.points);
+    rbf_share_out(job.shares,
+                  job.row_blocks * rbf_ceiling_division(job.points.panels, job.panels_per_block));
     rbf_run(RBF_NAME(forward_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

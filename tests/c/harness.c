@@ -177,6 +177,47 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_TINY 5e-324
 #include "checks.h"
 
+/* Shares of so many tasks, and threads that take them, fewer than shares or as many. */
+enum { SHARED_TASKS = 1000, SHARES = 4 };
+
+typedef struct {
+    rbf_shares shares;
+    int64_t first[SHARES]; /* that a thread got */
+    int taken[SHARED_TASKS];
+} shared_tasks;
+
+static void take_tasks(void *argument) {
+    shared_tasks *all = (shared_tasks *)argument;
+    int64_t task = rbf_next_task(all->shares);
+    all->first[rbf_thread_number()] = task;
+    for (; task >= 0; task = rbf_next_task(all->shares))
+        __atomic_fetch_add(all->taken + task, 1, __ATOMIC_RELAXED);
+}
+
+/* Each is taken once, and a thread that is alone takes its own share first. */
+static void check_shares(void) {
+    static const int64_t counts[] = {0, 1, 3, 4, 997, SHARED_TASKS};
+    rbf_share of_thread[SHARES];
+    size_t c;
+    for (c = 0; c < sizeof counts / sizeof *counts; ++c) {
+        int threads;
+        for (threads = 1; threads <= SHARES; ++threads) {
+            shared_tasks all;
+            int64_t task;
+            memset(&all, 0, sizeof all);
+            all.shares.of_thread = of_thread;
+            all.shares.threads = SHARES;
+            rbf_share_out(all.shares, counts[c]);
+            EXPECT(of_thread[0].next == 0 && of_thread[SHARES - 1].end == counts[c]);
+            rbf_run(take_tasks, &all, threads);
+            for (task = 0; task < SHARED_TASKS; ++task)
+                EXPECT(all.taken[task] == (task < counts[c]));
+            if (threads == 1)
+                EXPECT(all.first[0] == (counts[c] ? 0 : -1));
+        }
+    }
+}
+
 int main(int count, char **arguments) {
     if (count > 1)
         share = atoi(arguments[1]);
@@ -185,6 +226,7 @@ int main(int count, char **arguments) {
         return 2;
     }
     printf("%d-byte vectors, tile of %d rows\n", RBF_VECTOR_BYTES, RBF_TILE_ROWS);
+    check_shares();
     check_all_check_f32();
     check_all_check_f64();
     if (failures) {

@@ -12,7 +12,7 @@ from benchmarks.cells import DTYPES
 DOCS = os.path.join(environments.ROOT, "docs")
 FIGURES = os.path.join(DOCS, "figures")
 # A machine each.
-PAGES = ("performance", "performance-xeon", "performance-avx2")
+PAGES = ("performance", "performance-zen5", "performance-xeon", "performance-avx2")
 _NOT_MEASURED = "Not measured in this run.\n"
 
 

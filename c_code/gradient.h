@@ -379,8 +379,16 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
                                     : RBF_NAME(GRADIENT_COLUMN_BYTES);
     job->panels_per_block =
         rbf_minimum(column_bytes / panel_row, RBF_NAME(GRADIENT_BLOCK_BYTES) / panel_row / widest);
-    if (job->symmetric) /* more row panels go together: their weights take as much memory */
-        job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
+    job->row_panels_at_once = job->by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
+                              : deep           ? RBF_NAME(GRADIENT_ROW_PANELS)
+                                               : 1;
+    if (job->symmetric) {
+        /* Where more row panels go together their weights take as much memory; of products a short
+         * block is better too. */
+        if (job->by_products || job->row_panels_at_once < symmetric_panels)
+            job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
+        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
+    }
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
     /* Blocks as equal as can be: a short one costs as many sums over lanes as a long one. */
     job->panels_per_block =
@@ -388,9 +396,6 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     /* By a tile more, so that those of a panel do not share their places in the first-level cache.
      */
     job->row_weights = (job->panels_per_block + job->by_products) * RBF_TILE_ROWS * COLUMNS;
-    job->row_panels_at_once = job->by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
-                              : deep           ? RBF_NAME(GRADIENT_ROW_PANELS)
-                                               : 1;
     job->groups = rbf_minimum(
         n / RBF_NAME(GRADIENT_FEW_ROWS),
         rbf_ceiling_division(RBF_NAME(GRADIENT_TASKS) / 2, rbf_maximum(1, job->blocks)));
@@ -400,11 +405,9 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
-    if (job->symmetric) { /* in step with what fetch_gradient prefetches */
-        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
+    if (job->symmetric) /* in step with what fetch_gradient prefetches */
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
-    }
     job->groups =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =

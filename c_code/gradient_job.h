@@ -20,18 +20,19 @@ enum {
     RBF_NAME(EXPANDED_ROW_PANELS) = 32,
     RBF_NAME(EXPANDED_BYTES) = 2048,
     RBF_NAME(CLOSE_SHARE) = 128,
-    /* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row
-     * of their weights, columns k taken at a time. Either way some 32 KB of weights stay while
-     * columns k pass by. High row panels: of one and a long block, many columns k at a time. Low
-     * ones: of several and a short block, two columns k at a time, since the next two come from
-     * further away. */
-    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
+/* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row
+ * of their weights, columns k taken at a time. Either way at most 32 KB of weights stay in the
+ * first-level cache while columns k pass by. High row panels: of one and a long block, many
+ * columns k at a time. Low ones: of several and a short block, two columns k at a time, since
+ * the next two come from further away. */
 #if RBF_TILE_ROWS == 8
     RBF_NAME(GRADIENT_DEEP) = 64,
-    RBF_NAME(GRADIENT_DEEP_BYTES) = RBF_NAME(GRADIENT_COLUMN_BYTES),
+    RBF_NAME(GRADIENT_ROW_PANELS) = 64 / (int)sizeof(REAL),
+    RBF_NAME(GRADIENT_DEEP_BYTES) = 512 * (int)sizeof(REAL),
     RBF_NAME(GRADIENT_DEPTH) = 64
 #else
     RBF_NAME(GRADIENT_DEEP) = 32,
+    RBF_NAME(GRADIENT_ROW_PANELS) = 8,
     RBF_NAME(GRADIENT_DEEP_BYTES) = 1024,
     RBF_NAME(GRADIENT_DEPTH) = 2
 #endif

@@ -350,12 +350,15 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
     job.terms = terms;
     job.output = (REAL *)output;
     job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
-    job.streaming = (double)x.rows * (double)y.rows * sizeof(REAL) >=
-                    (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES : RBF_STREAM_BYTES);
     /* A tile is whole cache lines, and they are aligned. */
-    job.direct = !job.streaming || (COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
-                                    (uintptr_t)output % RBF_ALIGNMENT == 0 &&
-                                    (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0);
+    job.direct = COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
+                 (uintptr_t)output % RBF_ALIGNMENT == 0 &&
+                 (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0;
+    job.streaming = (double)x.rows * (double)y.rows * sizeof(REAL) >=
+                    (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES
+                     : job.direct  ? RBF_STREAM_BYTES
+                                   : RBF_STAGED_STREAM_BYTES);
+    job.direct |= !job.streaming;
     job.panels_per_block = rbf_maximum(
         1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */

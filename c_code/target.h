@@ -40,7 +40,7 @@
 #else
 #define RBF_ZEN4 0
 #endif
-#if RBF_ZEN4 && defined(__AVX512VP2INTERSECT__)
+#if RBF_ZEN4 && (defined(__znver5__) || defined(__AVX512VP2INTERSECT__))
 #define RBF_ZEN5 1
 #else
 #define RBF_ZEN5 0
@@ -204,9 +204,16 @@ RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* An output of so many bytes is written past the caches, which it would not fit; a symmetric one
- * sooner, since no processor foresees the short pieces of rows of its other half. */
+ * sooner, since no processor foresees the short pieces of rows of its other half; one that goes by
+ * way of a stage, where loads are few a cycle, later. */
 #define RBF_STREAM_BYTES 24e6
+#if RBF_ZEN5
+#define RBF_STAGED_STREAM_BYTES 96e6
+#define RBF_SYMMETRIC_STREAM_BYTES 20e6
+#else
+#define RBF_STAGED_STREAM_BYTES RBF_STREAM_BYTES
 #define RBF_SYMMETRIC_STREAM_BYTES 6e6
+#endif
 
 /* A vector of no precision. */
 typedef float rbf_bytes __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias));

@@ -315,8 +315,9 @@ def test_symmetric_layouts(layout, dtype, mode):
 
 # -- outputs larger than the caches --------------------------------------------------------------
 
-# c_code/target.h streams outputs from 24e6 bytes on, rows that are aligned (the first) or not.
-LARGE = {"float32": (2528, 2501), "float64": (1824, 1801)}
+# c_code/target.h streams outputs from 24e6 bytes on where rows are aligned (the first), and from
+# 96e6 bytes on, if not sooner, where they are not.
+LARGE = {"float32": (2528, 4903), "float64": (1824, 3467)}
 
 
 @needs_compiler
@@ -328,7 +329,7 @@ def test_large_outputs_have_the_bits_of_small_ones(dtype, aligned):
     m = LARGE[dtype][0 if aligned else 1]
     x, y, gamma, amplitude, _ = oracle.problem(m + 3, m, 5, dtype)
     large = f(x, y, gamma, amplitude)
-    assert large.nbytes >= 24e6
+    assert large.nbytes >= (24e6 if aligned else 96e6)
     for first in range(0, m + 3, 700):
         np.testing.assert_array_equal(
             large[first : first + 700], f(x[first : first + 700], y, gamma, amplitude)

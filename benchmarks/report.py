@@ -475,9 +475,9 @@ def write_json(run, path):
 def read_json(paths):
     """The run in a file, with the groups of the other files added, and the best of their ceilings.
 
-    Where two files have a contender in the same cell, the later file counts. Raises ValueError
-    where runs had other numbers of threads, or other processors: neither their ceilings nor their
-    times can be compared.
+    Where two files have a contender in the same cell, the later file counts, in the place of the
+    earlier. Raises ValueError where runs had other numbers of threads, or other processors: neither
+    their ceilings nor their times can be compared.
     """
     runs = []
     for path in paths:
@@ -493,16 +493,17 @@ def read_json(paths):
                 "%s has been measured on another processor: %s, not %s." % (path, *names)
             )
         for group, records in run["groups"].items():
-            again = [_place(record) for record in records]
-            kept = [r for r in runs[0]["groups"].get(group, []) if _place(r) not in again]
-            runs[0]["groups"][group] = kept + records
+            joined = {}
+            for record in runs[0]["groups"].get(group, []) + records:
+                joined[_place(record)] = record
+            runs[0]["groups"][group] = list(joined.values())
         if runs[0]["ceilings"] and run["ceilings"]:
             runs[0]["ceilings"] = ceilings.larger(runs[0]["ceilings"], run["ceilings"])
     return runs[0]
 
 
 def _place(record):
-    return record["key"], record["threads"], record["cell"]
+    return record["key"], record["threads"], json.dumps(record["cell"])
 
 
 COLUMNS = ("group", "key", "label", "threads", "task", "n", "m", "d", "p", "symmetric", "dtype")

@@ -291,7 +291,7 @@ def test_runs_are_shown_together(tmp_path):
         paths.append(str(tmp_path / ("%d.json" % len(paths))))
         report.write_json(run, paths[-1])
     both = report.read_json(paths[:2])
-    assert both["groups"] == {"grid": [old, other, new], "threads": [again]}
+    assert both["groups"] == {"grid": [old, new, other], "threads": [again]}
     assert both["ceilings"]["exponential"] == {"float32": 4.0}
     assert both["ceilings"]["memory"] == {"8": {"loads": 1.0}, "9": {"loads": 2.0}}
     with pytest.raises(ValueError, match="1 threads, not 2"):

@@ -5,7 +5,7 @@
  */
 enum {
     RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,             /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 21,           /* the panels of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 22,           /* the panels of a column block */
     RBF_NAME(GRADIENT_GROUPS) = 32,                     /* row groups at most */
     RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* at most, if groups are not too many */

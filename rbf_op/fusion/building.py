@@ -47,12 +47,27 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     return Kernel(root, like(root, result), reader.opened, reader.passed, candidate, ())
 
 
-def build_widths(root, source, places, reader, found, term):
-    """The Kernel for a sum of kernels over an axis of widths, whose symbol is `term`.
+def build_widths(graph, root, reader, read, term, places):
+    """The Kernel for an exponent and a factor that were read from what root sums.
 
-    source: what root sums; places: its axes of rows and columns, over which the sum may go as well.
+    It sums over an axis of widths, whose symbol is `term`, and perhaps over some of the axes of
+    rows and columns, `places`.
     """
+    (source,) = root.owner.inputs
+    found = find_kernel(graph, reader, read)
     rest = add(found.inner_rest, found.rest)
+    points = [product for side in found.sides for _, product in side]
+    if (
+        term not in product_symbols(found.gamma[1])
+        or any(term in product_symbols(p) for p in points)
+        or any(
+            product_symbols(p) & {found.row, found.column}
+            for p in [found.gamma[1], found.amplitude[1], *rest]
+        )
+        or found.limits is not None
+        or found.signed is not None
+    ):
+        raise NoMatch("more than widths and factors differ along the axis that is summed")
     writer = Writer(reader, root.dtype)
     x, y = _coordinates(writer, found)
     gamma = writer.product(*found.gamma, (term,))

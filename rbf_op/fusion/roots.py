@@ -12,9 +12,8 @@ import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import Symbol, add, product_symbols, scale
+from rbf_op.fusion.algebra import Symbol, add, scale
 from rbf_op.fusion.building import RowSum, build, build_widths, like
-from rbf_op.fusion.finding import find_kernel
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
 from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
@@ -168,20 +167,8 @@ def _read_widths_along(graph, root, axis, closed):
     symbols = dict(zip([axis] + places, (term, row, column)))
     index = tuple((symbols[a],) if a in symbols else () for a in range(source.ndim))
     reader = _reader(graph, source, (row, column), closed)
-    found = find_kernel(graph, reader, reader.read(source, index, LOGARITHM))
-    rest = add(found.inner_rest, found.rest)
-    points = [product for side in found.sides for _, product in side]
-    if (
-        term not in product_symbols(found.gamma[1])
-        or any(term in product_symbols(p) for p in points)
-        or any(
-            product_symbols(p) & {row, column} for p in [found.gamma[1], found.amplitude[1], *rest]
-        )
-        or found.limits is not None
-        or found.signed is not None
-    ):
-        raise NoMatch("more than widths and factors differ along the axis that is summed")
-    return build_widths(root, source, places, reader, found, term)
+    read = reader.read(source, index, LOGARITHM)
+    return build_widths(graph, root, reader, read, term, places)
 
 
 def _reader(graph, root, roots, closed, separate=False, members=()):

@@ -493,10 +493,8 @@ def read_json(paths):
                 "%s has been measured on another processor: %s, not %s." % (path, *names)
             )
         for group, records in run["groups"].items():
-            joined = {}
-            for record in runs[0]["groups"].get(group, []) + records:
-                joined[_place(record)] = record
-            runs[0]["groups"][group] = list(joined.values())
+            both = runs[0]["groups"].get(group, []) + records
+            runs[0]["groups"][group] = list({_place(record): record for record in both}.values())
         if runs[0]["ceilings"] and run["ceilings"]:
             runs[0]["ceilings"] = ceilings.larger(runs[0]["ceilings"], run["ceilings"])
     return runs[0]

@@ -205,7 +205,7 @@ RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (
 
 /* An output of so many bytes is written past the caches, which it would not fit; a symmetric one
  * sooner, since no processor foresees the short pieces of rows of its other half; one that goes by
- * way of a stage, where loads are few a cycle, later. */
+ * way of a stage, which is a copy more, later where that was measured to be better. */
 #define RBF_STREAM_BYTES 24e6
 #if RBF_ZEN5
 #define RBF_STAGED_STREAM_BYTES 96e6

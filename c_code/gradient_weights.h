@@ -70,47 +70,46 @@ typedef struct {
     int64_t stride;
 } RBF_NAME(next_gradient);
 
-/* What the next panel will read, or the next row panel, whichever comes sooner: pieces of many
- * rows, which no processor foresees. Symmetric: past the block's last panel the first for the
- * row panels that follow; and the row panels of SYMMETRIC_ROWS share the rows of G below the
+/* What the next panel will read, past the block's last one the first for the row panels that
+ * follow; or, of row panels one at a time, what the next will read here: pieces of many rows, which
+ * no processor foresees. Symmetric: the row panels of SYMMETRIC_ROWS share the rows of G below the
  * diagonal, each of which lies in a page of its own. */
 RBF_INLINE RBF_NAME(next_gradient)
     RBF_NAME(gradient_to_fetch)(const RBF_NAME(gradient_job) * job, int64_t row, int64_t panel) {
-    const int64_t item = (int64_t)sizeof(REAL), column = panel * COLUMNS;
+    const int64_t item = (int64_t)sizeof(REAL), stride = job->g.row_stride;
+    const int64_t in_block = panel % job->panels_per_block;
+    const int stay = in_block < job->panels_per_block - 1 && job->row_panels_at_once > 1;
+    const int64_t next_row = row + (stay ? 0 : job->row_panels_at_once * RBF_TILE_ROWS);
+    const int64_t next_column = (stay                          ? panel + 1
+                                 : job->row_panels_at_once > 1 ? panel - in_block
+                                                               : panel) *
+                                COLUMNS;
     /* The last byte of a line's worth: where rows begin within lines, the piece before this one
      * has prefetched the line that this one begins in. */
     const char *g = job->g.data + RBF_ALIGNMENT - 1;
-    RBF_NAME(next_gradient) next = {NULL, NULL, job->g.row_stride};
+    RBF_NAME(next_gradient) next = {NULL, NULL, stride};
     if (job->g.column_stride != item)
         return next;
+    next.along = g + next_row * stride + next_column * item;
     if (job->symmetric) {
-        const int64_t rows = RBF_NAME(SYMMETRIC_ROWS), within = row % rows / RBF_TILE_ROWS;
-        const int64_t in_block = panel % job->panels_per_block;
-        const int last = in_block == job->panels_per_block - 1;
-        const int64_t next_row = row + (last ? rows : 0);
-        const int64_t next_column = last ? column - in_block * COLUMNS : column + COLUMNS;
-        next.along = g + next_row * next.stride + next_column * item;
-        next.below = g + (next_column + within * RBF_NAME(SYMMETRIC_SHARE)) * next.stride +
+        const int64_t within = row % RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
+        next.below = g + (next_column + within * RBF_NAME(SYMMETRIC_SHARE)) * stride +
                      (next_row - within * RBF_TILE_ROWS) * item;
-    } else if (job->row_panels_at_once > 1) {
-        next.along = g + row * next.stride + (column + COLUMNS) * item;
-    } else {
-        next.along = g + (row + RBF_TILE_ROWS) * next.stride + column * item;
     }
     return next;
 }
 
-/* Asks for some of their lines when row r of vector v of the tile before is made: into the
- * second-level cache, since much else passes the first until then. All at once, the processor would
- * have to wait until some have come. */
+/* Asks for some of their lines when row r of vector v of the tile before is made. All at once, the
+ * processor would have to wait until some have come. */
 RBF_INLINE void RBF_NAME(fetch_gradient)(RBF_NAME(next_gradient) next, int r, int v) {
     const int row_lines = RBF_NAME(SYMMETRIC_ROWS) * (int)sizeof(REAL) / RBF_ALIGNMENT;
     const int line = v * RBF_TILE_ROWS + r;
     if (next.along && v * RBF_VECTOR_BYTES % RBF_ALIGNMENT == 0)
-        __builtin_prefetch(next.along + r * next.stride + v * RBF_VECTOR_BYTES, 0, 2);
+        __builtin_prefetch(next.along + r * next.stride + v * RBF_VECTOR_BYTES, 0, RBF_FETCH_LATER);
     if (next.below && line < RBF_NAME(SYMMETRIC_SHARE) * row_lines)
-        __builtin_prefetch(
-            next.below + line / row_lines * next.stride + line % row_lines * RBF_ALIGNMENT, 0, 2);
+        __builtin_prefetch(next.below + line / row_lines * next.stride +
+                               line % row_lines * RBF_ALIGNMENT,
+                           0, RBF_FETCH_LATER);
 }
 
 /* G = H W^T of one tile. */

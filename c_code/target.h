@@ -145,6 +145,16 @@
 #define RBF_EXPANSION_ENTRIES (1 << 18)
 #endif
 
+/* Where what is read a whole panel later is prefetched to, as __builtin_prefetch numbers it: the
+ * second-level cache (2), since much else passes the first until then. On Zen 5 the first (3), from
+ * where it moves on to the second: asked for the second alone, lines are often not there in time.
+ */
+#if RBF_ZEN5
+#define RBF_FETCH_LATER 3
+#else
+#define RBF_FETCH_LATER 2
+#endif
+
 /* Prefetch distances in terms: of panels of y, which lie in the second-level cache, and of row
  * panels of x, in the third; 0: no prefetch. Measured on Zen 5 and, with AVX-512, on Intel's. */
 #if RBF_ZEN5

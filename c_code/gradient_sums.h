@@ -37,10 +37,13 @@ RBF_INLINE void RBF_NAME(difference_sums)(int64_t panels, const REAL *RBF_RESTRI
                 RBF_UNROLL
                 for (r = 0; r < RBF_TILE_ROWS; ++r) {
                     const VECTOR difference = column - rows[q * RBF_TILE_ROWS + r];
+                    VECTOR share = weight[r] * difference;
+                    if (RBF_ROUNDED_SHARE(r))
+                        RBF_ROUND(share);
                     if (want_dx)
-                        sums[q * RBF_TILE_ROWS + r] += weight[r] * difference;
+                        sums[q * RBF_TILE_ROWS + r] += share;
                     if (want_dy)
-                        column_sum -= weight[r] * difference;
+                        column_sum -= share;
                 }
                 if (want_dy)
                     RBF_NAME(store)(dy + q * COLUMNS + v * LANES, column_sum);

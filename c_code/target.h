@@ -89,6 +89,11 @@
 #define RBF_ROUND(value) __asm__("" : "+m"(value))
 #endif
 
+/* Rows of a tile whose products join both of the sums that they belong to by an addition each, not
+ * by a multiply-add each: a quarter, so that units for additions take some of the work of the
+ * others, where they are as many. */
+#define RBF_ROUNDED_SHARE(row) (RBF_ZEN5 && (row) % 3 == 2)
+
 /* Keeps an array in memory where registers are few: in them it would push out what a loop needs. */
 #if RBF_MANY_REGISTERS
 #define RBF_KEEP_IN_MEMORY(array) ((void)0)

@@ -40,7 +40,7 @@ def test_the_harness_sees_a_wrong_sign(tmp_path):
     kernels = tmp_path / "c_code"
     shutil.copytree(os.path.join(DIRECTORY, "..", "..", "c_code"), str(kernels))
     header = kernels / "gradient_sums.h"
-    right = "column_sum -= weight[r] * difference"
+    right = "column_sum -= share"
     text = header.read_text()
     assert text.count(right) == 1
     header.write_text(text.replace(right, right.replace("-=", "+=")))

@@ -241,7 +241,7 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     RBF_NAME(take_scratch)(const RBF_NAME(gradient_job) * job, rbf_workspace *space) {
     const int64_t at_once = job->row_panels_at_once, p = job->weights.columns;
     const int64_t g_rows =
-        job->symmetric ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
+        job->across.data ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
     RBF_NAME(gradient_scratch) scratch;
@@ -364,13 +364,26 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
     }
 }
 
+/* Whether G is read in transposed squares. One whose columns, not rows, are whole comes from
+ * LAPACK, or is the gradient of a transposed K. */
+RBF_FUNCTION void RBF_NAME(read_squares)(RBF_NAME(gradient_job) * job) {
+    const int64_t item = (int64_t)sizeof(REAL);
+    const rbf_matrix g = job->g,
+                     transposed = {g.data, g.columns, g.rows, g.column_stride, g.row_stride};
+    if (job->symmetric) /* G + G^T is that of G^T too, which may have whole rows */
+        job->across = job->g = g.row_stride == item ? transposed : g;
+    else if (g.row_stride == item && g.column_stride != item && !job->weights.data &&
+             !job->log_sums.data && g.columns >= COLUMNS)
+        job->across = transposed;
+}
+
 /* How the work is cut: column blocks, of the panels that fit the caches; row groups, enough for
  * tasks; row panels at once. Never by the number of threads. */
 RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, depth = job->points.x.columns;
     const int64_t widest = rbf_maximum(rbf_maximum(depth, job->weights.columns), 1);
     const int64_t panel_row = COLUMNS * sizeof(REAL);
-    const int64_t symmetric_panels = RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
+    const int64_t square_panels = RBF_NAME(SQUARE_ROWS) / RBF_TILE_ROWS;
     const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
     int64_t column_bytes;
     job->by_products = deep && job->points.expanded;
@@ -382,13 +395,12 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     job->row_panels_at_once = job->by_products ? RBF_NAME(EXPANDED_ROW_PANELS)
                               : deep           ? RBF_NAME(GRADIENT_ROW_PANELS)
                                                : 1;
-    if (job->symmetric) {
-        /* Where more row panels go together their weights take as much memory; of products a short
-         * block is better too. */
-        if (job->by_products || job->row_panels_at_once < symmetric_panels)
-            job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
-        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, symmetric_panels);
-    }
+    /* Symmetric: where more row panels go together their weights take as much memory; of products a
+     * short block is better too. (Otherwise blocks must not depend on how G lies in memory.) */
+    if (job->symmetric && (job->by_products || job->row_panels_at_once < square_panels))
+        job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
+    if (job->across.data)
+        job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, square_panels);
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
     /* Blocks as equal as can be: a short one costs as many sums over lanes as a long one. */
     job->panels_per_block =
@@ -407,7 +419,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
     if (job->symmetric) /* in step with what fetch_gradient prefetches */
         job->row_panels_per_group =
-            rbf_ceiling_division(job->row_panels_per_group, symmetric_panels) * symmetric_panels;
+            rbf_ceiling_division(job->row_panels_per_group, square_panels) * square_panels;
     job->groups =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
@@ -516,11 +528,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     int c;
-    if (job->symmetric && job->g.row_stride == (int64_t)sizeof(REAL)) {
-        /* G + G^T is that of G^T too, which has whole rows. */
-        job->g.row_stride = job->g.column_stride;
-        job->g.column_stride = (int64_t)sizeof(REAL);
-    }
+    RBF_NAME(read_squares)(job);
     RBF_NAME(cut_gradient)(job);
     RBF_NAME(take_gradient)(job, &space, threads);
     if (rbf_acquire(&space, &storage) != RBF_OK)

@@ -4,17 +4,17 @@
  * work together. Included once a precision by instantiate.h.
  */
 enum {
-    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,             /* a row of the weights of a column block */
-    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 22,           /* the panels of a column block */
-    RBF_NAME(GRADIENT_GROUPS) = 32,                     /* row groups at most */
-    RBF_NAME(GRADIENT_FEW_ROWS) = 32,                   /* of a group at least */
-    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,               /* at most, if groups are not too many */
-    RBF_NAME(GRADIENT_TASKS) = 32,                      /* tasks aimed at in a wave */
-    RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS,     /* row panels added up before they join */
-    RBF_NAME(SYMMETRIC_ROWS) = 256 / (int)sizeof(REAL), /* at once, at least */
-    /* Rows of G below the diagonal that a tile prefetches: the tiles of row panels that go together
-     * share those beside a panel, as many as it has columns. */
-    RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SYMMETRIC_ROWS) + 1,
+    RBF_NAME(GRADIENT_COLUMN_BYTES) = 4096,         /* a row of the weights of a column block */
+    RBF_NAME(GRADIENT_BLOCK_BYTES) = 1 << 22,       /* the panels of a column block */
+    RBF_NAME(GRADIENT_GROUPS) = 32,                 /* row groups at most */
+    RBF_NAME(GRADIENT_FEW_ROWS) = 32,               /* of a group at least */
+    RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,           /* at most, if groups are not too many */
+    RBF_NAME(GRADIENT_TASKS) = 32,                  /* tasks aimed at in a wave */
+    RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS, /* row panels added up before they join */
+    /* Where G is read in transposed squares: rows at once, at least; columns that a tile
+     * prefetches: the tiles of row panels that go together share those of a panel. */
+    RBF_NAME(SQUARE_ROWS) = 256 / (int)sizeof(REAL),
+    RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SQUARE_ROWS) + 1,
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
      * may be close. */
     RBF_NAME(EXPANDED_ROW_PANELS) = 32,
@@ -50,8 +50,8 @@ typedef struct {
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS], row_weights
                       apart */
-    REAL *g_rows; /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; symmetric: [WHOLE_ROWS][COLUMNS],
-                     of G + G^T */
+    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS], of G in
+                      squares */
     /* Of product_sums: */
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
@@ -76,6 +76,9 @@ struct RBF_NAME(gradient_job) {
     RBF_NAME(weigh) weigh;
     RBF_NAME(points) points;
     rbf_matrix g;
+    /* What is read in transposed squares: G where y is x, to be added; or G^T, whose rows are whole
+     * where those of G are not. No data: nothing. */
+    rbf_matrix across;
     rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
     rbf_vector gamma, amplitude;
     int mixture;                /* they have an entry a term */

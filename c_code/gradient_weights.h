@@ -20,46 +20,78 @@ RBF_NAME(gather_gradient)(rbf_matrix g, int64_t row, int64_t column, int64_t row
     }
 }
 
-/* Symmetric: G + G^T above the diagonal of the matrix, zero elsewhere, of WHOLE_ROWS rows and
- * one panel. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(add_transposed)(rbf_matrix g, int64_t row, int64_t column, REAL *RBF_RESTRICT to) {
-    const int64_t n = g.rows, item = (int64_t)sizeof(REAL);
-    const int64_t rows = RBF_NAME(WHOLE_ROWS);
+/* An entry of a matrix of the caller. */
+RBF_INLINE REAL RBF_NAME(matrix_entry)(const rbf_matrix *from, int64_t i, int64_t j) {
+    return *(const REAL *)(from->data + i * from->row_stride + j * from->column_stride);
+}
+
+/* WHOLE_ROWS rows and one panel of the transpose of `across`, zero outside of the matrix;
+ * symmetric: added to those of itself. Entry by entry, for where squares do not fit. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(gather_entries)(const rbf_matrix *across,
+                                                                     int64_t row, int64_t column,
+                                                                     REAL *to, int symmetric) {
+    const int64_t rows = rbf_minimum(RBF_NAME(WHOLE_ROWS), across->columns - row);
+    const int64_t columns = rbf_minimum(COLUMNS, across->rows - column);
     int64_t i, j;
-    if (row + rows <= n && column + COLUMNS <= n && g.column_stride == item) {
-        int r, v;
-        for (i = 0; i < rows; i += LANES) {
+    memset(to, 0, (size_t)(RBF_NAME(WHOLE_ROWS) * COLUMNS) * sizeof(REAL));
+    for (i = 0; i < rows; ++i)
+        for (j = 0; j < columns; ++j) {
+            REAL *entry = to + i * COLUMNS + j;
+            *entry = RBF_NAME(matrix_entry)(across, column + j, row + i);
+            if (symmetric)
+                *entry += RBF_NAME(matrix_entry)(across, row + i, column + j);
+        }
+}
+
+/* The same by squares, where they fit; `symmetric` is a constant. */
+RBF_INLINE void RBF_NAME(gather_squares)(const rbf_matrix *across, int64_t row, int64_t column,
+                                         REAL *RBF_RESTRICT to, const int symmetric) {
+    const int64_t item = (int64_t)sizeof(REAL), stride = across->row_stride;
+    int i, r, v;
+    if (row + RBF_NAME(WHOLE_ROWS) > across->columns || column + COLUMNS > across->rows ||
+        across->column_stride != item) {
+        RBF_NAME(gather_entries)(across, row, column, to, symmetric);
+        return;
+    }
+    for (i = 0; i < RBF_NAME(WHOLE_ROWS); i += LANES) {
+        RBF_UNROLL
+        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+            const int64_t first = column + v * LANES;
+            const char *from = across->data + first * stride + (row + i) * item;
+            const char *along = across->data + (row + i) * stride + first * item;
+            VECTOR square[RBF_NAME(LANES)];
             RBF_UNROLL
-            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-                const char *across =
-                    g.data + (column + v * LANES) * g.row_stride + (row + i) * item;
-                const char *along = g.data + (row + i) * g.row_stride + (column + v * LANES) * item;
-                VECTOR square[RBF_NAME(LANES)];
-                RBF_UNROLL
-                for (r = 0; r < LANES; ++r)
-                    square[r] = RBF_NAME(load_unaligned)((const REAL *)(across + r * g.row_stride));
-                RBF_NAME(transpose)(square);
-                RBF_UNROLL
-                for (r = 0; r < LANES; ++r)
-                    RBF_NAME(store)(to + (i + r) * COLUMNS + v * LANES,
-                                    square[r] + RBF_NAME(load_unaligned)(
-                                                    (const REAL *)(along + r * g.row_stride)));
+            for (r = 0; r < LANES; ++r)
+                square[r] = RBF_NAME(load_unaligned)((const REAL *)(from + r * stride));
+            RBF_NAME(transpose)(square);
+            RBF_UNROLL
+            for (r = 0; r < LANES; ++r) {
+                if (symmetric)
+                    square[r] += RBF_NAME(load_unaligned)((const REAL *)(along + r * stride));
+                RBF_NAME(store)(to + (i + r) * COLUMNS + v * LANES, square[r]);
             }
         }
-    } else {
-        for (i = 0; i < rows; ++i)
-            for (j = 0; j < COLUMNS; ++j)
-                to[i * COLUMNS + j] =
-                    row + i < n && column + j < n
-                        ? *(const REAL *)(g.data + (row + i) * g.row_stride +
-                                          (column + j) * g.column_stride) +
-                              *(const REAL *)(g.data + (column + j) * g.row_stride +
-                                              (row + i) * g.column_stride)
-                        : 0;
     }
-    if (column <= row + rows - 1)
-        for (i = 0; i < rows; ++i)
+}
+
+/* Of a G whose columns are whole. What the next panel will read is prefetched, as below. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(gather_transposed)(const rbf_matrix *across, int64_t row, int64_t column, REAL *to) {
+    const char *next = across->data + (column + COLUMNS) * across->row_stride +
+                       (row + RBF_NAME(WHOLE_ROWS)) * (int64_t)sizeof(REAL) - 1;
+    int c;
+    for (c = 0; c < COLUMNS; ++c)
+        __builtin_prefetch(next + c * across->row_stride, 0, RBF_FETCH_LATER);
+    RBF_NAME(gather_squares)(across, row, column, to, 0);
+}
+
+/* G + G^T, zero but above the diagonal. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(gather_symmetric)(const rbf_matrix *across, int64_t row, int64_t column, REAL *to) {
+    int64_t i, j;
+    RBF_NAME(gather_squares)(across, row, column, to, 1);
+    if (column < row + RBF_NAME(WHOLE_ROWS))
+        for (i = 0; i < RBF_NAME(WHOLE_ROWS); ++i)
             for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
                 to[i * COLUMNS + j] = 0;
 }
@@ -72,7 +104,7 @@ typedef struct {
 
 /* What the next panel will read, past the block's last one the first for the row panels that
  * follow; or, of row panels one at a time, what the next will read here: pieces of many rows, which
- * no processor foresees. Symmetric: the row panels of SYMMETRIC_ROWS share the rows of G below the
+ * no processor foresees. Symmetric: the row panels of SQUARE_ROWS share the rows of G below the
  * diagonal, each of which lies in a page of its own. */
 RBF_INLINE RBF_NAME(next_gradient)
     RBF_NAME(gradient_to_fetch)(const RBF_NAME(gradient_job) * job, int64_t row, int64_t panel) {
@@ -92,7 +124,7 @@ RBF_INLINE RBF_NAME(next_gradient)
         return next;
     next.along = g + next_row * stride + next_column * item;
     if (job->symmetric) {
-        const int64_t within = row % RBF_NAME(SYMMETRIC_ROWS) / RBF_TILE_ROWS;
+        const int64_t within = row % RBF_NAME(SQUARE_ROWS) / RBF_TILE_ROWS;
         next.below = g + (next_column + within * RBF_NAME(SYMMETRIC_SHARE)) * stride +
                      (next_row - within * RBF_TILE_ROWS) * item;
     }
@@ -102,7 +134,7 @@ RBF_INLINE RBF_NAME(next_gradient)
 /* Asks for some of their lines when row r of vector v of the tile before is made. All at once, the
  * processor would have to wait until some have come. */
 RBF_INLINE void RBF_NAME(fetch_gradient)(RBF_NAME(next_gradient) next, int r, int v) {
-    const int row_lines = RBF_NAME(SYMMETRIC_ROWS) * (int)sizeof(REAL) / RBF_ALIGNMENT;
+    const int row_lines = RBF_NAME(SQUARE_ROWS) * (int)sizeof(REAL) / RBF_ALIGNMENT;
     const int line = v * RBF_TILE_ROWS + r;
     if (next.along && v * RBF_VECTOR_BYTES % RBF_ALIGNMENT == 0)
         __builtin_prefetch(next.along + r * next.stride + v * RBF_VECTOR_BYTES, 0, RBF_FETCH_LATER);
@@ -152,7 +184,7 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
         RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
         for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
             memset(gathered[i], 0, sizeof gathered[i]);
-    } else if (job->symmetric) {
+    } else if (job->across.data) {
         return (const char *)g_rows;
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
@@ -344,11 +376,14 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                 memset(weights, 0, (size_t)tile * sizeof(REAL));
                 continue;
             }
-            if (job->symmetric) {
+            if (job->across.data) {
                 const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
-                if (within == 0)
-                    RBF_NAME(add_transposed)(job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
-                                             scratch.g_rows);
+                if (within == 0 && job->symmetric)
+                    RBF_NAME(gather_symmetric)(&job->across, row_panel * RBF_TILE_ROWS,
+                                               panel * COLUMNS, scratch.g_rows);
+                else if (within == 0)
+                    RBF_NAME(gather_transposed)(&job->across, row_panel * RBF_TILE_ROWS,
+                                                panel * COLUMNS, scratch.g_rows);
                 g_rows = scratch.g_rows + within * tile;
             }
             if (of == RBF_OF_PRODUCT && dweights)

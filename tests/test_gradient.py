@@ -79,6 +79,19 @@ def test_layouts(layout, argument, dtype, mode):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("n, m, d", [(75, 133, 3), (75, 133, 70), (1000, 70, 2), (9, 1100, 2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_grad_output_in_whole_columns(dtype, n, m, d):
+    """As LAPACK leaves it, of more tiles than one: read by transposed squares, the same bits."""
+    values = oracle.problem(n, m, d, dtype)
+    f = graphs.gradient(dtype, "cvm")
+    columns = layouts.LAYOUTS["Fortran"](values[4])
+    results = f(*(values[:4] + [columns]))
+    check_gradients(results, values)
+    for result, same in zip(results, f(*values)):
+        np.testing.assert_array_equal(result, same)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_accuracy(dtype, mode):

@@ -107,6 +107,16 @@ def test_layouts(layout, argument, mode):
     check(function("float64", mode)(*values), values)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_grad_output_in_whole_columns(dtype):
+    """As LAPACK leaves it, of more tiles than one: the same bits."""
+    values = problem(75, 133, 3, 2, dtype)
+    columns = layouts.LAYOUTS["Fortran"](values[4])
+    results = function(dtype, "cvm")(*(values[:4] + [columns]))
+    for result, same in zip(results, function(dtype, "cvm")(*values)):
+        np.testing.assert_array_equal(result, same)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_term_is_the_kernel(dtype, mode):

@@ -9,6 +9,10 @@
 
 #include "forward.h"
 
+#include "product_tiles.h"
+
+#include "symmetric_product.h"
+
 #include "product.h"
 
 #include "logsum.h"

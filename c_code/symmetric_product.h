@@ -1,11 +1,11 @@
 /* P = K W where y is x and gamma a scalar: K is symmetric, and half of it is computed.
  *
  * The points are cut into blocks. A tile of K of the blocks (i, j) is multiplied by the rows j of W
- * for the rows i of P, as in product.h, and transposed by the rows i of W for the rows j of P. In a
- * round each block meets one other, as players in a tournament, so that no two tasks of a round
- * write to the same rows of P, and every row of P gets its sums in the order of the rounds: the
- * bits do not depend on the threads. Blocks by themselves come first. Included once a precision by
- * product.h.
+ * for the rows i of P, as in product_tiles.h, and transposed by the rows i of W for the rows j of
+ * P. In a round each block meets one other, as players in a tournament, so that no two tasks of a
+ * round write to the same rows of P, and every row of P gets its sums in the order of the rounds:
+ * the bits do not depend on the threads. Blocks by themselves come first. Included once a precision
+ * by instantiate.h.
  */
 /* Blocks at least: tasks enough for the threads. */
 enum { RBF_NAME(SYMMETRIC_BLOCKS) = 8 };

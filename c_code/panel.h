@@ -361,7 +361,7 @@ RBF_INLINE void RBF_NAME(distance_tile)(int64_t depth, const REAL *RBF_RESTRICT 
     if (depth <= RBF_SUM_CHUNK) {
         RBF_NAME(term_sum)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0, 0);
     } else if (depth <= inlined) {
-        RBF_NAME(term_run)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0, 0);
+        RBF_NAME(term_run)(depth, rows, columns, tile, RBF_TILE_VECTORS, 0, RBF_ZEN5);
     } else {
         RBF_NAME(distance_runs)(depth, rows, columns, sum);
         RBF_NAME(load_kept)(tile, sum);

@@ -11,8 +11,9 @@ enum {
     RBF_NAME(GRADIENT_ENOUGH_ROWS) = 512,           /* at most, if groups are not too many */
     RBF_NAME(GRADIENT_TASKS) = 32,                  /* tasks aimed at in a wave */
     RBF_NAME(GRADIENT_CHUNK) = 512 / RBF_TILE_ROWS, /* row panels added up before they join */
-    /* Where G is read in transposed squares: rows at once, at least; columns that a tile
-     * prefetches: the tiles of row panels that go together share those of a panel. */
+    /* Where G is read in transposed squares: rows at once, at least. Symmetric: rows of G below the
+     * diagonal that a tile prefetches; the tiles of row panels that go together share those beside
+     * a panel, as many as it has columns. */
     RBF_NAME(SQUARE_ROWS) = 256 / (int)sizeof(REAL),
     RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SQUARE_ROWS) + 1,
     /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one

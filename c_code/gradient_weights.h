@@ -1,10 +1,10 @@
 /* Weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j] E[i, j] of some row panels and a column block,
  * and what is summed beside them: dgamma, damplitude, dweights.
  *
- * G comes from the caller's matrix, from G + G^T where y is x, from H W^T for a product, or is one
- * number a row for a log-sum-exp. The weights of a mixture are the sums of those of its terms. Each
- * of the four is a function of its own, and whoever needs one does not compile the others. Included
- * once a precision by instantiate.h.
+ * G comes from the caller's matrix, by transposed squares where its columns are whole; from G + G^T
+ * where y is x; from H W^T for a product; or is one number a row for a log-sum-exp. The weights of
+ * a mixture are the sums of those of its terms. Each of the four is a function of its own, and
+ * whoever needs one does not compile the others. Included once a precision by instantiate.h.
  */
 /* G of one tile into tile[][COLUMNS], zero outside of the matrix. Like what else is rare here, a
  * call: inlined, its addresses would be kept up to date from tile to tile. */
@@ -74,7 +74,7 @@ RBF_INLINE void RBF_NAME(gather_squares)(const rbf_matrix *across, int64_t row, 
     }
 }
 
-/* Of a G whose columns are whole. What the next panel will read is prefetched, as below. */
+/* Of a G whose columns are whole. What the next panel will read is prefetched, as further down. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(gather_transposed)(const rbf_matrix *across, int64_t row, int64_t column, REAL *to) {
     const char *next = across->data + (column + COLUMNS) * across->row_stride +

@@ -241,7 +241,7 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     RBF_NAME(take_scratch)(const RBF_NAME(gradient_job) * job, rbf_workspace *space) {
     const int64_t at_once = job->row_panels_at_once, p = job->weights.columns;
     const int64_t g_rows =
-        job->across.data ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
+        job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
     RBF_NAME(gradient_scratch) scratch;
@@ -342,10 +342,10 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
     const rbf_matrix x = job->points.x, g = job->g;
     int64_t i, k, t;
     for (i = 0; i < x.rows; ++i) {
-        const REAL g_entry = *(const REAL *)(g.data + i * (g.row_stride + g.column_stride));
+        const REAL g_entry = RBF_NAME(matrix_entry)(&g, i, i);
         REAL distance = 0;
         for (k = 0; k < x.columns; ++k) {
-            const REAL value = *(const REAL *)(x.data + i * x.row_stride + k * x.column_stride);
+            const REAL value = RBF_NAME(matrix_entry)(&x, i, k);
             distance += (value - value) * (value - value);
         }
         for (t = 0; t < job->terms; ++t) {
@@ -366,15 +366,16 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
 
 /* Whether G is read in transposed squares. One whose columns, not rows, are whole comes from
  * LAPACK, or is the gradient of a transposed K. */
-RBF_FUNCTION void RBF_NAME(read_squares)(RBF_NAME(gradient_job) * job) {
+RBF_FUNCTION void RBF_NAME(choose_squares)(RBF_NAME(gradient_job) * job) {
     const int64_t item = (int64_t)sizeof(REAL);
-    const rbf_matrix g = job->g,
-                     transposed = {g.data, g.columns, g.rows, g.column_stride, g.row_stride};
-    if (job->symmetric) /* G + G^T is that of G^T too, which may have whole rows */
-        job->across = job->g = g.row_stride == item ? transposed : g;
-    else if (g.row_stride == item && g.column_stride != item && !job->weights.data &&
-             !job->log_sums.data && g.columns >= COLUMNS)
-        job->across = transposed;
+    const rbf_matrix g = job->g;
+    const int whole_columns = g.row_stride == item && g.column_stride != item;
+    job->by_squares = job->symmetric || (whole_columns && !job->weights.data &&
+                                         !job->log_sums.data && g.columns >= COLUMNS);
+    if (job->symmetric && whole_columns) { /* G + G^T is that of G^T too, which has whole rows */
+        job->g.row_stride = g.column_stride;
+        job->g.column_stride = g.row_stride;
+    }
 }
 
 /* How the work is cut: column blocks, of the panels that fit the caches; row groups, enough for
@@ -399,7 +400,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
      * short block is better too. (Otherwise blocks must not depend on how G lies in memory.) */
     if (job->symmetric && (job->by_products || job->row_panels_at_once < square_panels))
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
-    if (job->across.data)
+    if (job->by_squares)
         job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, square_panels);
     job->blocks = rbf_ceiling_division(job->points.panels, rbf_maximum(1, job->panels_per_block));
     /* Blocks as equal as can be: a short one costs as many sums over lanes as a long one. */
@@ -528,7 +529,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     int c;
-    RBF_NAME(read_squares)(job);
+    RBF_NAME(choose_squares)(job);
     RBF_NAME(cut_gradient)(job);
     RBF_NAME(take_gradient)(job, &space, threads);
     if (rbf_acquire(&space, &storage) != RBF_OK)

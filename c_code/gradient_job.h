@@ -77,9 +77,6 @@ struct RBF_NAME(gradient_job) {
     RBF_NAME(weigh) weigh;
     RBF_NAME(points) points;
     rbf_matrix g;
-    /* What is read in transposed squares: G where y is x, to be added; or G^T, whose rows are whole
-     * where those of G are not. No data: nothing. */
-    rbf_matrix across;
     rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
     rbf_vector gamma, amplitude;
     int mixture;                /* they have an entry a term */
@@ -91,6 +88,7 @@ struct RBF_NAME(gradient_job) {
     REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;
     REAL *dgamma, *damplitude; /* [terms][m]: what those two are made from */
     int symmetric;
+    int by_squares;  /* G is read in transposed squares: where y is x, or its columns are whole */
     int by_products; /* product_sums instead of difference_range, where it can be */
     int64_t panels_per_block, blocks, blocks_per_wave;
     int64_t row_panels_per_group, groups, row_panels_at_once;

@@ -128,9 +128,8 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
     const int64_t column = entry->column - first_panel * COLUMNS;
     int64_t k;
     for (k = 0; k < x.columns; ++k) {
-        const REAL from = *(const REAL *)(x.data + entry->row * x.row_stride + k * x.column_stride);
-        const REAL to =
-            *(const REAL *)(y.data + entry->column * y.row_stride + k * y.column_stride);
+        const REAL from = RBF_NAME(matrix_entry)(&x, entry->row, k);
+        const REAL to = RBF_NAME(matrix_entry)(&y, entry->column, k);
         REAL share = entry->weight * (to - from);
         RBF_ROUND(share); /* dx has the same bits whether or not dy is wanted */
         if (sums.dx)

@@ -6,63 +6,48 @@
  * a mixture are the sums of those of its terms. Each of the four is a function of its own, and
  * whoever needs one does not compile the others. Included once a precision by instantiate.h.
  */
-/* G of one tile into tile[][COLUMNS], zero outside of the matrix. Like what else is rare here, a
- * call: inlined, its addresses would be kept up to date from tile to tile. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(gather_gradient)(rbf_matrix g, int64_t row, int64_t column, int64_t rows, int64_t columns,
-                          REAL tile[RBF_TILE_ROWS][COLUMNS]) {
-    int64_t i, j;
-    memset(tile, 0, sizeof(REAL) * RBF_TILE_ROWS * COLUMNS);
-    for (i = 0; i < rows; ++i) {
-        const char *source = g.data + (row + i) * g.row_stride + column * g.column_stride;
-        for (j = 0; j < columns; ++j)
-            tile[i][j] = *(const REAL *)(source + j * g.column_stride);
-    }
-}
-
-/* An entry of a matrix of the caller. */
-RBF_INLINE REAL RBF_NAME(matrix_entry)(const rbf_matrix *from, int64_t i, int64_t j) {
-    return *(const REAL *)(from->data + i * from->row_stride + j * from->column_stride);
-}
-
-/* WHOLE_ROWS rows and one panel of the transpose of `across`, zero outside of the matrix;
- * symmetric: added to those of itself. Entry by entry, for where squares do not fit. */
-RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(gather_entries)(const rbf_matrix *across,
+/* So many rows and one panel of G, zero outside of the matrix; symmetric: of G + G^T. Entry by
+ * entry. Like what else is rare here, a call: inlined, its addresses would be kept up to date from
+ * tile to tile. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(gather_entries)(const rbf_matrix *g,
                                                                      int64_t row, int64_t column,
-                                                                     REAL *to, int symmetric) {
-    const int64_t rows = rbf_minimum(RBF_NAME(WHOLE_ROWS), across->columns - row);
-    const int64_t columns = rbf_minimum(COLUMNS, across->rows - column);
+                                                                     int64_t count, REAL *to,
+                                                                     int symmetric) {
+    const int64_t rows = rbf_minimum(count, g->rows - row);
+    const int64_t columns = rbf_minimum(COLUMNS, g->columns - column);
     int64_t i, j;
-    memset(to, 0, (size_t)(RBF_NAME(WHOLE_ROWS) * COLUMNS) * sizeof(REAL));
+    memset(to, 0, (size_t)(count * COLUMNS) * sizeof(REAL));
     for (i = 0; i < rows; ++i)
         for (j = 0; j < columns; ++j) {
             REAL *entry = to + i * COLUMNS + j;
-            *entry = RBF_NAME(matrix_entry)(across, column + j, row + i);
+            *entry = RBF_NAME(matrix_entry)(g, row + i, column + j);
             if (symmetric)
-                *entry += RBF_NAME(matrix_entry)(across, row + i, column + j);
+                *entry += RBF_NAME(matrix_entry)(g, column + j, row + i);
         }
 }
 
-/* The same by squares, where they fit; `symmetric` is a constant. */
-RBF_INLINE void RBF_NAME(gather_squares)(const rbf_matrix *across, int64_t row, int64_t column,
+/* The same of WHOLE_ROWS rows, by transposed squares where they fit: of G itself, whose columns are
+ * whole, or (`symmetric`, a constant) of G^T, to be added to G. */
+RBF_INLINE void RBF_NAME(gather_squares)(const rbf_matrix *g, int64_t row, int64_t column,
                                          REAL *RBF_RESTRICT to, const int symmetric) {
-    const int64_t item = (int64_t)sizeof(REAL), stride = across->row_stride;
+    const int64_t item = (int64_t)sizeof(REAL);
+    const int64_t stride = symmetric ? g->row_stride : g->column_stride;
     int i, r, v;
-    if (row + RBF_NAME(WHOLE_ROWS) > across->columns || column + COLUMNS > across->rows ||
-        across->column_stride != item) {
-        RBF_NAME(gather_entries)(across, row, column, to, symmetric);
+    if (row + RBF_NAME(WHOLE_ROWS) > g->rows || column + COLUMNS > g->columns ||
+        (symmetric ? g->column_stride : g->row_stride) != item) {
+        RBF_NAME(gather_entries)(g, row, column, RBF_NAME(WHOLE_ROWS), to, symmetric);
         return;
     }
     for (i = 0; i < RBF_NAME(WHOLE_ROWS); i += LANES) {
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             const int64_t first = column + v * LANES;
-            const char *from = across->data + first * stride + (row + i) * item;
-            const char *along = across->data + (row + i) * stride + first * item;
+            const char *across = g->data + first * stride + (row + i) * item;
+            const char *along = g->data + (row + i) * stride + first * item;
             VECTOR square[RBF_NAME(LANES)];
             RBF_UNROLL
             for (r = 0; r < LANES; ++r)
-                square[r] = RBF_NAME(load_unaligned)((const REAL *)(from + r * stride));
+                square[r] = RBF_NAME(load_unaligned)((const REAL *)(across + r * stride));
             RBF_NAME(transpose)(square);
             RBF_UNROLL
             for (r = 0; r < LANES; ++r) {
@@ -76,20 +61,20 @@ RBF_INLINE void RBF_NAME(gather_squares)(const rbf_matrix *across, int64_t row, 
 
 /* Of a G whose columns are whole. What the next panel will read is prefetched, as further down. */
 RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(gather_transposed)(const rbf_matrix *across, int64_t row, int64_t column, REAL *to) {
-    const char *next = across->data + (column + COLUMNS) * across->row_stride +
+RBF_NAME(gather_transposed)(const rbf_matrix *g, int64_t row, int64_t column, REAL *to) {
+    const char *next = g->data + (column + COLUMNS) * g->column_stride +
                        (row + RBF_NAME(WHOLE_ROWS)) * (int64_t)sizeof(REAL) - 1;
     int c;
     for (c = 0; c < COLUMNS; ++c)
-        __builtin_prefetch(next + c * across->row_stride, 0, RBF_FETCH_LATER);
-    RBF_NAME(gather_squares)(across, row, column, to, 0);
+        __builtin_prefetch(next + c * g->column_stride, 0, RBF_FETCH_LATER);
+    RBF_NAME(gather_squares)(g, row, column, to, 0);
 }
 
 /* G + G^T, zero but above the diagonal. */
 RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(gather_symmetric)(const rbf_matrix *across, int64_t row, int64_t column, REAL *to) {
+RBF_NAME(gather_symmetric)(const rbf_matrix *g, int64_t row, int64_t column, REAL *to) {
     int64_t i, j;
-    RBF_NAME(gather_squares)(across, row, column, to, 1);
+    RBF_NAME(gather_squares)(g, row, column, to, 1);
     if (column < row + RBF_NAME(WHOLE_ROWS))
         for (i = 0; i < RBF_NAME(WHOLE_ROWS); ++i)
             for (j = 0; j < COLUMNS && column + j <= row + i; ++j)
@@ -184,14 +169,14 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
         RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
         for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
             memset(gathered[i], 0, sizeof gathered[i]);
-    } else if (job->across.data) {
+    } else if (job->by_squares) {
         return (const char *)g_rows;
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
                job->g.column_stride == (int64_t)sizeof(REAL)) {
         *stride = job->g.row_stride;
         return job->g.data + row * *stride + column * (int64_t)sizeof(REAL);
     } else {
-        RBF_NAME(gather_gradient)(job->g, row, column, rows, columns, gathered);
+        RBF_NAME(gather_entries)(&job->g, row, column, RBF_TILE_ROWS, &gathered[0][0], 0);
     }
     return (const char *)gathered;
 }
@@ -376,14 +361,14 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                 memset(weights, 0, (size_t)tile * sizeof(REAL));
                 continue;
             }
-            if (job->across.data) {
+            if (job->by_squares) {
                 const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
                 if (within == 0 && job->symmetric)
-                    RBF_NAME(gather_symmetric)(&job->across, row_panel * RBF_TILE_ROWS,
-                                               panel * COLUMNS, scratch.g_rows);
+                    RBF_NAME(gather_symmetric)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
+                                               scratch.g_rows);
                 else if (within == 0)
-                    RBF_NAME(gather_transposed)(&job->across, row_panel * RBF_TILE_ROWS,
-                                                panel * COLUMNS, scratch.g_rows);
+                    RBF_NAME(gather_transposed)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
+                                                scratch.g_rows);
                 g_rows = scratch.g_rows + within * tile;
             }
             if (of == RBF_OF_PRODUCT && dweights)

@@ -155,3 +155,7 @@ RBF_INLINE REAL RBF_NAME(entry)(rbf_vector vector, int64_t index) {
     memcpy(&value, vector.data + index * vector.stride, sizeof value);
     return value;
 }
+
+RBF_INLINE REAL RBF_NAME(matrix_entry)(const rbf_matrix *matrix, int64_t i, int64_t j) {
+    return *(const REAL *)(matrix->data + i * matrix->row_stride + j * matrix->column_stride);
+}

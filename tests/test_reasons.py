@@ -17,6 +17,7 @@ NOT_PRINTED = {
     "more than widths and factors differ along the axis that is summed",
     "a gradient with respect to a part of it is wanted",
     "a term of its exponent may overflow as a factor",
+    "the loop gets along with a row at a time",
 }
 
 

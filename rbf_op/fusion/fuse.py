@@ -5,7 +5,7 @@ May import Theano by way of theano_api.
 """
 
 from rbf_op.fusion.report import Report
-from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.search import batch_loops, find_kernels
 from rbf_op.fusion.values import rebuild
 from rbf_op.theano_api import Variable
 
@@ -79,11 +79,14 @@ def fuse_graph(outputs, kept=()):
     `kept` variables stay what the outputs are computed from; if their own inputs contain a kernel,
     the mapping has what they became.
     """
-    replacements, report = find_kernels(outputs, kept)
-    if not replacements:
-        return list(outputs), report, {}
-    rebuilt = rebuild(outputs, dict(replacements))
-    return [rebuilt.get(v, v) for v in outputs], report, rebuilt
+    without_loops, left_alone = batch_loops(outputs, kept)
+    batched = rebuild(outputs, without_loops) if without_loops else {}
+    given, kept = ([batched.get(v, v) for v in variables] for variables in (outputs, kept))
+    replacements, report = find_kernels(given, kept)
+    rebuilt = rebuild(given, dict(replacements)) if replacements else {}
+    new = {old: rebuilt.get(v, v) for old, v in batched.items()}
+    new.update(rebuilt)
+    return [rebuilt.get(v, v) for v in given], Report(report + left_alone), new
 
 
 __all__ = ["Report", "fuse", "fuse_graph", "fuse_report"]

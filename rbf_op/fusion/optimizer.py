@@ -7,7 +7,7 @@ optimizer_excluding=rbf_fusion, turns it off. May import Theano.
 
 from theano import config
 
-from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.search import batch_loops, find_kernels
 from rbf_op.theano_api import GlobalOptimizer, register_rewrite
 
 TAG = "rbf_fusion"
@@ -27,9 +27,10 @@ class RBFFusion(GlobalOptimizer):
         # Without a compiler the node runs in NumPy, and so does the graph as it is.
         if not config.cxx:
             return
-        replacements, _ = find_kernels(fgraph.outputs, cautious=True)
         # Results first: what is replaced later may be an input of what was put in before.
-        for variable, fused in replacements:
+        for variable, batched in batch_loops(fgraph.outputs, cautious=True)[0].items():
+            fgraph.replace_validate(variable, batched, reason=TAG)
+        for variable, fused in find_kernels(fgraph.outputs, cautious=True)[0]:
             fgraph.replace_validate(variable, fused, reason=TAG)
 
 

@@ -33,7 +33,7 @@ def _read_scan(reader, variable, index, mode, frame):
     step = index[0][0]
     if not isinstance(step, Symbol):
         return None
-    if not _runs_all_steps(reader, node, variable):
+    if not runs_all_steps(reader, node, variable):
         return None
     inner_frame = frame_of(reader, node, step, frame)
     inner = inner_frame.results[variable]
@@ -41,21 +41,24 @@ def _read_scan(reader, variable, index, mode, frame):
     return reader.read(inner, inner_index, mode, inner_frame)
 
 
-def _runs_all_steps(reader, node, variable):
-    """Whether every sequence is as long as the loop, and the result kept for every step."""
+def runs_all_steps(known, node, variable):
+    """Whether every sequence is as long as the loop, and the result kept for every step.
+
+    `known` has the `values` and `sizes` of the graph, as a Reader does.
+    """
     op = node.op
     steps = node.inputs[0]
-    key = reader.values.key
+    key = known.values.key
     position = op.outer_nitsot_outs(node.outputs).index(variable)
     if key(op.outer_nitsot(node.inputs)[position]) != key(steps):
         return False
-    return all(_cut_to(reader, sequence, steps) for sequence in op.outer_seqs(node.inputs))
+    return all(_cut_to(known, sequence, steps) for sequence in op.outer_seqs(node.inputs))
 
 
-def _cut_to(reader, sequence, steps):
+def _cut_to(known, sequence, steps):
     """Whether a sequence is s[:steps], steps being no more than it has, or so long for another
     reason."""
-    sizes = reader.sizes
+    sizes = known.sizes
     wanted = sizes.of_scalar(steps)
     if sizes.equal(sizes.dimension(sequence, 0), wanted):
         return True
@@ -69,7 +72,10 @@ def _cut_to(reader, sequence, steps):
         and entry.start in (None, 0)
         and entry.step in (None, 1)
         and sizes.equal(sizes.of_scalar(entry.stop), wanted)
-        and _at_most(sizes, entry.stop, sizes.dimension(node.inputs[0], 0))
+        and (
+            _at_most(sizes, entry.stop, sizes.dimension(node.inputs[0], 0))
+            or _cut_to(known, node.inputs[0], steps)
+        )
     )
 
 

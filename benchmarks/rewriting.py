@@ -1,5 +1,7 @@
 """Is a graph ever slower for the rewrite of dot(K, W)? Times of functions with it and without.
 
+Those of sums of K, too, which the same rewrite makes products of; they have no weights, or some.
+
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
 below 1 says that the rewrite gains. Graphs in which nothing is rewritten are marked so. Those above
@@ -28,8 +30,17 @@ COLUMNS = (1, 10, 32, 100, 500)
 LARGEST = 1.05
 AGAIN = 5  # times as long
 
-# name -> (K and the weights' rows, what is wanted)
-GRAPHS = ("product", "symmetric product", "training", "training the weights", "transposed")
+GRAPHS = (
+    "product",
+    "symmetric product",
+    "training",
+    "training the weights",
+    "transposed",
+    "row means",
+    "row means, training",
+    "normalised",
+    "normalised, training",
+)
 
 
 def outputs(name, x, y, gamma, weights):
@@ -39,10 +50,17 @@ def outputs(name, x, y, gamma, weights):
     kernel = rbf_op.rbf_kernel(x, y, gamma)
     if name == "transposed":
         return [T.dot(kernel.T, weights)]
-    product = T.dot(kernel, weights)
-    if name == "product":
+    wrt = [x, y, gamma, weights]
+    if name.startswith("row means"):
+        product, wrt = kernel.mean(axis=1), wrt[:3]
+    else:
+        product = T.dot(kernel, weights)
+    if name.startswith("normalised"):
+        product = product / kernel.sum(axis=1, keepdims=True)
+    if "training" not in name:
         return [product]
-    wrt = [weights] if name == "training the weights" else [x, y, gamma, weights]
+    if name == "training the weights":
+        wrt = [weights]
     cost = T.sqr(product - 1).mean()
     return [cost] + T.grad(cost, wrt)
 
@@ -88,7 +106,7 @@ def is_rewritten(pair):
 
 def arguments_of(name, dtype, n, m, d, p):
     random = np.random.default_rng(0)
-    rows = m if name == "product" or "training" in name else n
+    rows = n if name in ("symmetric product", "transposed") else m
     return [
         random.standard_normal((n, d)).astype(dtype),
         random.standard_normal((m, d)).astype(dtype),

@@ -14,6 +14,7 @@ from graphs import DTYPES
 from rbf_op import rbf_dot, rbf_kernel
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 from rbf_op.rewrites import products
+from rbf_op.theano_api import ancestors
 
 # What a scan computes in a step is compiled with the default mode.
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
@@ -168,6 +169,99 @@ def test_quadratic_form(g):
     assert {type(op) for op in found} == {RBFDot, RBFDotGrad} and len(found) == 2
 
 
+# name -> results that are made of sums of K, or of products in which it is scaled
+SUMS = {
+    "row sums": lambda g, k: [k.sum(axis=1)],
+    "column means": lambda g, k: [k.mean(axis=0)],
+    "all entries": lambda g, k: [T.log(k.sum())],
+    "a sum with weights": lambda g, k: [(g.v * k).sum(axis=1)],
+    "a sum with weights of both": lambda g, k: [(g.v * k * -g.u[:, None]).sum(axis=0)],
+    "all entries with weights, u / v": lambda g, k: [T.sum(k * g.u[:, None] / g.v)],
+    "the mean of entries with weights": lambda g, k: [T.mean(g.v * k)],
+    "a normalised product": lambda g, k: [T.dot(k, g.w) / k.sum(axis=1, keepdims=True)],
+    "normalised rows in a product": lambda g, k: [T.dot(k / k.sum(axis=1, keepdims=True), g.w)],
+    "normalised columns in a product": lambda g, k: [T.dot((k / k.sum(axis=0)).T, g.h)],
+    "K.T scaled": lambda g, k: [T.dot(g.w.T, (k * g.u[:, None]).T)],
+    "a sum with a product": lambda g, k: [(k * T.dot(g.h, g.w.T)).sum(axis=1)],
+    "several products": lambda g, k: [T.dot(k, g.w), T.dot(k, g.v), k.sum(axis=1)],
+}
+
+
+@pytest.mark.parametrize("kernel", ["gamma", "widths", "scale", "all"])
+@pytest.mark.parametrize("name", SUMS)
+def test_sums(g, name, kernel):
+    """One node without K, whatever the sums are."""
+    k, _ = kernels(g)[kernel]
+    (op,) = g.check(SUMS[name](g, k))
+    assert isinstance(op, (RBFDot, RBFDotGrad))
+
+
+@pytest.mark.parametrize("kernel", ["gamma", "widths", "scale", "all"])
+@pytest.mark.parametrize("name", SUMS)
+def test_gradients_of_sums(g, name, kernel):
+    """One node more, for all gradients."""
+    k, parameters = kernels(g)[kernel]
+    results = SUMS[name](g, k)
+    cost = sum(T.sqr(result - 0.4).mean() for result in results)
+    of_points = [v for v in parameters if not v.name.startswith("scale")]
+    of_weights = [v for v in (g.w, g.v, g.u, g.h) if v in ancestors(results)]
+    for wrt in (of_points, of_points + of_weights):
+        forward, gradient = g.check(results + T.grad(cost, wrt))
+        assert isinstance(gradient, RBFDotGrad)
+        # A product with K.T and one with K, for the gradient of its weights.
+        both = wrt is not of_points and ("both" in name or "columns in" in name or "/" in name)
+        assert both or isinstance(forward, (RBFDot, RBFDotGrad))
+
+
+def test_sums_of_a_symmetric_kernel(g):
+    """As many products as compute half of K without K; the gradient keeps K's own node."""
+    k = rbf_kernel(g.x, gamma=g.gamma, amplitude=g.scale)
+    results = [T.dot(k, g.u) / k.sum(axis=1), (k * g.u).sum(axis=0)]
+    results.append(T.dot(k, T.tanh(k.sum(axis=0))))
+    assert g.check(results[:2]) == [RBFDot()]
+    assert g.check(results) == [RBFKernel(symmetric=True)]  # weights computed from a product
+    found = [type(op) for op in g.check([results[1]] + T.grad(results[1].sum(), [g.x]))]
+    assert sorted(found, key=str) == [RBFKernelGrad, RBFDot]
+    many = [(k * g.u**power).sum(axis=1) for power in range(products.FEW_COLUMNS + 1)]
+    assert g.check(many[1:]) == [RBFDot()]
+    assert g.check(many) == [RBFKernel(symmetric=True)]
+
+
+def test_columns_of_which_one_type_tells(g):
+    """A dot of what is known to have one column and what is not."""
+    row = T.patternbroadcast(g.v.dimshuffle("x", 0), (False, False))
+    matrix = T.dot(g.u.dimshuffle(0, "x"), row)
+    k = rbf_kernel(g.x, g.y, g.gamma)
+    for results in ([(k * matrix).sum(axis=1)], [(k * matrix).sum(axis=0)], [(k * matrix).sum()]):
+        assert g.check(results) == [RBFDot()]
+    assert g.check([T.dot(k * matrix, g.w)]) == [RBFKernel()]
+    assert [type(op) for op in g.check(T.grad((k * matrix).sum(), [g.x]))] == [RBFDotGrad]
+
+
+def test_a_divisor_whose_inverse_overflows():
+    """Rows that are far from all columns: normalised they are weights as others."""
+    x, y, w = T.fmatrices("xyw")
+    k = rbf_kernel(x, y, gamma=1)
+    product = T.dot(k / k.sum(axis=1, keepdims=True), w)
+    function = theano.function([x, y, w], product, mode=graphs.theano_mode("py"))
+    assert any(isinstance(n.op, RBFDot) for n in function.maker.fgraph.toposort())
+    far = np.float32([[np.sqrt(90.0)]])  # exp(-90) = 8e-40
+    found = function(far, np.zeros((2, 1), np.float32), np.float32([[1], [3]]))
+    np.testing.assert_allclose(found, [[2]], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scaled", [lambda g, k: g.u * k, lambda g, k: k * g.v[:, None], lambda g, k: k / g.u]
+)
+def test_factors_of_another_length(g, scaled):
+    """Fail as they did."""
+    k = rbf_kernel(g.x, g.y, g.gamma)
+    for output in (scaled(g, k).sum(axis=0), scaled(g, k).sum(axis=1)):
+        function = g.compile(output, graphs.theano_mode("py"))
+        with pytest.raises(ValueError):
+            function(*g.values)
+
+
 def test_distances_are_not_computed_twice(g):
     """Only the weights are trained: K serves both products, two nodes would both compute it."""
     k = rbf_kernel(g.x, g.y, g.gamma)
@@ -221,18 +315,25 @@ def test_gradients_taken_one_by_one(g):
         np.testing.assert_array_equal(new, old)
 
 
+OTHER = {"float32": "float64", "float64": "float32"}
+
 # name -> results of which K must stay
 KEPT = {
     "K is a result": lambda g, k: [T.dot(k, g.w), k],
     "K.T is a result": lambda g, k: [T.dot(k, g.w), k.T],
-    "K is summed": lambda g, k: [T.dot(k, g.w) / k.sum(axis=1, keepdims=True)],
+    "K has another use": lambda g, k: [T.dot(k, g.w) / T.sqr(k).sum(axis=1, keepdims=True)],
+    "K is summed in another dtype": lambda g, k: [k.sum(axis=0, dtype=OTHER[g.dtype])],
+    "products from both sides": lambda g, k: [T.dot(k, g.w), T.dot(k.T, g.h)],
+    "weights computed from another product": lambda g, k: [
+        T.dot(k, g.w), T.dot(g.u / k.sum(axis=1), k),
+    ],
     "K times K": lambda g, k: [T.dot(k, k.T)],
     "several products": lambda g, k: [T.dot(k, g.w), T.dot(k, T.tanh(T.dot(k, g.w)[:M]))],
     "product of another dtype": lambda g, k: [
-        T.dot(k, T.cast(g.w, "float64" if g.dtype == "float32" else "float32"))
+        T.dot(k, T.cast(g.w, OTHER[g.dtype]))
     ],
     "product of integers": lambda g, k: [T.dot(k, T.cast(g.w * 10, "int8"))],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -1,4 +1,4 @@
-"""Products with a kernel matrix that nothing else needs, done without the matrix: dot(K, W) -> P.
+"""Products with a kernel matrix, and sums of it, without the matrix: dot(K, W) -> P.
 
 A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_dot, after
 canonicalisation and before BLAS; `import rbf_op` registers it. optimizer_excluding=rbf_dot (or
@@ -6,12 +6,15 @@ mode.excluding("rbf_dot")) turns it off; FAST_COMPILE leaves it out. `python -m
 benchmarks.rewriting` measures graphs with it and without. Above ops/; may import Theano.
 """
 
+from collections import namedtuple
+
 import numpy as np
 import theano.tensor as T
 from theano.compile import SharedVariable
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
-from rbf_op.theano_api import Constant, GlobalOptimizer, clients, register_rewrite, replace
+from rbf_op.rewrites.outer_products import Made, OuterProducts, dimshuffled, is_column
+from rbf_op.theano_api import GlobalOptimizer, clients, register_rewrite, replace
 
 NAME = "rbf_dot"
 
@@ -21,6 +24,9 @@ POSITION = 1.6
 # Columns of weights, where they are known, from which products and gradients stay as they are: the
 # weights no longer fit into the caches, for which BLAS is arranged, and distances are a small part.
 MANY_COLUMNS = 1000
+
+# Of weights, up to which a product with K of y = x computes half without K, as K itself.
+FEW_COLUMNS = 4
 
 
 class RBFProducts(GlobalOptimizer):
@@ -35,21 +41,28 @@ class RBFProducts(GlobalOptimizer):
                                                damplitude = sum of W * (E.T H) over its columns
 
     and RBFDotGrad nodes that differ in `wrt` alone become one, so that a layer dot(K, W) in
-    training computes the exponentials once forward and once backward, as with K.
+    training computes the exponentials once forward and once backward, as with K. Sums of K are
+    products with ones, the rows and columns of K may have factors, and products from one side
+    become one, their weights side by side:
+
+        sum(h[:, None] * K * w, axis=1)        h * dot(K, w)
+        dot(K, W) / sum(K, axis=1)             columns of dot(K, [1, W])
+        RBFKernelGrad(..., H W.T + h 1.T)      RBFDotGrad(x, y, gamma, amplitude * [W, 1], [H, h])
 
     The distances of a pair of rows cost more than all else where there are many columns, so no
-    rewrite may compute them more often: K stays where it is a result, where anything but a product
-    uses it, and where more than one product would compute it again (but dot(K.T, H) comes with the
-    gradient of dot(K, W), if x, y or gamma need one). Likewise no rewrite may need another product
-    with a matrix as large: the gradient of an amplitude stays unless dot(K.T, H) is wanted anyhow.
-    With y = x half of K is computed, without K only for a few columns: such products are rewritten
-    where there is but one, their gradients not at all. Products with MANY_COLUMNS
-    of weights or more stay, too. Nothing is replaced by another type.
+    rewrite may compute them more often: K stays where it is a result, where anything but products
+    uses it, and where more than one node would compute it again, as products from both sides or one
+    with what another is made of (but dot(K.T, H) comes with the gradient of dot(K, W), if x, y or
+    gamma need one). Likewise no rewrite may need another product with a matrix as large: the
+    gradient of an amplitude stays unless dot(K.T, H) is wanted anyhow, or is a vector. With y = x
+    half of K is computed, without K only for FEW_COLUMNS: products of these are rewritten, their
+    gradients not at all. Products with MANY_COLUMNS of weights or more stay, too. Nothing is
+    replaced by another type.
     """
 
     def apply(self, fgraph):
         fgraph.rbf_products = True  # not excluded: CudaProducts asks
-        made = _Made()
+        made = Made()
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernelGrad):
                 replace(fgraph, _gradient_of_product(fgraph, node, made), NAME)
@@ -59,74 +72,16 @@ class RBFProducts(GlobalOptimizer):
         _merge_gradients(fgraph)
 
 
-class _Made:
-    """Variables made of others, each only once, so that equal ones are the same variable."""
-
-    def __init__(self):
-        self._made = {}
-
-    def _once(self, key, build):
-        if key not in self._made:
-            self._made[key] = build()
-        return self._made[key]
-
-    def transposed(self, variable):
-        """variable.T; what was transposed (or made a row of a vector) before, if it was."""
-        order, original = _dimshuffled(variable)
-        if order == (1, 0):
-            return original
-        if order == ("x", 0):
-            return self.columns(original)
-        return self._once((variable, "T"), lambda: variable.dimshuffle(1, 0))
-
-    def columns(self, variable):
-        """A vector as a matrix of one column; a matrix as it is, if transposed by `transposed`."""
-        order, original = _dimshuffled(variable)
-        if order == (1, 0):
-            return self.transposed(original)
-        if order == (0, "x"):
-            variable = original
-        if variable.ndim == 2:
-            return variable
-        return self._once((variable, "column"), lambda: variable.dimshuffle(0, "x"))
-
-    def scaled(self, amplitude, variable):
-        """The rows of a matrix times amplitude, a scalar or one number per row."""
-        if isinstance(amplitude, Constant) and amplitude.ndim == 0 and amplitude.data == 1:
-            return variable
-        factor = self.columns(amplitude) if amplitude.ndim else amplitude
-        return self._once((variable, amplitude), lambda: variable * factor)
-
-
-def _dimshuffled(variable):
-    """(new order, input) if the variable is all of another, else (None, None)."""
-    node = variable.owner
-    if node is not None and isinstance(node.op, T.DimShuffle) and not node.op.drop:
-        return tuple(node.op.new_order), node.inputs[0]
-    return None, None
-
-
-def _used_only_by(fgraph, variable):
-    """The nodes that use a variable, once per input they use it for; None if it is a result."""
-    users = [node for node, _ in clients(fgraph, variable)]
-    return None if "output" in users else users
-
-
 def _gradient_of_product(fgraph, node, made):
-    """[(old, new)] for a gradient of K whose grad_output is a product that nothing else needs."""
-    grad_output = node.inputs[-1]
-    product = grad_output.owner
-    if (
-        node.op.symmetric
-        or product is None
-        or not isinstance(product.op, T.Dot)
-        or [v.ndim for v in product.inputs] != [2, 2]
-        or any(v.dtype != grad_output.dtype for v in product.inputs)
-        or _used_only_by(fgraph, grad_output) != [node]
-    ):
+    """[(old, new)] for a gradient of K whose grad_output is an Outer that nothing else needs."""
+    if node.op.symmetric:
         return []
-    x, y, gamma, amplitude = node.inputs[:-1]
-    h, weights = made.columns(product.inputs[0]), made.transposed(product.inputs[1])
+    x, y, gamma, amplitude, grad_output = node.inputs
+    users = [user for k in _kernels_of(fgraph, node) for user, _ in clients(fgraph, k.outputs[0])]
+    outer = OuterProducts(fgraph, made, x, y).read(grad_output, [node] + users)
+    if outer is None:
+        return []
+    h, weights, _ = outer
     if _known_columns(h, weights) >= MANY_COLUMNS:
         return []
     if amplitude.ndim and weights.broadcastable[0]:
@@ -144,7 +99,7 @@ def _gradient_of_product(fgraph, node, made):
             outputs = gradient_op(y, x, gamma, h, scaled, return_list=True)
         gradients = {exchanged.get(name, name): o for name, o in zip(wrt, outputs)}
         gradients["weights"] = RBFDot(openmp=node.op.openmp)(y, x, gamma, h)
-    elif "weights" in wanted and not transposed_products:
+    elif "weights" in wanted and not transposed_products and not is_column(h):
         return []
     else:
         wrt = _in_order(wanted)
@@ -160,7 +115,9 @@ def _gradient_of_product(fgraph, node, made):
 def _known_columns(*matrices):
     """Their common number of columns as far as constants and shared variables tell, or 0."""
     for matrix in matrices:
-        order, original = _dimshuffled(matrix)
+        if matrix.owner is not None and isinstance(matrix.owner.op, T.Join):
+            return sum(map(_known_columns, matrix.owner.inputs[1:]))
+        order, original = dimshuffled(matrix)
         transposed = order == (1, 0)
         source = original if transposed else matrix
         if isinstance(source, SharedVariable):
@@ -177,112 +134,184 @@ def _in_order(names):
     return tuple(name for name in RBFDot.input_names if name in names)
 
 
+def _kernels_of(fgraph, gradient):
+    """The nodes of the K that this is the gradient node of."""
+    return [
+        node
+        for node in {node for node, _ in clients(fgraph, gradient.inputs[0])}
+        if isinstance(getattr(node, "op", None), RBFKernel)
+        and node.op == gradient.op.forward_op()
+        and all(a is b for a, b in zip(node.inputs, gradient.inputs))
+    ]
+
+
 def _transposed_products(fgraph, gradient, h, made):
-    """The results dot(K.T, h) in the graph, K being what this is the gradient node of."""
-    found = []
-    for node, _ in clients(fgraph, gradient.inputs[0]):
-        if (
-            isinstance(getattr(node, "op", None), RBFKernel)
-            and node.op == gradient.op.forward_op()
-            and all(a is b for a, b in zip(node.inputs, gradient.inputs))
-        ):
-            for product, transposed, factor, _ in (
-                _uses_of(fgraph, node.outputs[0], False, made) or []
-            ):
-                if transposed and made.columns(factor) is h:
-                    found.append(product)
+    """The results dot(K.T, h) in the graph, or of some columns of h, of the K of a gradient."""
+    return [
+        use.product
+        for node in _kernels_of(fgraph, gradient)
+        for use in _uses_of(fgraph, node, made) or ()
+        if use.transposed and h in made.wholes(use.factor)
+    ]
+
+
+# A result that is finish(dot(K or K.T, factor)).
+Use = namedtuple("Use", "product transposed factor finish")
+
+
+def _uses_of(fgraph, node, made):
+    """[Use] of all that a matrix K is needed for, or None if it must stay."""
+    x, y, _, _ = node.op.with_y(node.inputs)
+    readers = OuterProducts(fgraph, made, x, y), OuterProducts(fgraph, made, y, x)
+    (kernel,) = node.outputs
+    found, stack = [], [(kernel, False, readers[False].of_ones)]
+    while stack:
+        # K or K.T times an Outer, entry by entry.
+        matrix, transposed, outer = stack.pop()
+        for user in dict.fromkeys(user for user, _ in clients(fgraph, matrix)):
+            if user == "output":
+                return None
+            if isinstance(user.op, T.DimShuffle) and tuple(user.op.new_order) == (1, 0):
+                stack.append((user.outputs[0], not transposed, outer.transposed()))
+                continue
+            if isinstance(user.op, T.Elemwise):
+                factor = readers[transposed].factor(user, matrix, (user,))
+                if factor is None or not (outer.is_thin() or factor.is_thin()):
+                    return None
+                factor = readers[transposed].times(outer, factor)
+                stack.append((user.outputs[0], transposed, factor))
+                continue
+            use = _use(user, matrix, transposed, outer, made)
+            if use is None or any(v.dtype != kernel.dtype for v in (use.product, use.factor)):
+                return None
+            found.append(use)
     return found
+
+
+def _use(user, matrix, transposed, outer, made):
+    """The Use that a node makes of K or K.T times an Outer; None if K must stay for it."""
+    (product,) = user.outputs
+    left, right, number = outer
+    if isinstance(user.op, T.Dot):
+        first, second = user.inputs
+        on_the_right = second is matrix
+        factor = first if on_the_right else second
+        if first is second or factor.ndim not in (1, 2) or not outer.is_thin():
+            return None
+        if on_the_right:
+            transposed, left, right = not transposed, right, left
+            if factor.ndim == 2:
+                factor = made.transposed(factor)
+        factor = made.columns(factor)
+        if _known_columns(factor) >= MANY_COLUMNS:
+            return None
+        if factor.broadcastable[0] != right.broadcastable[0]:
+            return None  # the dot may fail, where the product with the other stretches it
+        factor = made.times(factor, right)
+    elif isinstance(user.op, T.Sum):
+        if user.op.axis == (0,):
+            transposed, left, right = not transposed, right, left
+        factor = right
+    else:
+        return None
+
+    def finish(result):
+        result = made.times(result, left)
+        if number is not None:
+            result = made.times(result, number)
+        if isinstance(user.op, T.Sum):
+            result = result.dimshuffle(0) if is_column(result) else result.sum(axis=1)
+            if product.ndim == 0:
+                result = result.sum()
+        elif product.ndim == 1:
+            result = result.dimshuffle(0)
+        elif on_the_right:
+            result = result.dimshuffle(1, 0)
+        if result.broadcastable != product.broadcastable:
+            result = T.patternbroadcast(result, product.broadcastable)
+        return result
+
+    return Use(product, transposed, factor, finish)
 
 
 def _products(fgraph, node, made):
     """[(old, new)] for all products with K, if nothing else uses K and K is computed only once."""
     x, y, gamma, amplitude = node.op.with_y(node.inputs)
-    found = []
-    for product, transposed, factor, turned in _uses_of(fgraph, node.outputs[0], False, made) or []:
-        factor = made.columns(factor)
-        if _known_columns(factor) >= MANY_COLUMNS:
-            return []
-        if not transposed:
-            if amplitude.ndim and factor.broadcastable[0]:
+    uses = _uses_of(fgraph, node, made) or []
+    products = {use.product for use in uses}
+    found, computed = [], []
+    for use in uses:
+        if _depends(use.factor, node.outputs[0], products):
+            return []  # as in dot(K, K.T)
+        if node.op.symmetric:
+            use = use._replace(transposed=False)
+        if not use.transposed:
+            if amplitude.ndim and use.factor.broadcastable[0]:
                 return []  # times the amplitude it would have as many rows as that
-            factor = made.scaled(amplitude, factor)
-        points = (x, y) if transposed else (y, x)
-        weights = None
-        if transposed or gamma.ndim == 0:
-            weights = _weights_of_gradient(fgraph, points + (gamma,), factor, product)
-        if node.op.symmetric and not factor.broadcastable[1]:
-            return []
-        found.append((product, transposed, factor, turned, points, weights))
-    if sum(weights is None for *_, weights in found) > 1:
-        return []
-    pairs = []
-    for product, transposed, factor, turned, points, weights in found:
-        if weights is None and (not transposed or gamma.ndim == 0):
-            new = RBFDot(openmp=node.op.openmp)(points[1], points[0], gamma, factor)
+            use = use._replace(factor=made.scaled(amplitude, use.factor))
+        gradient = None
+        if use.transposed or gamma.ndim == 0:
+            points = (x, y) if use.transposed else (y, x)
+            gradient = _gradient_beside(fgraph, (*points, gamma), use, made)
+        if gradient is None:
+            computed.append(use)
         else:
-            if weights is None:
-                weights = T.zeros((y.shape[0], factor.shape[1]), dtype=y.dtype)
-                weights = T.patternbroadcast(weights, (False, factor.broadcastable[1]))
-            gradient_op = RBFDotGrad(("weights",), openmp=node.op.openmp)
-            new = gradient_op(points[0], points[1], gamma, weights, factor)
-        if transposed:
-            new = made.scaled(amplitude, new)
-        if product.ndim == 1:
-            new = new.dimshuffle(0)
-        elif turned:
-            new = new.dimshuffle(1, 0)
-        pairs.append((product, new))
+            narrowed = gradient.op.narrowed(("weights",))
+            found.append((use, narrowed(*gradient.inputs), gradient.inputs[-1]))
+    if computed:
+        factors = list(dict.fromkeys(use.factor for use in computed))
+        sides = {use.transposed for use in computed}
+        if len(sides) > 1 or len(factors) > 1 and _depend(factors, computed):
+            return []
+        if node.op.symmetric and not (len(factors) <= FEW_COLUMNS and all(map(is_column, factors))):
+            return []
+        whole = made.joined(factors)
+        if sides == {False}:
+            product = RBFDot(openmp=node.op.openmp)(x, y, gamma, whole)
+        elif gamma.ndim == 0:
+            product = RBFDot(openmp=node.op.openmp)(y, x, gamma, whole)
+        else:
+            weights = T.zeros((y.shape[0], whole.shape[1]), dtype=y.dtype)
+            weights = T.patternbroadcast(weights, (False, whole.broadcastable[1]))
+            product = RBFDotGrad(("weights",), openmp=node.op.openmp)(x, y, gamma, weights, whole)
+        found += [(use, product, whole) for use in computed]
+    # Results first: what a product is multiplied by may be computed from another.
+    order = {v: place for place, node in enumerate(fgraph.toposort()) for v in node.outputs}
+    pairs = []
+    for use, product, whole in sorted(found, key=lambda f: order[f[0].product], reverse=True):
+        product = made.part(product, whole, use.factor)
+        if use.transposed:
+            product = made.scaled(amplitude, product)
+        pairs.append((use.product, use.finish(product)))
     return pairs
 
 
-def _uses_of(fgraph, kernel, transposed, made):
-    """[(product, is K transposed, the other factor, is K on the right)], or None if K must stay.
-
-    The other factor is so turned that the product is dot(K or K.T, factor), or the transpose of it
-    if K is on the right.
-    """
-    users = _used_only_by(fgraph, kernel)
-    if users is None:
-        return None
-    found = []
-    for user in users:
-        if isinstance(user.op, T.DimShuffle) and tuple(user.op.new_order) == (1, 0):
-            more = _uses_of(fgraph, user.outputs[0], not transposed, made)
-            if more is None:
-                return None
-            found += more
-        elif isinstance(user.op, T.Dot) and user.inputs[0] is not user.inputs[1]:
-            on_the_right = user.inputs[1] is kernel
-            factor = user.inputs[0 if on_the_right else 1]
-            if factor.ndim not in (1, 2) or factor.dtype != kernel.dtype:
-                return None
-            if on_the_right and factor.ndim == 2:
-                factor = made.transposed(factor)
-            found.append((user.outputs[0], transposed != on_the_right, factor, on_the_right))
-        else:
-            return None
-    return found
-
-
-def _weights_of_gradient(fgraph, kernel_inputs, h, product):
-    """The weights of a gradient node of kernel_inputs and grad_output h; None if there is none.
+def _gradient_beside(fgraph, kernel_inputs, use, made):
+    """A gradient node with these inputs, and grad_output the factor of a use, or what that was
+    joined into; None if there is none.
 
     E.T h does not depend on the weights: whichever they are, it costs that node little to give it,
     unless they are computed from that product in the first place.
     """
-    for node, _ in clients(fgraph, h) if h in fgraph.variables else ():
-        if isinstance(getattr(node, "op", None), RBFDotGrad):
-            same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
-            weights = node.inputs[3]
-            one_type = weights.broadcastable[1] == h.broadcastable[1]
-            if all(same) and node.inputs[4] is h and one_type and not _depends(weights, product):
-                return weights
+    for whole in made.wholes(use.factor):
+        for node, _ in clients(fgraph, whole) if whole in fgraph.variables else ():
+            if isinstance(getattr(node, "op", None), RBFDotGrad) and node.inputs[4] is whole:
+                same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
+                weights = node.inputs[3]
+                one_type = weights.broadcastable[1] == whole.broadcastable[1]
+                if all(same) and one_type and not _depends(weights, use.product):
+                    return node
     return None
 
 
-def _depends(variable, on):
-    """Is a variable computed from another?"""
-    stack, seen = [variable], set()
+def _depend(factors, uses):
+    """Is a factor computed from one of the products?"""
+    return any(_depends(factor, use.product) for factor in factors for use in uses)
+
+
+def _depends(variable, on, but_for=()):
+    """Is a variable computed from another, other than by way of some?"""
+    stack, seen = [variable], set(but_for)
     while stack:
         current = stack.pop()
         if current is on:

@@ -14,7 +14,7 @@ from rbf_op.theano_api import Constant, clients
 
 
 class Outer(namedtuple("Outer", "left right number")):
-    """The matrix number * dot(left, right.T): left (n, p), right (m, p), number a scalar or None."""
+    """The matrix number * dot(left, right.T): of left (n, p), right (m, p), a scalar or None."""
 
     __slots__ = ()
 
@@ -24,7 +24,6 @@ class Outer(namedtuple("Outer", "left right number")):
 
     def transposed(self):
         return Outer(self.right, self.left, self.number)
-
 
 
 class Made:
@@ -167,9 +166,7 @@ class OuterProducts:
             return self._vector(others[0], divide=True) if divides else None
         if not isinstance(scalar_op, scalar_ops.Mul):
             return None
-        factors = [
-            self._vector(v) if any(v.broadcastable) else self.read(v, users) for v in others
-        ]
+        factors = [self._vector(v) if any(v.broadcastable) else self.read(v, users) for v in others]
         if None in factors or sum(not factor.is_thin() for factor in factors) > 1:
             return None
         return functools.reduce(self.times, factors)

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from rbf_op import RBFKernel, RBFKernelGrad, cli, usage
+from rbf_op import RBFDotGrad, RBFKernel, cli, usage
 from rbf_op.demo import digits, layer_timing, question, show
 
 click_testing = pytest.importorskip("click.testing")
@@ -359,5 +359,5 @@ def test_the_model_of_the_readme_is_fused_and_reported_as_printed_there(capsys):
     start = lines.index(printed[0])
     assert lines[start : start + len(printed)] == printed
     nodes = names["train"].maker.fgraph.apply_nodes
-    assert sum(isinstance(node.op, RBFKernelGrad) for node in nodes) == 1
+    assert sum(isinstance(node.op, RBFDotGrad) for node in nodes) == 1
     assert not any(isinstance(node.op, RBFKernel) for node in nodes)  # the cost comes with it

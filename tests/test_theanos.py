@@ -97,9 +97,7 @@ def test_only_the_gradient_asked_for_is_computed(points):
     dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)
     function = theano.function([x, y], dx)
     (node,) = [
-        node
-        for node in function.maker.fgraph.toposort()
-        if isinstance(node.op, rbf_op.RBFKernelGrad)
+        node for node in function.maker.fgraph.toposort() if isinstance(node.op, rbf_op.RBFDotGrad)
     ]
     assert len(node.outputs) == 1
     np.testing.assert_allclose(function(*points), gradient(*points)[0], rtol=1e-12, atol=1e-14)
@@ -177,7 +175,7 @@ def test_kernels_in_existing_graphs_are_fused(points, way):
     mode = theano.Mode(linker="py", optimizer="fast_run")
     function = theano.function([x, y], [plain, fused] + by_autofuse + by_fuse, mode=mode)
     ops = [type(node.op) for node in function.maker.fgraph.apply_nodes]
-    assert rbf_op.RBFKernel in ops and rbf_op.RBFKernelGrad in ops
+    assert rbf_op.RBFKernel in ops and rbf_op.RBFDotGrad in ops
     assert T.elemwise.Elemwise not in ops
     for got, expected in zip(function(*points), 2 * (kernel(*points),) + 2 * gradient(*points)):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)

@@ -12,6 +12,9 @@ import theano.tensor as T
 
 from rbf_op.theano_api import Constant, clients
 
+# Steps of computing a column that are looked at to find another which is the same.
+_DEEPEST = 8
+
 
 class Outer(namedtuple("Outer", "left right number")):
     """The matrix number * dot(left, right.T): of left (n, p), right (m, p), a scalar or None."""
@@ -47,6 +50,8 @@ class Made:
             return original
         if order == ("x", 0):
             return self.columns(original)
+        if variable.broadcastable[0]:
+            return self._column(variable, (1, 0))
         return self._once((variable, "T"), lambda: variable.dimshuffle(1, 0))
 
     def columns(self, variable):
@@ -57,8 +62,21 @@ class Made:
         if order == (0, "x"):
             variable = original
         if variable.ndim == 2:
+            return self._column(variable) if is_column(variable) else variable
+        return self._column(variable, (0, "x"))
+
+    def _column(self, variable, order=None):
+        """Of columns that are computed alike, as vectors, rows or columns, the first."""
+        return self._once(
+            (_entries(variable), "column"),
+            lambda: variable.dimshuffle(*order) if order else variable,
+        )
+
+    def cast(self, variable, dtype):
+        """A variable in a dtype that has all of its values."""
+        if variable.dtype == dtype:
             return variable
-        return self._once((variable, "column"), lambda: variable.dimshuffle(0, "x"))
+        return self._once((variable, dtype), lambda: T.cast(variable, dtype))
 
     def ones(self, points):
         """A column with a one for each row of points."""
@@ -130,11 +148,23 @@ def dimshuffled(variable):
     return None, None
 
 
+def _entries(variable, depth=0):
+    """Equal for vectors, or matrices of one row or column, that have the same entries in a row."""
+    while variable.owner is not None and isinstance(variable.owner.op, T.DimShuffle):
+        (variable,) = variable.owner.inputs
+    if isinstance(variable, Constant) and variable.data.size == 1:
+        return variable.dtype, variable.data.tobytes()
+    node = variable.owner
+    if node is None or not isinstance(node.op, T.Elemwise) or depth == _DEEPEST:
+        return variable
+    return (node.op.scalar_op, *(_entries(v, depth + 1) for v in node.inputs))
+
+
 class OuterProducts:
     """Reads matrices of a graph, with a row for each of x and a column for each of y, as Outers."""
 
     def __init__(self, fgraph, made, x, y):
-        self._fgraph, self._made = fgraph, made
+        self._fgraph, self._made, self._dtype = fgraph, made, x.dtype
         self.of_ones = Outer(made.ones(x), made.ones(y), None)
         self.of_minus_ones = self.of_ones._replace(number=T.constant(-1, dtype=x.dtype))
 
@@ -147,8 +177,8 @@ class OuterProducts:
         if terms is None or sum(not term.is_thin() for term in terms) > 1:
             return None
         rights = [r if n is None else self._made.times(r, n) for _, r, n in terms]
-        found = [self._made.joined(side) for side in ([left for left, _, _ in terms], rights)]
-        return Outer(*found, None) if all(v.dtype == matrix.dtype for v in found) else None
+        lefts = [left for left, _, _ in terms]
+        return Outer(self._made.joined(lefts), self._made.joined(rights), None)
 
     def factor(self, node, matrix, users=()):
         """The Outer by which a node multiplies a matrix, entry by entry; None if it does not.
@@ -157,7 +187,7 @@ class OuterProducts:
         """
         scalar_op = node.op.scalar_op
         others = [v for v in node.inputs if v is not matrix]
-        if len(others) != len(node.inputs) - 1:
+        if len(others) != len(node.inputs) - 1 or node.outputs[0].dtype != self._dtype:
             return None
         if isinstance(scalar_op, scalar_ops.Neg):
             return self.of_minus_ones
@@ -182,6 +212,7 @@ class OuterProducts:
     def _vector(self, vector, divide=False):
         """A matrix of one row, one column or both, or the inverse, as an Outer."""
         left, right, _ = self.of_ones
+        vector = self._made.cast(vector, self._dtype)
         invert = self._made.inverse if divide else lambda v: v
         if all(vector.broadcastable):
             if isinstance(vector, Constant) and (vector.data == 1).all():
@@ -196,7 +227,7 @@ class OuterProducts:
         if any(matrix.broadcastable):
             return [self._vector(matrix)]
         node = matrix.owner
-        if node is None:
+        if node is None or matrix.dtype != self._dtype:
             return None
         if isinstance(node.op, T.Alloc):
             value = node.inputs[0]
@@ -206,7 +237,7 @@ class OuterProducts:
         if not all(user in users for user, _ in clients(self._fgraph, matrix)):
             return None
         if isinstance(node.op, T.Dot):
-            first, second = node.inputs
+            first, second = (self._made.cast(v, self._dtype) for v in node.inputs)
             if first.ndim == second.ndim == 2:
                 return [Outer(self._made.columns(first), self._made.transposed(second), None)]
         if not isinstance(node.op, T.Elemwise):

@@ -182,7 +182,7 @@ def _uses_of(fgraph, node, made):
                 stack.append((user.outputs[0], transposed, factor))
                 continue
             use = _use(user, matrix, transposed, outer, made)
-            if use is None or any(v.dtype != kernel.dtype for v in (use.product, use.factor)):
+            if use is None:
                 return None
             found.append(use)
     return found
@@ -192,6 +192,8 @@ def _use(user, matrix, transposed, outer, made):
     """The Use that a node makes of K or K.T times an Outer; None if K must stay for it."""
     (product,) = user.outputs
     left, right, number = outer
+    if product.dtype != matrix.dtype:
+        return None
     if isinstance(user.op, T.Dot):
         first, second = user.inputs
         on_the_right = second is matrix
@@ -202,7 +204,7 @@ def _use(user, matrix, transposed, outer, made):
             transposed, left, right = not transposed, right, left
             if factor.ndim == 2:
                 factor = made.transposed(factor)
-        factor = made.columns(factor)
+        factor = made.cast(made.columns(factor), matrix.dtype)
         if _known_columns(factor) >= MANY_COLUMNS:
             return None
         if factor.broadcastable[0] != right.broadcastable[0]:

@@ -1,4 +1,4 @@
-"""Runs PyMC3, Keras and Lasagne, unchanged, and two programs on Theano, with and without fusing.
+"""Runs PyMC3, Keras and Lasagne, unchanged, and three programs on Theano, with and without fusing.
 
     python tests/clients/run.py [--time | --set-up] [client ...]
     python tests/clients/run.py --compile-cost

@@ -1,6 +1,7 @@
 """Is a graph ever slower for the rewrite of dot(K, W)? Times of functions with it and without.
 
-Those of sums of K, too, which the same rewrite makes products of; they have no weights, or some.
+Those of sums of K, too, which the same rewrite makes products of, and of means, whose gradients
+another does not fill; they have no weights, or some.
 
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
@@ -40,11 +41,20 @@ GRAPHS = (
     "row means, training",
     "normalised",
     "normalised, training",
+    "mean, y = x, training",
+    "mean of five widths, training",
 )
+WIDTHS = 0.25, 0.5, 1, 2, 4
 
 
 def outputs(name, x, y, gamma, weights):
     """The results of one of GRAPHS."""
+    if name.startswith("mean"):
+        if "widths" in name:
+            kernel = rbf_op.rbf_mixture(x, y, [gamma * width for width in WIDTHS])
+        else:
+            kernel = rbf_op.rbf_kernel(x, gamma=gamma)
+        return [kernel.mean(), T.grad(kernel.mean(), x)]
     if name == "symmetric product":
         return [T.dot(rbf_op.rbf_kernel(x, gamma=gamma), weights)]
     kernel = rbf_op.rbf_kernel(x, y, gamma)
@@ -70,9 +80,10 @@ def functions(name, dtype):
     x, y, weights = (T.TensorType(dtype, (False, False))(v) for v in ("x", "y", "weights"))
     inputs = [x, y, T.TensorType(dtype, ())("gamma"), weights]
     mode = theano.compile.get_default_mode()
+    rewrite = "rbf_repeated" if name.startswith("mean") else "rbf_dot"
     return [
         theano.function(inputs, outputs(name, *inputs), mode=m, on_unused_input="ignore")
-        for m in (mode, mode.excluding("rbf_dot"))
+        for m in (mode, mode.excluding(rewrite))
     ]
 
 

@@ -1,4 +1,5 @@
-/* PyArray code of the Ops that have no kernel: checked lengths, and medians of columns.
+/* PyArray code of the Ops that have no kernel: checked lengths, medians of columns, and matrices of
+ * what repeats.
  *
  * Apart from glue.h, whose kernels take seconds to compile. Each function returns 0, or -1 with an
  * exception set. Included into Theano's module, after Python.h and numpy/arrayobject.h.
@@ -62,6 +63,37 @@ cleanup:
     Py_XDECREF(place);
     Py_XDECREF(sorted);
     return result;
+}
+
+/* *output becomes a view of `values` with as many rows as x and columns as y: an axis of `values`
+ * that has another length has length one. */
+static inline int rbf_repeated(PyArrayObject *values, PyArrayObject *x, PyArrayObject *y,
+                               PyArrayObject **output) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)}, strides[2];
+    int axis;
+    for (axis = 0; axis < 2; ++axis) {
+        const npy_intp length = PyArray_DIM(values, axis);
+        if (length != shape[axis] && length != 1) {
+            PyErr_Format(PyExc_ValueError,
+                         "rbf_op: a matrix of %zd x %zd entries cannot be repeated to %zd x %zd.",
+                         (Py_ssize_t)PyArray_DIM(values, 0), (Py_ssize_t)PyArray_DIM(values, 1),
+                         (Py_ssize_t)shape[0], (Py_ssize_t)shape[1]);
+            return -1;
+        }
+        strides[axis] = length == 1 ? 0 : PyArray_STRIDE(values, axis);
+    }
+    Py_XDECREF(*output);
+    *output = (PyArrayObject *)PyArray_New(&PyArray_Type, 2, shape, PyArray_TYPE(values), strides,
+                                           PyArray_DATA(values), 0, 0, NULL);
+    if (*output == NULL)
+        return -1;
+    Py_INCREF(values);
+    if (PyArray_SetBaseObject(*output, (PyObject *)values) != 0) {
+        Py_DECREF(*output);
+        *output = NULL;
+        return -1;
+    }
+    return 0;
 }
 
 #endif

@@ -21,7 +21,7 @@ SLACK = ARRAY // 4
 MEASURE = """
 import numpy as np
 import graphs, theano, theano.tensor as T
-from rbf_op import rbf_kernel
+from rbf_op import rbf_kernel, rbf_mixture
 from rbf_op.usage import PeakMemory
 
 n, m, d = (int(a) for a in sys.argv[1:4])
@@ -30,11 +30,17 @@ variables = [x, y, gamma, amplitude]
 k = rbf_kernel(*variables[:3], amplitude=amplitude)
 if sys.argv[4] == "given":
     outputs, inputs = [k] + T.grad(None, variables, known_grads={k: weights}), variables + [weights]
+elif sys.argv[4] == "normalised":
+    means = T.dot(k, y[:, :5]) / k.sum(axis=1, keepdims=True)
+    outputs, inputs = [means] + T.grad(T.sqr(means).sum(), variables[:3]), variables
+elif sys.argv[4] == "widths":
+    mean = rbf_mixture(x, y, [gamma, 2 * gamma]).mean()
+    outputs, inputs = [mean] + T.grad(mean, variables[:3]), variables
 elif sys.argv[4] == "gradient only":
     outputs, inputs = T.grad(None, variables, known_grads={k: weights}), variables + [weights]
 else:
     outputs, inputs = [k] + T.grad(T.sqr(k).sum(), variables), variables
-f = theano.function(inputs, outputs)
+f = theano.function(inputs, outputs, on_unused_input="ignore")
 
 random = np.random.RandomState(0)
 def arguments(n, m):
@@ -61,6 +67,9 @@ report(peak.bytes)
         ("gradient only", 0),
         # K, and the gradient 2 K of the sum of its squares.
         ("cost", 2),
+        # Products and sums of K need no K, and their gradients nothing that fills a matrix.
+        ("normalised", 0),
+        ("widths", 0),
     ],
 )
 def test_peak_memory(what, arrays):

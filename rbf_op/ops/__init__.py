@@ -10,7 +10,7 @@ from rbf_op.ops.distances import RBFDistance
 from rbf_op.ops.log_sum import RBFLogSumExp, RBFLogSumExpGrad
 from rbf_op.ops.matrix import RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
 from rbf_op.ops.product import RBFDot, RBFDotGrad
-from rbf_op.ops.small import CheckedEntries
+from rbf_op.ops.small import CheckedEntries, Repeated
 
 __all__ = [
     "CheckedEntries",
@@ -23,4 +23,5 @@ __all__ = [
     "RBFLogSumExpGrad",
     "RBFMixture",
     "RBFMixtureGrad",
+    "Repeated",
 ]

@@ -1,4 +1,4 @@
-"""Ops without a kernel: a check of a length, the median of each column.
+"""Ops without a kernel: a check of a length, the median of each column, a matrix of what repeats.
 
 Above base (for the version of the C text) and sources; may import Theano and reference.
 """
@@ -122,6 +122,39 @@ class Median(SmallOp):
 
     def R_op(self, inputs, eval_points):
         return [None]
+
+
+class Repeated(SmallOp):
+    """A matrix (n, m) whose rows or columns, or both, are all the same, without a copy of them.
+
+    Inputs: a matrix with an axis or two of length one, then x (n, d) and y (m, d), which say how
+    often. It has strides of zero, so no Op may write into it; put where the graph is compiled, it
+    has no derivative.
+    """
+
+    __props__ = ()
+    view_map = {0: [0]}
+
+    def make_node(self, values, x, y):
+        broadcastable = (x.broadcastable[0], y.broadcastable[0])
+        return Apply(self, [values, x, y], [T.TensorType(values.dtype, broadcastable)()])
+
+    def infer_shape(self, *args):
+        _, x_shape, y_shape = args[-1]
+        return [(x_shape[0], y_shape[0])]
+
+    def perform(self, node, inputs, output_storage):
+        values, x, y = inputs
+        shape = n, m = len(x), len(y)
+        if values.shape == (1, m) and values.flags.c_contiguous:  # broadcast_to takes longer
+            matrix = np.ndarray(shape, values.dtype, values, 0, (0, values.strides[1]))
+        else:
+            matrix = np.broadcast_to(values, shape)
+        output_storage[0][0] = matrix
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = (*inputs, outputs[0], sub["fail"])
+        return "{ if (rbf_repeated(%s, %s, %s, &%s) != 0) { %s } }" % arguments
 
 
 def _c_string(text):

@@ -1,0 +1,67 @@
+"""Gradients with respect to a matrix that are one number, row or column over and over, not stored.
+
+A rewrite of the compiled graph, in Theano's optimizer database under the name rbf_repeated, after
+those of products and sums; `import rbf_op` registers it. optimizer_excluding=rbf_repeated turns it
+off; FAST_COMPILE leaves it out. Above ops/; may import Theano.
+"""
+
+import theano.tensor as T
+from theano.tensor.opt import Shape_i
+
+from rbf_op.ops import RBFKernelGrad, RBFMixtureGrad, Repeated
+from rbf_op.theano_api import GlobalOptimizer, register_rewrite, replace
+
+NAME = "rbf_repeated"
+
+# After rbf_dot_sum (1.65), before what is for single nodes of any kind (2).
+POSITION = 1.67
+
+
+class RepeatedGradients(GlobalOptimizer):
+    """Replace grad_output of a gradient node by a view where it is filled with what repeats.
+
+    The gradient of a sum or a mean of a matrix is one number, that of the sums of its rows a
+    column: filling a matrix with it takes as long as the node itself does where there are few
+    columns of x. The node reads it by its strides, which are zero.
+    """
+
+    def apply(self, fgraph):
+        for node in fgraph.toposort():
+            if isinstance(node.op, (RBFKernelGrad, RBFMixtureGrad)):
+                *inputs, grad_output = node.inputs
+                x, y = node.op.forward_op().with_y(inputs)[:2]
+                values = _filling(grad_output, x, y)
+                if values is not None:
+                    view = Repeated()(values, x, y)
+                    outputs = node.op(*inputs, view, return_list=True)
+                    replace(fgraph, list(zip(node.outputs, outputs)), NAME)
+
+
+def _filling(matrix, x, y):
+    """What is repeated to fill a matrix with as many rows as x and columns as y, or None."""
+    node = matrix.owner
+    if node is None or not isinstance(node.op, T.Alloc):
+        return None
+    values, *lengths = node.inputs
+    if not all(_is_length_of(v, points) for v, points in zip(lengths, (x, y))):
+        return None
+    if values.ndim < 2:
+        values = values.dimshuffle(*["x"] * (2 - values.ndim), *range(values.ndim))
+    if all(values.broadcastable):  # the node reads rows whose entries lie side by side
+        return T.alloc(values, 1, lengths[1])
+    return values if any(values.broadcastable) else None
+
+
+def _is_length_of(length, points):
+    node = length.owner
+    while node is not None and isinstance(node.op, (T.TensorFromScalar, T.ScalarFromTensor)):
+        node = node.inputs[0].owner
+    return (
+        node is not None
+        and isinstance(node.op, Shape_i)
+        and node.op.i == 0
+        and node.inputs[0] is points
+    )
+
+
+register_rewrite(NAME, RepeatedGradients(), POSITION, "fast_run")

@@ -31,7 +31,7 @@ k = rbf_kernel(*variables[:3], amplitude=amplitude)
 if sys.argv[4] == "given":
     outputs, inputs = [k] + T.grad(None, variables, known_grads={k: weights}), variables + [weights]
 elif sys.argv[4] == "normalised":
-    means = T.dot(k, y[:, :5]) / k.sum(axis=1, keepdims=True)
+    means = T.dot(k, y[:, 0]) / k.sum(axis=1)
     outputs, inputs = [means] + T.grad(T.sqr(means).sum(), variables[:3]), variables
 elif sys.argv[4] == "widths":
     mean = rbf_mixture(x, y, [gamma, 2 * gamma]).mean()

@@ -213,6 +213,22 @@ def test_gradients_of_sums(g, name, kernel):
         assert both or isinstance(forward, (RBFDot, RBFDotGrad))
 
 
+def test_a_gradient_that_is_computed_from_the_sum_it_could_give(g):
+    """That of the sum and of the product together: its grad_output has ones in it, and the sum."""
+    k = rbf_kernel(g.x, g.y, g.gamma)
+    results = [k.sum(), T.dot(g.u, k)]
+    cost = sum(T.tanh(result).sum() for result in results)
+    found = [type(op) for op in g.check(results + T.grad(cost, [g.x, g.y]))]
+    assert found == [RBFKernel, RBFDotGrad]
+
+
+def test_a_gradient_that_takes_the_matrix(g):
+    """A node of several results uses K."""
+    k = rbf_kernel(g.x, g.y, g.widths)
+    found = [type(op) for op in g.check(T.grad(-3 * T.sqr(k).sum(), [g.widths, g.y]))]
+    assert found == [RBFKernel, RBFKernelGrad]
+
+
 @pytest.mark.parametrize("narrower", ["int8", "float32"])
 def test_weights_of_a_narrower_dtype(g, narrower):
     """As a number of float32 makes K float64 where floatX is."""

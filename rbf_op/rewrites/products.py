@@ -68,7 +68,9 @@ class RBFProducts(GlobalOptimizer):
                 replace(fgraph, _gradient_of_product(fgraph, node, made), NAME)
         for node in fgraph.toposort():
             if isinstance(node.op, RBFKernel):
-                replace(fgraph, _products(fgraph, node, made), NAME)
+                pairs = _products(fgraph, node, made)
+                if not _is_cyclic(pairs):
+                    replace(fgraph, pairs, NAME)
         _merge_gradients(fgraph)
 
 
@@ -190,7 +192,7 @@ def _uses_of(fgraph, node, made):
 
 def _use(user, matrix, transposed, outer, made):
     """The Use that a node makes of K or K.T times an Outer; None if K must stay for it."""
-    (product,) = user.outputs
+    product = user.outputs[0]
     left, right, number = outer
     if product.dtype != matrix.dtype:
         return None
@@ -301,9 +303,36 @@ def _gradient_beside(fgraph, kernel_inputs, use, made):
                 same = [a is b for a, b in zip(node.inputs, kernel_inputs)]
                 weights = node.inputs[3]
                 one_type = weights.broadcastable[1] == whole.broadcastable[1]
-                if all(same) and one_type and not _depends(weights, use.product):
+                if all(same) and one_type and not _depends(node.outputs[0], use.product):
                     return node
     return None
+
+
+def _is_cyclic(pairs):
+    """Would something be computed from itself if the old of some (old, new) became the new?
+
+    Products that become one node depend on what any of them does, and one that comes with a
+    gradient on what that does.
+    """
+    new_of, done = dict(pairs), set()
+    for start in new_of:
+        path, stack = set(), [start]
+        while stack:
+            variable = stack[-1]
+            if variable in done:
+                stack.pop()
+            elif variable in path:  # all that it is computed from is done
+                path.discard(variable)
+                done.add(variable)
+                stack.pop()
+            else:
+                path.add(variable)
+                new = new_of.get(variable)
+                below = [new] if new else variable.owner.inputs if variable.owner else []
+                if path.intersection(below):
+                    return True
+                stack.extend(v for v in below if v not in done)
+    return False
 
 
 def _depend(factors, uses):

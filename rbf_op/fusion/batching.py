@@ -163,10 +163,10 @@ def _dimshuffle(loop, node, operands):
 def _reduce(loop, node, operands):
     op, ((variable, _),) = node.op, operands
     axes = [a + 1 for a in (range(variable.ndim - 1) if op.axis is None else op.axis)]
-    if isinstance(op, T.MaxAndArgmax):
-        return [Value(v, True) for v in T.max_and_argmax(variable, axes)]
     if not axes:
         return None
+    if isinstance(op, T.MaxAndArgmax):
+        return [Value(v, True) for v in T.max_and_argmax(variable, axes)]
     function = T.sum if isinstance(op, T.elemwise.Sum) else T.prod
     return [Value(function(variable, axes, dtype=op.dtype, acc_dtype=op.acc_dtype), True)]
 
@@ -182,7 +182,7 @@ def _dot(loop, node, operands):
     if first_by_step and first.ndim != 2 or second_by_step and second.ndim != 2:
         return None
     if first_by_step and second_by_step:
-        found = T.sum(first * second, axis=1)
+        found = T.sum(first * second, axis=1, dtype=node.outputs[0].dtype)
     elif first_by_step:
         found = T.dot(first, second)
     else:

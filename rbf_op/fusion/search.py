@@ -240,9 +240,10 @@ def batch_loops(outputs, kept=(), cautious=False):
         else:
             if loop is not None:
                 loops[node] = loop
-    unfit = loops
-    while unfit:
+    while loops:
         unfit = _unfit_loops(loops, outputs, kept, cautious)
+        if not unfit:
+            break
         reasons.update(unfit)
         loops = {node: loop for node, loop in loops.items() if node not in unfit}
     replacements, known = {}, set(nodes)

@@ -328,7 +328,7 @@ def _is_cyclic(pairs):
             else:
                 path.add(variable)
                 new = new_of.get(variable)
-                below = [new] if new else variable.owner.inputs if variable.owner else []
+                below = [new] if new is not None else getattr(variable.owner, "inputs", [])
                 if path.intersection(below):
                     return True
                 stack.extend(v for v in below if v not in done)

@@ -114,6 +114,45 @@ REDUCING_LOOPS = {
 }
 
 
+def added_up(x, c, s, v, w, r):
+    """From column to column, as the question's loops do it."""
+
+    def step(q, weight, total):
+        return total + weight * T.exp(-s * T.sum((x - q) ** 2, axis=1))
+
+    return theano.scan(step, [c, w], T.zeros_like(r))[0][-1]
+
+
+def added_up_and_kept(x, c, s, v, w, r):
+    """What is subtracted in each step, and a result of each."""
+
+    def step(p, total):
+        k = T.exp(-s * T.sum((p - c) ** 2, axis=1))
+        return total - k * w, T.dot(k, w)
+
+    totals, products = theano.scan(step, x, [1 + w, None])[0]
+    return T.sum(totals[-1]) * products
+
+
+REDUCING_LOOPS.update(
+    {
+        "added up": added_up,
+        "added up, and results kept": added_up_and_kept,
+        "folded": lambda x, c, s, v, w, r: theano.foldl(
+            lambda q, total: total + T.exp(-s * T.sum((x - q) ** 2, axis=1)), c, r
+        )[0],
+        "numbers added up": lambda x, c, s, v, w, r: (
+            theano.reduce(
+                lambda p, total: total + T.dot(T.exp(-s * T.sum((p - c) ** 2, axis=1)), w),
+                x,
+                T.zeros_like(s),
+            )[0]
+            * s
+        ),
+    }
+)
+
+
 def loops_in(*outputs):
     return [node for node in nodes_of(outputs) if isinstance(node.op, Scan)]
 

@@ -2,7 +2,7 @@
 
 Such as theano.map of the product of each row and weights: what depends on the step gets an axis
 more, the first. What no rule here is for stays a loop, of the rows alone, which reading/ reads.
-Between search.py, which chooses among such loops, and reading/. May import Theano.
+Between reduced_loops.py, which chooses among such loops, and reading/. May import Theano.
 """
 
 from collections import namedtuple
@@ -17,7 +17,7 @@ from rbf_op.fusion.candidates import carriers
 from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading.frames import count_of
-from rbf_op.fusion.reading.loops import loop_outputs, runs_all_steps
+from rbf_op.fusion.reading.loops import added_to, begun_with, loop_outputs, runs_all_steps
 from rbf_op.fusion.values import Values, index_constant, nodes_of
 from rbf_op.theano_api import Constant, ancestors, clone
 
@@ -28,24 +28,35 @@ Value = namedtuple("Value", "variable by_step")
 Batched = namedtuple("Batched", "outputs rows")
 
 
-def batch(node, used):
+def batch(node, used, totals):
     """The Batched of a loop, a Scan node, of whose outputs those in a set are used.
 
-    None where nothing is made of a kernel's rows, or nothing but a matrix. Raises NoMatch where
-    something is, and cannot be written at once.
+    totals: {last state: all states}, of those of which nothing else is used. None where nothing is
+    made of a kernel's rows, or nothing but a matrix. Raises NoMatch where something is, and cannot
+    be written at once.
     """
-    steps = loop_outputs(node)
+    op, steps = node.op, loop_outputs(node)
+    states = zip(op.inner_sitsot(op.inputs), op.inner_sitsot_outs(op.outputs))
+    states = dict(zip(op.outer_sitsot_outs(node.outputs), states))
+    added = {last: added_to(*states[of_all]) or [] for last, of_all in totals.items()}
     wanted = [v for v in node.outputs if v in used]
-    inner = nodes_of(steps[v] for v in wanted if v in steps)
-    rows, made = _rows_and_made(inner, node.op.inner_seqs(node.op.inputs))
-    if not any(steps.get(v) in made for v in wanted):
+    terms = [term for terms in added.values() for _, term in terms]
+    inner = nodes_of([steps[v] for v in wanted if v in steps] + terms)
+    rows, made = _rows_and_made(inner, op.inner_seqs(op.inputs))
+    if not made.intersection(steps[v] for v in wanted if v in steps) and not any(
+        term in made or term in rows for term in terms
+    ):
         return None
-    if not all(v in steps for v in wanted):
+    if not all(v in steps or v in totals.values() for v in wanted) or not all(added.values()):
         raise NoMatch("the loop that computes it is also needed for something else")
     loop = _Loop(node, inner, rows)
-    if not all(runs_all_steps(loop, node, v) for v in wanted):
+    if not all(runs_all_steps(loop, node, v) for v in wanted if v in steps):
         raise NoMatch("the loop may not run over the whole of its sequences")
-    outputs = {v: loop.output(v, steps[v]) for v in wanted}
+    if not runs_all_steps(loop, node):
+        raise NoMatch("the loop may not run over the whole of its sequences")
+    outputs = {v: loop.output(v, steps[v]) for v in wanted if v in steps}
+    for last, terms in added.items():
+        outputs[last] = loop.total(last, totals[last], terms)
     return Batched(outputs, {loop.outside[v].variable for v in rows if v in loop.outside})
 
 
@@ -88,10 +99,24 @@ class _Loop:
 
     def output(self, root, step):
         """An output of the loop without it, given the inner variable for a step."""
+        return like(root, self._of_all_steps(step))
+
+    def total(self, root, states, terms):
+        """The last of a loop's states, given what each step adds to them, [(1 or -1, variable)]."""
+        begun = begun_with(states)
+        if begun is None:
+            raise NoMatch("the loop that computes it is also needed for something else")
+        total = begun[0]
+        for sign, term in terms:
+            added = T.sum(self._of_all_steps(term), axis=0, dtype=root.dtype)
+            total = total + added if sign == 1 else total - added
+        return like(root, total)
+
+    def _of_all_steps(self, step):
         value = self._value(step)
         if value is None:
             raise NoMatch("what the loop makes of each row cannot be written for all at once")
-        return like(root, value.variable if value.by_step else self.repeated(value.variable))
+        return value.variable if value.by_step else self.repeated(value.variable)
 
     def _value(self, variable):
         if isinstance(variable, Constant) and variable not in self.outside:

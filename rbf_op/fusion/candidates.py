@@ -15,7 +15,7 @@ from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
 from rbf_op.fusion.roots import read_kernel, read_sum, read_total, read_widths
-from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant
+from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant, users_of
 from rbf_op.theano_api import Scan
 
 FACTOR_OPS = (
@@ -45,7 +45,7 @@ def find_candidates(nodes, outputs):
     carrying, _ = carriers(nodes)
     if not carrying:
         return Candidates([], {}, set(), set(), {})
-    users = _users(nodes)
+    users = users_of(nodes)
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
     stable = _stable_in_logarithms(nodes, users, outputs)
     matrices = {v for v in carrying if v not in filled and _is_root(v)}
@@ -117,15 +117,6 @@ def carriers(nodes):
 def _carries(inputs, found, scalars, output):
     """Whether a factor is an exponential; one of fewer dimensions is a number to a matrix."""
     return any(v in found or v in scalars and not output.ndim for v in inputs)
-
-
-def _users(nodes):
-    """{variable: the nodes that it is an input of}."""
-    users = {}
-    for node in nodes:
-        for v in node.inputs:
-            users.setdefault(v, []).append(node)
-    return users
 
 
 def _stable_in_logarithms(nodes, users, outputs):

@@ -4,8 +4,9 @@ The front of this package: finds the kernels by way of search.py and rebuilds th
 May import Theano by way of theano_api.
 """
 
+from rbf_op.fusion.reduced_loops import batch_loops
 from rbf_op.fusion.report import Report
-from rbf_op.fusion.search import batch_loops, find_kernels
+from rbf_op.fusion.search import find_kernels
 from rbf_op.fusion.values import rebuild
 from rbf_op.theano_api import Variable
 

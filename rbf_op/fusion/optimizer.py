@@ -7,7 +7,8 @@ optimizer_excluding=rbf_fusion, turns it off. May import Theano.
 
 from theano import config
 
-from rbf_op.fusion.search import batch_loops, find_kernels
+from rbf_op.fusion.reduced_loops import batch_loops
+from rbf_op.fusion.search import find_kernels
 from rbf_op.theano_api import GlobalOptimizer, register_rewrite
 
 TAG = "rbf_fusion"

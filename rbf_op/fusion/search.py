@@ -1,7 +1,7 @@
 """Choosing among the candidates in a graph: those that are kernels and worth fusing.
 
-Between fuse.py and optimizer.py, which both call batch_loops and then find_kernels, and batching.py
-and candidates.py. May import Theano.
+Between fuse.py, optimizer.py and reduced_loops.py, which call find_kernels, and candidates.py. May
+import Theano.
 """
 
 import theano.tensor as T
@@ -9,7 +9,6 @@ from theano.tensor.opt import Shape, Shape_i
 
 from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.algebra import TooManyTerms
-from rbf_op.fusion.batching import batch
 from rbf_op.fusion.candidates import FACTOR_OPS, find_candidates
 from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
@@ -17,9 +16,8 @@ from rbf_op.fusion.mixtures import read_mixture
 from rbf_op.fusion.reading import TooLong, Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.signs import Signs
-from rbf_op.fusion.values import Values, nodes_of, rebuild, scalar_constant
-from rbf_op.ops import RBFKernel
-from rbf_op.theano_api import Scan, ancestors, trace_to
+from rbf_op.fusion.values import Values, nodes_of, scalar_constant
+from rbf_op.theano_api import trace_to
 
 # Variables tried per kernel: each try reads it once more.
 _MOST_SHARED = 20
@@ -191,7 +189,7 @@ def find_kernels(outputs, kept=(), cautious=False):
                     reasons[root] = str(error)
                     continue
                 except Exception as error:  # a model must go on working, whatever is met in it
-                    reasons[root] = _failed(error)
+                    reasons[root] = failed(error)
                     continue
             chosen.append(kernels[root])
             superfluous.update(kernels[root].opened)
@@ -209,112 +207,20 @@ def find_kernels(outputs, kept=(), cautious=False):
         trace_to(root, result, known)
     fused = {kernel.root: kernel.candidate for kernel in chosen}
     report = Report(
-        fused.get(root) or _left_alone(root, reasons[root])
+        fused.get(root) or left_alone(root, reasons[root])
         for root in candidates.variables
         if root in fused or root in reasons and root not in superfluous | candidates.sums
     )
     return replacements, _without_products(report)
 
 
-def batch_loops(outputs, kept=(), cautious=False):
-    """({output of a loop: the same without it}, [Candidate]): what to do before find_kernels.
-
-    Results come first. Of the loops that make something of a kernel's rows it is those whose rows
-    are all fused once they are written for all steps at once; the others are the candidates, left
-    alone. So is a loop of which an output is `kept` and, if `cautious`, one that gets along with a
-    row at a time where all rows would be kept.
-    """
-    nodes = nodes_of(outputs)
-    scans = [n for n in nodes if isinstance(n.op, Scan) and not any(v in kept for v in n.outputs)]
-    if not scans:
-        return {}, []
-    used = {v for node in nodes for v in node.inputs}.union(outputs)
-    loops, reasons = {}, {}
-    for node in scans:
-        try:
-            loop = batch(node, used)
-        except NoMatch as error:
-            reasons[node] = str(error)
-        except Exception as error:  # as in find_kernels
-            reasons[node] = _failed(error)
-        else:
-            if loop is not None:
-                loops[node] = loop
-    while loops:
-        unfit = _unfit_loops(loops, outputs, kept, cautious)
-        if not unfit:
-            break
-        reasons.update(unfit)
-        loops = {node: loop for node, loop in loops.items() if node not in unfit}
-    replacements, known = {}, set(nodes)
-    for node in reversed(scans):
-        if node in loops:
-            for old, new in loops[node].outputs.items():
-                trace_to(old, new, known)
-                replacements[old] = new
-    return replacements, [
-        _left_alone(next(v for v in node.outputs if v in used), reasons[node])
-        for node in reversed(scans)
-        if node in reasons
-    ]
-
-
-def _unfit_loops(loops, outputs, kept, cautious):
-    """{loop: why it must be left alone} for those that would not save anything."""
-    changed = rebuild(outputs, {o: v for loop in loops.values() for o, v in loop.outputs.items()})
-    given = [changed.get(v, v) for v in outputs]
-    fused, report = find_kernels(given, [changed.get(v, v) for v in kept], cautious)
-    new = rebuild(given, dict(fused))
-    remaining = {v for node in nodes_of([new.get(v, v) for v in given]) for v in node.outputs}
-    matrices = _matrices(given, fused) if cautious else ()
-    left, reasons = report.left_alone, {}
-    for node, loop in loops.items():
-        rows = {changed.get(v, v) for v in loop.rows}
-        if rows & remaining:
-            told = [candidate.reason for candidate in left if candidate.variable in rows]
-            reasons[node] = (
-                told[0]
-                if told
-                else "what the loop makes of each row cannot be written for all at once"
-            )
-        elif any(rows.intersection(ancestors([matrix])) for matrix in matrices):
-            reasons[node] = "the loop gets along with a row at a time"
-    return reasons
-
-
-def _matrices(outputs, fused):
-    """What of the fused kernels is a matrix that is not only multiplied by another, or summed."""
-    nodes = nodes_of(outputs)
-    users = {}
-    for node in nodes:
-        for v in node.inputs:
-            users.setdefault(v, []).append(node)
-
-    def only_multiplied(variable):
-        return variable not in outputs and all(
-            isinstance(user.op, (T.Dot, T.elemwise.Sum, Shape, Shape_i))
-            or isinstance(user.op, T.DimShuffle)
-            and only_multiplied(user.outputs[0])
-            for user in users[variable]
-        )
-
-    found = []
-    for root, result in fused:
-        node = result.owner
-        while isinstance(node.op, T.DimShuffle):
-            node = node.inputs[0].owner
-        if sum(not b for b in root.broadcastable) > 1 and not (
-            isinstance(node.op, RBFKernel) and only_multiplied(root)
-        ):
-            found.append(root)
-    return found
-
-
-def _left_alone(variable, reason):
+def left_alone(variable, reason):
+    """The Candidate for what is not replaced."""
     return Candidate(variable, False, reason, *[None] * 4, False, False)
 
 
-def _failed(error):
+def failed(error):
+    """What a report says of an error that nobody foresaw."""
     return "reading it failed: %s: %s" % (type(error).__name__, error)
 
 

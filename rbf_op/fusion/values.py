@@ -29,6 +29,15 @@ def nodes_of(outputs):
     return order
 
 
+def users_of(nodes):
+    """{variable: the nodes that it is an input of}."""
+    users = {}
+    for node in nodes:
+        for v in node.inputs:
+            users.setdefault(v, []).append(node)
+    return users
+
+
 def rebuild(outputs, replacements):
     """{original: new} for all that changes when variables are replaced, replacements included."""
     new, changed = {}, {}

@@ -41,17 +41,18 @@ def _read_scan(reader, variable, index, mode, frame):
     return reader.read(inner, inner_index, mode, inner_frame)
 
 
-def runs_all_steps(known, node, variable):
-    """Whether every sequence is as long as the loop, and the result kept for every step.
+def runs_all_steps(known, node, variable=None):
+    """Whether every sequence is as long as the loop, and a result kept for every step.
 
     `known` has the `values` and `sizes` of the graph, as a Reader does.
     """
     op = node.op
     steps = node.inputs[0]
     key = known.values.key
-    position = op.outer_nitsot_outs(node.outputs).index(variable)
-    if key(op.outer_nitsot(node.inputs)[position]) != key(steps):
-        return False
+    if variable is not None:
+        position = op.outer_nitsot_outs(node.outputs).index(variable)
+        if key(op.outer_nitsot(node.inputs)[position]) != key(steps):
+            return False
     return all(_cut_to(known, sequence, steps) for sequence in op.outer_seqs(node.inputs))
 
 
@@ -204,26 +205,19 @@ def _read_accumulated(reader, variable, index, mode, frame):
     states = None if mode is LOGARITHM or isinstance(mode, Raised) else last_state(variable)
     if states is None:
         return None
-    node = states.owner
-    op, steps = node.op, node.inputs[0]
-    outer = op.outer_sitsot(node.inputs)[op.outer_sitsot_outs(node.outputs).index(states)]
-    begun = outer.owner
-    if begun is None or not isinstance(begun.op, IncSubtensor):
+    node, begun = states.owner, begun_with(states)
+    if begun is None or not runs_all_steps(reader, node):
         return None
-    if begun.inputs[0].owner is None or not isinstance(begun.inputs[0].owner.op, T.AllocEmpty):
-        return None
-    if not all(_cut_to(reader, sequence, steps) for sequence in op.outer_seqs(node.inputs)):
-        return None
-    step = Symbol("k", reader.sizes.of_scalar(steps))
+    step = Symbol("k", reader.sizes.of_scalar(node.inputs[0]))
     inner = frame_of(reader, node, step, frame)
-    added = _added_to(*inner.states[states])
+    added = added_to(*inner.states[states])
     if added is None:
         return None
     start = ((Fixed(0),),) + index
     for _, term in added:
         for axis in range(term.ndim):
             if not term.broadcastable[axis]:
-                begins = reader.sizes.dimension(begun.inputs[1], axis + 1)
+                begins = reader.sizes.dimension(begun, axis + 1)
                 reader.require(reader.sizes.dimension(term, axis), begins)
 
     def read_terms(index):
@@ -236,13 +230,25 @@ def _read_accumulated(reader, variable, index, mode, frame):
     total = read_summed(reader, variable, index, mode, frame, read_terms)
     if total is None:
         return None
-    total = add(reader.read(begun.inputs[1], start, mode, frame), total)
+    total = add(reader.read(begun, start, mode, frame), total)
     for opened in (states, variable.owner.inputs[0]):
         reader.note_opened(opened, index, frame)
     return total
 
 
-def _added_to(before, after):
+def begun_with(states):
+    """What a scan's state is before the first step, behind an axis of length one; or None."""
+    op, node = states.owner.op, states.owner
+    outer = op.outer_sitsot(node.inputs)[op.outer_sitsot_outs(node.outputs).index(states)]
+    begun = outer.owner
+    if begun is None or not isinstance(begun.op, IncSubtensor):
+        return None
+    if begun.inputs[0].owner is None or not isinstance(begun.inputs[0].owner.op, T.AllocEmpty):
+        return None
+    return begun.inputs[1]
+
+
+def added_to(before, after):
     """[(1 or -1, term)] of what a step adds to its state; None if it does anything else."""
     depending = {before}
     for node in nodes_of([after]):

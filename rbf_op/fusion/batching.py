@@ -39,22 +39,19 @@ def batch(node, used, totals):
     states = zip(op.inner_sitsot(op.inputs), op.inner_sitsot_outs(op.outputs))
     states = dict(zip(op.outer_sitsot_outs(node.outputs), states))
     added = {last: added_to(*states[of_all]) or [] for last, of_all in totals.items()}
-    wanted = [v for v in node.outputs if v in used]
+    results = {v: step for v, step in steps.items() if v in used}
     terms = [term for terms in added.values() for _, term in terms]
-    inner = nodes_of([steps[v] for v in wanted if v in steps] + terms)
+    inner = nodes_of([*results.values(), *terms])
     rows, made = _rows_and_made(inner, op.inner_seqs(op.inputs))
-    if not made.intersection(steps[v] for v in wanted if v in steps) and not any(
-        term in made or term in rows for term in terms
-    ):
+    if not (made.intersection(results.values()) or (made | rows).intersection(terms)):
         return None
-    if not all(v in steps or v in totals.values() for v in wanted) or not all(added.values()):
+    others = used.intersection(node.outputs).difference(results, totals.values())
+    if others or not all(added.values()):
         raise NoMatch("the loop that computes it is also needed for something else")
     loop = _Loop(node, inner, rows)
-    if not all(runs_all_steps(loop, node, v) for v in wanted if v in steps):
+    if not all(runs_all_steps(loop, node, v) for v in (None, *results)):
         raise NoMatch("the loop may not run over the whole of its sequences")
-    if not runs_all_steps(loop, node):
-        raise NoMatch("the loop may not run over the whole of its sequences")
-    outputs = {v: loop.output(v, steps[v]) for v in wanted if v in steps}
+    outputs = {v: loop.output(v, step) for v, step in results.items()}
     for last, terms in added.items():
         outputs[last] = loop.total(last, totals[last], terms)
     return Batched(outputs, {loop.outside[v].variable for v in rows if v in loop.outside})

@@ -259,6 +259,14 @@ STAYING = {
         )[0],
         "a part of it, such as its squared distance, is also used elsewhere",
     ),
+    "three dimensions": (
+        lambda x, c, s, v, w, r: [
+            theano.map(
+                lambda p: T.sum(T.exp(exponents(p, c, s))[:, None] * c, axis=0), x
+            )[0]
+        ],
+        "without the loop there would be an array of three dimensions",
+    ),
     "some steps": (
         lambda x, c, s, v, w, r: [
             theano.scan(

@@ -24,8 +24,9 @@ from rbf_op.theano_api import Constant, ancestors, clone
 # What an inner variable of a loop is outside: of all steps along the first axis, or of any.
 Value = namedtuple("Value", "variable by_step")
 
-# outputs: {output of a loop: the same, written without it}; rows: the kernels' rows in that.
-Batched = namedtuple("Batched", "outputs rows")
+# outputs: {output of a loop: the same, written without it}; rows: the kernels' rows in that, and
+# arrays: what has three axes or more.
+Batched = namedtuple("Batched", "outputs rows arrays")
 
 
 def batch(node, used, totals):
@@ -54,7 +55,14 @@ def batch(node, used, totals):
     outputs = {v: loop.output(v, step) for v, step in results.items()}
     for last, terms in added.items():
         outputs[last] = loop.total(last, totals[last], terms)
-    return Batched(outputs, {loop.outside[v].variable for v in rows if v in loop.outside})
+    of_rows = {loop.outside[v].variable for v in rows if v in loop.outside}
+    arrays = {v for v, _ in loop.outside.values() if _axes(v) > 2}
+    return Batched(outputs, of_rows, arrays)
+
+
+def _axes(variable):
+    """How many axes it has that may be longer than one."""
+    return getattr(variable, "broadcastable", ()).count(False)
 
 
 def _rows_and_made(nodes, sequences):
@@ -65,12 +73,11 @@ def _rows_and_made(nodes, sequences):
         if not by_step.intersection(node.inputs):
             continue
         by_step.update(node.outputs)
-        of_rows = rows.intersection(node.inputs) and not carrying.issuperset(node.outputs)
-        if of_rows or made.intersection(node.inputs):
+        found = {v for v in carrying.intersection(node.outputs) if _axes(v) == 1}
+        if made.intersection(node.inputs) or not found and rows.intersection(node.inputs):
             made.update(node.outputs)
         else:
-            found = carrying.intersection(node.outputs)
-            rows.update(v for v in found if sum(not b for b in v.broadcastable) == 1)
+            rows.update(found)
     return rows, made
 
 

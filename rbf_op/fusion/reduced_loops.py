@@ -98,7 +98,12 @@ def _unfit_loops(loops, outputs, kept, cautious):
     given = [changed.get(v, v) for v in outputs]
     fused, report = find_kernels(given, [changed.get(v, v) for v in kept], cautious)
     new = rebuild(given, dict(fused))
-    remaining = {v for node in nodes_of([new.get(v, v) for v in given]) for v in node.outputs}
+
+    def final(variable):
+        variable = changed.get(variable, variable)
+        return new.get(variable, variable)
+
+    remaining = {v for node in nodes_of(map(final, outputs)) for v in node.outputs}
     matrices = _matrices(given, fused) if cautious else ()
     left, reasons = report.left_alone, {}
     for node, loop in loops.items():
@@ -110,6 +115,8 @@ def _unfit_loops(loops, outputs, kept, cautious):
                 if told
                 else "what the loop makes of each row cannot be written for all at once"
             )
+        elif remaining.intersection(final(v) for v in loop.arrays):
+            reasons[node] = "without the loop there would be an array of three dimensions"
         elif any(rows.intersection(ancestors([matrix])) for matrix in matrices):
             reasons[node] = "the loop gets along with a row at a time"
     return reasons

@@ -1,6 +1,6 @@
-"""Gradient nodes reduced to the outputs that are used.
+"""Gradient nodes reduced to the outputs that are used; and which nodes they are the gradients of.
 
-A canonicalisation, registered for FAST_COMPILE too. Above ops/; may import Theano.
+The first is a canonicalisation, registered for FAST_COMPILE too. Above ops/; may import Theano.
 """
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFLogSumExpGrad, RBFMixtureGrad
@@ -27,3 +27,13 @@ def only_what_is_used(node, fgraph, wrt, narrowed):
     replacements = narrowed(tuple(old))(*node.inputs, return_list=True)
     trace_to(node.outputs[0], replacements[0], fgraph.apply_nodes)
     return dict(zip(old.values(), replacements))
+
+
+def forward_nodes(fgraph, gradient):
+    """The nodes in a graph of which this is the gradient node: of the same inputs."""
+    return [
+        node
+        for node in {user for user, _ in clients(fgraph, gradient.inputs[0])}
+        if getattr(node, "op", None) == gradient.op.forward_op()
+        and all(a is b for a, b in zip(node.inputs, gradient.inputs))
+    ]

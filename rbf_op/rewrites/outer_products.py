@@ -118,7 +118,7 @@ class Made:
         start = 0
         for matrix in matrices:
             self._places.setdefault(matrix, {})[joined] = start
-            start = start + (1 if matrix.broadcastable[1] else matrix.shape[1])
+            start = start + (1 if is_column(matrix) else matrix.shape[1])
         return joined
 
     def wholes(self, matrix):
@@ -130,7 +130,7 @@ class Made:
         if whole is matrix:
             return result
         start = self._places[matrix][whole]
-        if matrix.broadcastable[1]:
+        if is_column(matrix):
             return result[:, start].dimshuffle(0, "x")
         return result[:, start : start + matrix.shape[1]]
 
@@ -146,6 +146,14 @@ def dimshuffled(variable):
     if node is not None and isinstance(node.op, T.DimShuffle) and not node.op.drop:
         return tuple(node.op.new_order), node.inputs[0]
     return None, None
+
+
+def filling(node):
+    """What an Alloc node fills a matrix with, as a matrix: of one row, column or both, or whole."""
+    value = node.inputs[0]
+    if value.ndim == 2:
+        return value
+    return value.dimshuffle(*["x"] * (2 - value.ndim), *range(value.ndim))
 
 
 def _entries(variable, depth=0):
@@ -230,10 +238,7 @@ class OuterProducts:
         if node is None or matrix.dtype != self._dtype:
             return None
         if isinstance(node.op, T.Alloc):
-            value = node.inputs[0]
-            if value.ndim < 2:
-                value = value.dimshuffle(*["x"] * (2 - value.ndim), *range(value.ndim))
-            return self._terms(value, (node,))
+            return self._terms(filling(node), (node,))
         if not all(user in users for user, _ in clients(self._fgraph, matrix)):
             return None
         if isinstance(node.op, T.Dot):

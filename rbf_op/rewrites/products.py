@@ -13,6 +13,7 @@ import theano.tensor as T
 from theano.compile import SharedVariable
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.rewrites.gradients import forward_nodes
 from rbf_op.rewrites.outer_products import Made, OuterProducts, dimshuffled, is_column
 from rbf_op.theano_api import GlobalOptimizer, clients, register_rewrite, replace
 
@@ -79,7 +80,8 @@ def _gradient_of_product(fgraph, node, made):
     if node.op.symmetric:
         return []
     x, y, gamma, amplitude, grad_output = node.inputs
-    users = [user for k in _kernels_of(fgraph, node) for user, _ in clients(fgraph, k.outputs[0])]
+    kernels = forward_nodes(fgraph, node)
+    users = [user for kernel in kernels for user, _ in clients(fgraph, kernel.outputs[0])]
     outer = OuterProducts(fgraph, made, x, y).read(grad_output, [node] + users)
     if outer is None:
         return []
@@ -136,22 +138,11 @@ def _in_order(names):
     return tuple(name for name in RBFDot.input_names if name in names)
 
 
-def _kernels_of(fgraph, gradient):
-    """The nodes of the K that this is the gradient node of."""
-    return [
-        node
-        for node in {node for node, _ in clients(fgraph, gradient.inputs[0])}
-        if isinstance(getattr(node, "op", None), RBFKernel)
-        and node.op == gradient.op.forward_op()
-        and all(a is b for a, b in zip(node.inputs, gradient.inputs))
-    ]
-
-
 def _transposed_products(fgraph, gradient, h, made):
     """The results dot(K.T, h) in the graph, or of some columns of h, of the K of a gradient."""
     return [
         use.product
-        for node in _kernels_of(fgraph, gradient)
+        for node in forward_nodes(fgraph, gradient)
         for use in _uses_of(fgraph, node, made) or ()
         if use.transposed and h in made.wholes(use.factor)
     ]
@@ -265,7 +256,7 @@ def _products(fgraph, node, made):
     if computed:
         factors = list(dict.fromkeys(use.factor for use in computed))
         sides = {use.transposed for use in computed}
-        if len(sides) > 1 or len(factors) > 1 and _depend(factors, computed):
+        if len(sides) > 1:
             return []
         if node.op.symmetric and not (len(factors) <= FEW_COLUMNS and all(map(is_column, factors))):
             return []
@@ -279,6 +270,8 @@ def _products(fgraph, node, made):
             weights = T.patternbroadcast(weights, (False, whole.broadcastable[1]))
             product = RBFDotGrad(("weights",), openmp=node.op.openmp)(x, y, gamma, weights, whole)
         found += [(use, product, whole) for use in computed]
+    if not found:
+        return []
     # Results first: what a product is multiplied by may be computed from another.
     order = {v: place for place, node in enumerate(fgraph.toposort()) for v in node.outputs}
     pairs = []
@@ -333,11 +326,6 @@ def _is_cyclic(pairs):
                     return True
                 stack.extend(v for v in below if v not in done)
     return False
-
-
-def _depend(factors, uses):
-    """Is a factor computed from one of the products?"""
-    return any(_depends(factor, use.product) for factor in factors for use in uses)
 
 
 def _depends(variable, on, but_for=()):

@@ -9,6 +9,7 @@ import theano.tensor as T
 from theano.tensor.opt import Shape_i
 
 from rbf_op.ops import RBFKernelGrad, RBFMixtureGrad, Repeated
+from rbf_op.rewrites.outer_products import filling
 from rbf_op.theano_api import GlobalOptimizer, register_rewrite, replace
 
 NAME = "rbf_repeated"
@@ -42,11 +43,10 @@ def _filling(matrix, x, y):
     node = matrix.owner
     if node is None or not isinstance(node.op, T.Alloc):
         return None
-    values, *lengths = node.inputs
+    lengths = node.inputs[1:]
     if not all(_is_length_of(v, points) for v, points in zip(lengths, (x, y))):
         return None
-    if values.ndim < 2:
-        values = values.dimshuffle(*["x"] * (2 - values.ndim), *range(values.ndim))
+    values = filling(node)
     if all(values.broadcastable):  # the node reads rows whose entries lie side by side
         return T.alloc(values, 1, lengths[1])
     return values if any(values.broadcastable) else None

@@ -8,6 +8,7 @@ rbf_dot_sum, after canonicalisation; `import rbf_op` registers them. optimizer_e
 import theano.tensor as T
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFMixtureGrad
+from rbf_op.rewrites.gradients import forward_nodes
 from rbf_op.theano_api import (
     Constant,
     GlobalOptimizer,
@@ -69,13 +70,9 @@ class RBFSums(GlobalOptimizer):
 def _sums_with(fgraph, gradient, number):
     """The variables sum(F * G) of a gradient node's F and G, filled with a number or None; [] if F
     has another use, or if that number is computed from one of them."""
-    inputs, grad_output = gradient.inputs[:-1], gradient.inputs[-1]
+    grad_output = gradient.inputs[-1]
     sums = []
-    for forward in {user for user, _ in clients(fgraph, inputs[0])}:
-        if getattr(forward, "op", None) != gradient.op.forward_op() or any(
-            a is not b for a, b in zip(forward.inputs, inputs)
-        ):
-            continue
+    for forward in forward_nodes(fgraph, gradient):
         for user, _ in clients(fgraph, forward.outputs[0]):
             total = _total_of(fgraph, user, forward.outputs[0], grad_output, number)
             if total is None or total.dtype != grad_output.dtype:

@@ -17,8 +17,14 @@ from rbf_op.fusion.candidates import carriers
 from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading.frames import count_of
-from rbf_op.fusion.reading.loops import added_to, begun_with, loop_outputs, runs_all_steps
-from rbf_op.fusion.values import Values, index_constant, nodes_of
+from rbf_op.fusion.reading.loops import (
+    added_to,
+    begun_with,
+    loop_outputs,
+    loop_states,
+    runs_all_steps,
+)
+from rbf_op.fusion.values import Values, index_constant, long_axes, nodes_of
 from rbf_op.theano_api import Constant, ancestors, clone
 
 # What an inner variable of a loop is outside: of all steps along the first axis, or of any.
@@ -37,8 +43,7 @@ def batch(node, used, totals):
     be written at once.
     """
     op, steps = node.op, loop_outputs(node)
-    states = zip(op.inner_sitsot(op.inputs), op.inner_sitsot_outs(op.outputs))
-    states = dict(zip(op.outer_sitsot_outs(node.outputs), states))
+    states = loop_states(node, op.inputs, op.outputs)
     added = {last: added_to(*states[of_all]) or [] for last, of_all in totals.items()}
     results = {v: step for v, step in steps.items() if v in used}
     terms = [term for terms in added.values() for _, term in terms]
@@ -56,13 +61,8 @@ def batch(node, used, totals):
     for last, terms in added.items():
         outputs[last] = loop.total(last, totals[last], terms)
     of_rows = {loop.outside[v].variable for v in rows if v in loop.outside}
-    arrays = {v for v, _ in loop.outside.values() if _axes(v) > 2}
+    arrays = {v for v, _ in loop.outside.values() if long_axes(v) > 2}
     return Batched(outputs, of_rows, arrays)
-
-
-def _axes(variable):
-    """How many axes it has that may be longer than one."""
-    return getattr(variable, "broadcastable", ()).count(False)
 
 
 def _rows_and_made(nodes, sequences):
@@ -73,7 +73,7 @@ def _rows_and_made(nodes, sequences):
         if not by_step.intersection(node.inputs):
             continue
         by_step.update(node.outputs)
-        found = {v for v in carrying.intersection(node.outputs) if _axes(v) == 1}
+        found = {v for v in carrying.intersection(node.outputs) if long_axes(v) == 1}
         if made.intersection(node.inputs) or not found and rows.intersection(node.inputs):
             made.update(node.outputs)
         else:

@@ -15,7 +15,7 @@ from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
 from rbf_op.fusion.roots import read_kernel, read_sum, read_total, read_widths
-from rbf_op.fusion.values import is_elemwise, nodes_of, scalar_constant, users_of
+from rbf_op.fusion.values import is_elemwise, long_axes, nodes_of, scalar_constant, users_of
 from rbf_op.theano_api import Scan
 
 FACTOR_OPS = (
@@ -152,7 +152,7 @@ def _sums(node, carrying, axes):
     return (
         isinstance(node.op, T.elemwise.Sum)
         and node.inputs[0] in carrying
-        and sum(not b for b in node.inputs[0].broadcastable) == axes
+        and long_axes(node.inputs[0]) == axes
         and node.outputs[0].dtype in ("float32", "float64")
         and widens(node.inputs[0].dtype, node.outputs[0].dtype)
     )
@@ -190,7 +190,7 @@ def _sums_of_rows(nodes, users, carrying):
         above = users.get(root, ())
         if len(above) == 1 and is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
             (root,) = above[0].outputs
-            if sum(not b for b in root.broadcastable) == 1:
+            if long_axes(root) == 1:
                 found[root] = logarithm
     return found
 
@@ -218,12 +218,10 @@ def _is_root(variable):
     node = variable.owner
     return (
         isinstance(variable.type, T.TensorType)
-        and _has_pairs(node, sum(not b for b in variable.broadcastable))
+        and _has_pairs(node, long_axes(variable))
         and variable.dtype in ("float32", "float64")
         and not isinstance(node.op, (T.DimShuffle, T.Alloc))
-        and not (
-            isinstance(node.op, T.Reshape) and sum(not b for b in node.inputs[0].broadcastable) == 2
-        )
+        and not (isinstance(node.op, T.Reshape) and long_axes(node.inputs[0]) == 2)
     )
 
 

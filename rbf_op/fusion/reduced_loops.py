@@ -12,7 +12,7 @@ from rbf_op.fusion.batching import batch
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading.loops import last_state
 from rbf_op.fusion.search import failed, find_kernels, left_alone
-from rbf_op.fusion.values import nodes_of, rebuild, users_of
+from rbf_op.fusion.values import long_axes, nodes_of, rebuild, users_of
 from rbf_op.ops import RBFKernel
 from rbf_op.theano_api import Scan, ancestors, trace_to
 
@@ -139,8 +139,6 @@ def _matrices(outputs, fused):
         node = result.owner
         while isinstance(node.op, T.DimShuffle):
             node = node.inputs[0].owner
-        if sum(not b for b in root.broadcastable) > 1 and not (
-            isinstance(node.op, RBFKernel) and only_multiplied(root)
-        ):
+        if long_axes(root) > 1 and not (isinstance(node.op, RBFKernel) and only_multiplied(root)):
             found.append(root)
     return found

@@ -38,6 +38,11 @@ def users_of(nodes):
     return users
 
 
+def long_axes(variable):
+    """How many axes a variable has that may be longer than one."""
+    return getattr(variable, "broadcastable", ()).count(False)
+
+
 def rebuild(outputs, replacements):
     """{original: new} for all that changes when variables are replaced, replacements included."""
     new, changed = {}, {}

@@ -105,14 +105,21 @@ def frame_of(reader, node, step, parent):
         sequences = dict(zip(op.inner_seqs(inputs), op.outer_seqs(node.inputs)))
         others = dict(zip(op.inner_non_seqs(inputs), op.outer_non_seqs(node.inputs)))
         results = dict(zip(op.outer_nitsot_outs(node.outputs), op.inner_nitsot_outs(outputs)))
-        states = zip(op.inner_sitsot(inputs), op.inner_sitsot_outs(outputs))
-        states = dict(zip(op.outer_sitsot_outs(node.outputs), states))
+        states = loop_states(node, inputs, outputs)
         inside = reader.sizes.inside
         inside.update((v, (None, 0)) for v in inputs)
         inside.update((v, (outer, 1)) for v, outer in sequences.items())
         inside.update((v, (outer, 0)) for v, outer in others.items())
         reader.frames[key] = Frame(sequences, others, results, states, step, parent)
     return reader.frames[key]
+
+
+def loop_states(node, inputs, outputs):
+    """{output of a scan that has a state at all steps: (before a step, after it)}, of a body with
+    these inputs and outputs."""
+    op = node.op
+    states = zip(op.inner_sitsot(inputs), op.inner_sitsot_outs(outputs))
+    return dict(zip(op.outer_sitsot_outs(node.outputs), states))
 
 
 def last_state(variable):
@@ -140,8 +147,7 @@ def last_state(variable):
 def set_in_state(states):
     """What a step of a scan sets a part of its state to, given the scan's output; else None."""
     op = states.owner.op
-    place = op.outer_sitsot_outs(states.owner.outputs).index(states)
-    step = set_by_a_step(op.inner_sitsot(op.inputs)[place], op.inner_sitsot_outs(op.outputs)[place])
+    step = set_by_a_step(*loop_states(states.owner, op.inputs, op.outputs)[states])
     return None if step is None else step[0]
 
 

@@ -1,7 +1,8 @@
 """Is a graph ever slower for the rewrite of dot(K, W)? Times of functions with it and without.
 
-Those of sums of K, too, which the same rewrite makes products of, and of means, whose gradients
-another does not fill; they have no weights, or some.
+Those of sums of K, too, which the same rewrite makes products of, of means, whose gradients
+another does not fill, and of slices, of which a third computes no more than they show; they have no
+weights, or some.
 
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
@@ -43,12 +44,20 @@ GRAPHS = (
     "normalised, training",
     "mean, y = x, training",
     "mean of five widths, training",
+    "half of the rows",
+    "half of the rows, training",
+    "two samples, training",
 )
 WIDTHS = 0.25, 0.5, 1, 2, 4
 
 
 def outputs(name, x, y, gamma, weights):
     """The results of one of GRAPHS."""
+    if name == "two samples, training":
+        kernel = rbf_op.rbf_kernel(T.concatenate([x, y]), gamma=gamma)
+        n = x.shape[0]
+        discrepancy = kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
+        return [discrepancy, T.grad(discrepancy, x)]
     if name.startswith("mean"):
         if "widths" in name:
             kernel = rbf_op.rbf_mixture(x, y, [gamma * width for width in WIDTHS])
@@ -58,6 +67,9 @@ def outputs(name, x, y, gamma, weights):
     if name == "symmetric product":
         return [T.dot(rbf_op.rbf_kernel(x, gamma=gamma), weights)]
     kernel = rbf_op.rbf_kernel(x, y, gamma)
+    if name.startswith("half of the rows"):
+        half = kernel[: x.shape[0] // 2]
+        return [half] if "training" not in name else T.grad(T.sqr(half).mean(), [x, y, gamma])
     if name == "transposed":
         return [T.dot(kernel.T, weights)]
     wrt = [x, y, gamma, weights]
@@ -80,10 +92,15 @@ def functions(name, dtype):
     x, y, weights = (T.TensorType(dtype, (False, False))(v) for v in ("x", "y", "weights"))
     inputs = [x, y, T.TensorType(dtype, ())("gamma"), weights]
     mode = theano.compile.get_default_mode()
-    rewrite = "rbf_repeated" if name.startswith("mean") else "rbf_dot"
+    if name.startswith("mean"):
+        rewrites = ["rbf_repeated"]
+    elif name.startswith(("half", "two samples")):
+        rewrites = ["local_rbf_subtensor_lift", "local_rbf_gradient_of_slices"]
+    else:
+        rewrites = ["rbf_dot"]
     return [
         theano.function(inputs, outputs(name, *inputs), mode=m, on_unused_input="ignore")
-        for m in (mode, mode.excluding(rewrite))
+        for m in (mode, mode.excluding(*rewrites))
     ]
 
 

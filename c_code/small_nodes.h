@@ -65,12 +65,14 @@ cleanup:
     return result;
 }
 
-/* *output becomes a view of `values` with as many rows as x and columns as y: an axis of `values`
- * that has another length has length one. */
-static inline int rbf_repeated(PyArrayObject *values, PyArrayObject *x, PyArrayObject *y,
+/* *output becomes a view of `values` with so many rows and columns (numbers, int64): an axis of
+ * `values` that has another length has length one. */
+static inline int rbf_repeated(PyArrayObject *values, PyArrayObject *rows, PyArrayObject *columns,
                                PyArrayObject **output) {
-    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)}, strides[2];
+    npy_intp shape[2], strides[2];
     int axis;
+    shape[0] = (npy_intp) * (npy_int64 *)PyArray_DATA(rows);
+    shape[1] = (npy_intp) * (npy_int64 *)PyArray_DATA(columns);
     for (axis = 0; axis < 2; ++axis) {
         const npy_intp length = PyArray_DIM(values, axis);
         if (length != shape[axis] && length != 1) {

@@ -8,7 +8,7 @@ import theano.tensor as T
 from graphs import DTYPES
 
 from rbf_op import rbf_kernel, rbf_mixture
-from rbf_op.ops import RBFKernelGrad, RBFMixtureGrad, Repeated
+from rbf_op.ops import RBFKernelGrad, RBFMixture, RBFMixtureGrad, Repeated
 
 N, M, D = 9, 7, 3
 
@@ -87,20 +87,38 @@ def test_compiled(cost, matrix, linker):
     check(cost, matrix, "float32", linker)
 
 
-def test_what_has_another_length_is_filled_as_before():
-    """The node says so."""
+def test_points_that_are_computed():
+    """The lengths of K are expressions then, as with givens of a minibatch."""
     x, y, s, _ = inputs = variables("float64")
-    k = rbf_kernel(x, y, s)
-    given = T.alloc(np.float64(1), x.shape[0] + 1, y.shape[0])
-    function = theano.function(
-        inputs,
-        T.grad(None, x, known_grads={k: given}),
-        mode=graphs.theano_mode("py").excluding("rbf_dot"),
-        on_unused_input="ignore",
+    cost = rbf_mixture(T.concatenate([x, y])[1:], y[::2], T.stack([s, s])).mean()
+    outputs = [cost, T.grad(cost, x)]
+    mode = graphs.theano_mode("py")
+    function = theano.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+    assert any(isinstance(n.op, Repeated) for n in function.maker.fgraph.toposort())
+    assert not any(isinstance(n.op, RBFMixture) for n in function.maker.fgraph.toposort())
+    other = theano.function(
+        inputs, outputs, mode=mode.excluding("rbf_repeated"), on_unused_input="ignore"
     )
-    assert not any(isinstance(n.op, Repeated) for n in function.maker.fgraph.toposort())
-    with pytest.raises(ValueError, match="must have shape"):
-        function(*values("float64"))
+    for a, b in zip(function(*values("float64")), other(*values("float64"))):
+        np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("linker", ["py", "cvm"])
+def test_what_has_another_length(linker):
+    """The gradient node says so, as of a matrix that is filled."""
+    x, y, s, _ = inputs = variables("float32")
+    k = rbf_mixture(x, y, T.stack([s, s]))
+    for rows, columns in ((1, 0), (0, -1)):
+        given = T.alloc(np.float32(1), x.shape[0] + rows, y.shape[0] + columns)
+        function = theano.function(
+            inputs,
+            T.grad(None, x, known_grads={k: given}),
+            mode=graphs.theano_mode(linker),
+            on_unused_input="ignore",
+        )
+        assert any(isinstance(n.op, Repeated) for n in function.maker.fgraph.toposort())
+        with pytest.raises(ValueError, match="must have shape"):
+            function(*values("float32"))
 
 
 def test_turned_off():

@@ -127,25 +127,23 @@ class Median(SmallOp):
 class Repeated(SmallOp):
     """A matrix (n, m) whose rows or columns, or both, are all the same, without a copy of them.
 
-    Inputs: a matrix with an axis or two of length one, then x (n, d) and y (m, d), which say how
-    often. It has strides of zero, so no Op may write into it; put where the graph is compiled, it
-    has no derivative.
+    Inputs: a matrix with an axis or two of length one, then n and m, as T.alloc. It has strides of
+    zero, so no Op may write into it; put where the graph is compiled, it has no derivative.
     """
 
     __props__ = ()
     view_map = {0: [0]}
 
-    def make_node(self, values, x, y):
-        broadcastable = (x.broadcastable[0], y.broadcastable[0])
-        return Apply(self, [values, x, y], [T.TensorType(values.dtype, broadcastable)()])
+    def make_node(self, values, *lengths):
+        lengths = [T.cast(T.as_tensor_variable(length), "int64") for length in lengths]
+        return Apply(self, [values, *lengths], [T.alloc(values, *lengths).type()])
 
     def infer_shape(self, *args):
-        _, x_shape, y_shape = args[-1]
-        return [(x_shape[0], y_shape[0])]
+        return [tuple(args[-2].inputs[1:])]
 
     def perform(self, node, inputs, output_storage):
-        values, x, y = inputs
-        shape = n, m = len(x), len(y)
+        values, *lengths = inputs
+        shape = n, m = lengths[0].item(), lengths[1].item()
         if values.shape == (1, m) and values.flags.c_contiguous:  # broadcast_to takes longer
             matrix = np.ndarray(shape, values.dtype, values, 0, (0, values.strides[1]))
         else:

@@ -6,7 +6,6 @@ off; FAST_COMPILE leaves it out. Above ops/; may import Theano.
 """
 
 import theano.tensor as T
-from theano.tensor.opt import Shape_i
 
 from rbf_op.ops import RBFKernelGrad, RBFMixtureGrad, Repeated
 from rbf_op.rewrites.outer_products import filling
@@ -30,38 +29,21 @@ class RepeatedGradients(GlobalOptimizer):
         for node in fgraph.toposort():
             if isinstance(node.op, (RBFKernelGrad, RBFMixtureGrad)):
                 *inputs, grad_output = node.inputs
-                x, y = node.op.forward_op().with_y(inputs)[:2]
-                values = _filling(grad_output, x, y)
-                if values is not None:
-                    view = Repeated()(values, x, y)
+                view = _view(grad_output)
+                if view is not None:
                     outputs = node.op(*inputs, view, return_list=True)
                     replace(fgraph, list(zip(node.outputs, outputs)), NAME)
 
 
-def _filling(matrix, x, y):
-    """What is repeated to fill a matrix with as many rows as x and columns as y, or None."""
+def _view(matrix):
+    """A matrix that is filled with what repeats, without a copy of that; else None."""
     node = matrix.owner
     if node is None or not isinstance(node.op, T.Alloc):
         return None
-    lengths = node.inputs[1:]
-    if not all(_is_length_of(v, points) for v, points in zip(lengths, (x, y))):
-        return None
-    values = filling(node)
+    values, (rows, columns) = filling(node), node.inputs[1:]
     if all(values.broadcastable):  # the node reads rows whose entries lie side by side
-        return T.alloc(values, 1, lengths[1])
-    return values if any(values.broadcastable) else None
-
-
-def _is_length_of(length, points):
-    node = length.owner
-    while node is not None and isinstance(node.op, (T.TensorFromScalar, T.ScalarFromTensor)):
-        node = node.inputs[0].owner
-    return (
-        node is not None
-        and isinstance(node.op, Shape_i)
-        and node.op.i == 0
-        and node.inputs[0] is points
-    )
+        values = T.alloc(values, 1, columns)
+    return Repeated()(values, rows, columns) if any(values.broadcastable) else None
 
 
 register_rewrite(NAME, RepeatedGradients(), POSITION, "fast_run")

@@ -156,6 +156,18 @@ def filling(node):
     return value.dimshuffle(*["x"] * (2 - value.ndim), *range(value.ndim))
 
 
+def number_filling(variable):
+    """The number that all entries of a variable are known to be; None if that is not known."""
+    node = variable.owner
+    while node is not None and (node.op == T.fill or isinstance(node.op, (T.Alloc, T.DimShuffle))):
+        variable = node.inputs[1 if node.op == T.fill else 0]
+        node = variable.owner
+    if not isinstance(variable, Constant) or not variable.data.size:
+        return None
+    first = variable.data.flat[0]
+    return first if (variable.data == first).all() else None
+
+
 def _entries(variable, depth=0):
     """Equal for vectors, or matrices of one row or column, that have the same entries in a row."""
     while variable.owner is not None and isinstance(variable.owner.op, T.DimShuffle):

@@ -19,6 +19,7 @@ from rbf_op.ops import (
     RBFMixture,
     RBFMixtureGrad,
 )
+from rbf_op.rewrites.outer_products import number_filling
 from rbf_op.theano_api import (
     Constant,
     Variable,
@@ -215,11 +216,11 @@ def _pieces(variable):
     while stack:
         current = stack.pop()
         node = current.owner
-        if _is_zeros(current):
+        if number_filling(current) == 0:
             continue
         if node is not None and isinstance(node.op, IncSubtensor):
             base, values = node.inputs[:2]
-            if node.op.set_instead_of_inc and not _is_zeros(base):
+            if node.op.set_instead_of_inc and number_filling(base) != 0:
                 return None
             entries = _entries(node, node.inputs[1:])
             for at, (others, more) in enumerate(pieces):
@@ -234,15 +235,6 @@ def _pieces(variable):
         else:
             return None
     return pieces
-
-
-def _is_zeros(variable):
-    node = variable.owner
-    if node is not None and isinstance(node.op, (T.Alloc, T.DimShuffle)):
-        return _is_zeros(node.inputs[0])
-    if node is not None and node.op == T.fill:
-        return _is_zeros(node.inputs[1])
-    return isinstance(variable, Constant) and not variable.data.any()
 
 
 def _as_matrix(values, entries, part):

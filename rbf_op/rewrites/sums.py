@@ -9,8 +9,8 @@ import theano.tensor as T
 
 from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFMixtureGrad
 from rbf_op.rewrites.gradients import forward_nodes
+from rbf_op.rewrites.outer_products import number_filling
 from rbf_op.theano_api import (
-    Constant,
     GlobalOptimizer,
     ancestors,
     clients,
@@ -42,7 +42,7 @@ class RBFSums(GlobalOptimizer):
     def apply(self, fgraph):
         for node in fgraph.toposort():
             if isinstance(node.op, self._gradient_types):
-                number = _number_filling(node.inputs[-1])
+                number = _scalar_filling(node.inputs[-1])
                 sums = _sums_with(fgraph, node, number)
                 if sums:
                     self._replace(fgraph, node, sums, number)
@@ -88,7 +88,7 @@ def _total_of(fgraph, user, output, grad_output, number):
     if user == "output":
         return None
     if isinstance(user.op, T.Sum):
-        uniform = number is not None or _is_ones(grad_output)
+        uniform = number is not None or number_filling(grad_output) == 1
         return user.outputs[0] if user.outputs[0].ndim == 0 and uniform else None
     if not (isinstance(user.op, T.Elemwise) and user.op.scalar_op == T.mul.scalar_op):
         return None
@@ -104,20 +104,12 @@ def _total_of(fgraph, user, output, grad_output, number):
     return after.outputs[0]
 
 
-def _is_ones(variable):
-    node = variable.owner
-    while node is not None and isinstance(node.op, (T.Alloc, T.DimShuffle)):
-        variable = node.inputs[0]
-        node = variable.owner
-    return isinstance(variable, Constant) and (variable.data == 1).all()
-
-
-def _number_filling(variable):
+def _scalar_filling(variable):
     """The number that a matrix is filled with, unless it is known to be 1; None if it is not so."""
     node = variable.owner
     if node is None or not isinstance(node.op, T.Alloc) or not all(node.inputs[0].broadcastable):
         return None
-    return None if _is_ones(variable) else node.inputs[0].dimshuffle()
+    return None if number_filling(variable) == 1 else node.inputs[0].dimshuffle()
 
 
 def register():

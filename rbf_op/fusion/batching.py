@@ -30,9 +30,10 @@ from rbf_op.theano_api import Constant, ancestors, clone
 # What an inner variable of a loop is outside: of all steps along the first axis, or of any.
 Value = namedtuple("Value", "variable by_step")
 
-# outputs: {output of a loop: the same, written without it}; rows: the kernels' rows in that, and
-# arrays: what has three axes or more.
-Batched = namedtuple("Batched", "outputs rows arrays")
+# outputs: {output of a loop: the same, written without it}; rows: the kernels' rows in that,
+# arrays: what has three axes or more, and matrices: others, of another size than what the loop
+# takes or gives for each step.
+Batched = namedtuple("Batched", "outputs rows arrays matrices")
 
 
 def batch(node, used, totals):
@@ -62,7 +63,8 @@ def batch(node, used, totals):
         outputs[last] = loop.total(last, totals[last], terms)
     of_rows = {loop.outside[v].variable for v in rows if v in loop.outside}
     arrays = {v for v, _ in loop.outside.values() if long_axes(v) > 2}
-    return Batched(outputs, of_rows, arrays)
+    matrices = loop.matrices_but_for([outputs[v] for v in results]).difference(of_rows)
+    return Batched(outputs, of_rows, arrays, matrices)
 
 
 def _rows_and_made(nodes, sequences):
@@ -112,15 +114,39 @@ class _Loop:
             raise NoMatch("the loop that computes it is also needed for something else")
         total = begun[0]
         for sign, term in terms:
-            added = T.sum(self._of_all_steps(term), axis=0, dtype=root.dtype)
+            added, by_step = self._found(term)
+            if by_step:
+                added = T.sum(added, axis=0, dtype=root.dtype)
+            else:
+                added = T.cast(self.steps, root.dtype) * added
             total = total + added if sign == 1 else total - added
         return like(root, total)
 
+    def matrices_but_for(self, outputs):
+        """The matrices of all steps, but for those as large as a sequence or one of outputs."""
+        usual = [v for v, by_step in self._given.values() if by_step] + outputs
+        usual = [self._entries_of_step(v) for v in usual]
+        return {
+            v
+            for v, by_step in self.outside.values()
+            if by_step and long_axes(v) > 1
+            if not any(self.sizes.equal(self._entries_of_step(v), size) for size in usual)
+        }
+
+    def _entries_of_step(self, variable):
+        return self.sizes.product(
+            [self.sizes.dimension(variable, axis) for axis in range(1, variable.ndim)]
+        )
+
     def _of_all_steps(self, step):
+        variable, by_step = self._found(step)
+        return variable if by_step else self.repeated(variable)
+
+    def _found(self, step):
         value = self._value(step)
         if value is None:
             raise NoMatch("what the loop makes of each row cannot be written for all at once")
-        return value.variable if value.by_step else self.repeated(value.variable)
+        return value
 
     def _value(self, variable):
         if isinstance(variable, Constant) and variable not in self.outside:
@@ -228,10 +254,12 @@ def _subtensor(loop, node, operands):
     # Row i in step i.
     if by_step or len(indices) != 1 or isinstance(node.op.idx_list[0], slice):
         return None
-    count = count_of(indices[0])
-    rows = loop.sizes.dimension(source, 0)
-    if count is None or not loop.sizes.equal(loop.sizes.of_scalar(count), rows):
+    count, sizes = count_of(indices[0]), loop.sizes
+    rows = sizes.dimension(source, 0)
+    if count is None or not sizes.equal(sizes.of_scalar(count), rows):
         return None
+    if not sizes.equal(sizes.of_scalar(loop.steps), rows):
+        source = source[: loop.steps]  # the indices are cut, or another sequence is shorter
     return [Value(source, True)]
 
 

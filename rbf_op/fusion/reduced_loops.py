@@ -117,7 +117,10 @@ def _unfit_loops(loops, outputs, kept, cautious):
             )
         elif remaining.intersection(final(v) for v in loop.arrays):
             reasons[node] = "without the loop there would be an array of three dimensions"
-        elif any(rows.intersection(ancestors([matrix])) for matrix in matrices):
+        elif cautious and (
+            any(rows.intersection(ancestors([matrix])) for matrix in matrices)
+            or remaining.intersection(final(v) for v in loop.matrices)
+        ):
             reasons[node] = "the loop gets along with a row at a time"
     return reasons
 

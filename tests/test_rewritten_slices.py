@@ -186,6 +186,7 @@ def untouched():
         "rows of a square": [square[:i]],
         "perhaps across the diagonal": [square[:i, j:]],
         "both sides of the diagonal": [square[:i, i:], square[i:, :i]],
+        "of unknown steps": [kernel[:i], kernel[i :: j - 4]],
         "by a vector": [kernel[T.cast(gamma, "int64")]],
     }
 
@@ -195,6 +196,34 @@ def test_left_alone(outputs):
     for whole in (outputs, T.grad(sum(T.sin(o).sum() for o in outputs), [x])):
         counts = [results(whole, *more, "rbf_dot", "rbf_sum")[1] for more in ((), REWRITES)]
         assert counts[0] == counts[1] > 0
+
+
+def test_gradients_of_what_is_stretched():
+    """An entry of a row or a column that is added to a matrix counts more than once."""
+    kernel = rbf_kernel(x, y, width)
+    row, column = T.zeros((1, M)), T.zeros((N, 1))
+    row, column = T.addbroadcast(row, 0), T.addbroadcast(column, 1)
+    given_gradients = [
+        T.set_subtensor(row[0, 2:4], gamma[:2]),
+        T.set_subtensor(row[:1, 2:4], gamma[:2]),
+        T.set_subtensor(column[1:4, 0], gamma[:3]),
+        T.inc_subtensor(T.inc_subtensor(T.zeros_like(kernel)[:3], gamma)[:3], gamma),
+    ]
+    for given_gradient in given_gradients:
+        known = {kernel: given_gradient + T.zeros_like(kernel)}
+        gradient = T.grad(None, [x, y, width], known_grads=known)
+        for a, b in zip(results(gradient)[0], results(gradient, *REWRITES)[0]):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_slices_of_sums_of_themselves():
+    """Are not taken apart, which would take as long as there are ways through the graph."""
+    kernel = rbf_kernel(x, y, width)
+    total = T.zeros_like(kernel)
+    for _ in range(40):
+        total = total + T.inc_subtensor(total[:i], gamma)
+    gradient = T.grad(None, x, known_grads={kernel: total})
+    assert results([gradient])[1] == N * M
 
 
 def test_wrong_lengths_are_told():

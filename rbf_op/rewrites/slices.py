@@ -46,6 +46,8 @@ def local_rbf_subtensor_lift(node, fgraph):
     if whole.owner is None or type(whole.owner.op) not in (RBFKernel, RBFMixture, RBFDot):
         return False
     users = list(dict.fromkeys(user for user, _ in clients(fgraph, whole)))
+    if len(users) > MOST_SLICES:
+        return False
     if not all(isinstance(getattr(user, "op", None), Subtensor) for user in users):
         return False
     slices = [_entries(user, user.inputs) for user in users]
@@ -70,7 +72,7 @@ def local_rbf_gradient_of_slices(node, fgraph):
     the slices of x, y, gamma, amplitude and weights are. Conditions as above."""
     *inputs, grad_output = node.inputs
     op = node.op.forward_op()
-    pieces = _pieces(grad_output)
+    pieces = _pieces(grad_output, op.make_node(*inputs).outputs[0].broadcastable)
     if not pieces or not _no_more_work(op, inputs, [entries for entries, _ in pieces]):
         return False
     totals = [None] * len(node.outputs)
@@ -136,7 +138,7 @@ def _same(first, second):
 
 def _apart(first, second):
     """Whether two slices are known to have nothing in common."""
-    if not all(_constant(s.step) in (None, 1) for s in (first, second)):
+    if not all(s.step is None or _constant(s.step) == 1 for s in (first, second)):
         return False
     return _ends_before(first, second) or _ends_before(second, first)
 
@@ -209,16 +211,20 @@ def _added(total, part, whole, place):
     return T.inc_subtensor(total[(slice(None),) * place.axis + (place.entry,)], part)
 
 
-def _pieces(variable):
-    """[(entries, values)] of a matrix that is zero but for slices increased by values; None if it
-    is not that."""
+def _pieces(variable, broadcastable):
+    """[(entries, values)] of a matrix, of that pattern, that is zero but for slices increased by
+    values; None if it is not that, or would take long to read."""
     pieces, stack = [], [variable]
-    while stack:
+    for _ in range(4 * MOST_SLICES):
+        if not stack:
+            return pieces
         current = stack.pop()
         node = current.owner
         if number_filling(current) == 0:
             continue
-        if node is not None and isinstance(node.op, IncSubtensor):
+        if node is None or current.broadcastable != broadcastable:
+            return None
+        if isinstance(node.op, IncSubtensor):
             base, values = node.inputs[:2]
             if node.op.set_instead_of_inc and number_filling(base) != 0:
                 return None
@@ -230,11 +236,11 @@ def _pieces(variable):
             else:
                 pieces.append((entries, values))
             stack.append(base)
-        elif node is not None and getattr(node.op, "scalar_op", None) == T.add.scalar_op:
+        elif getattr(node.op, "scalar_op", None) == T.add.scalar_op:
             stack.extend(node.inputs)
         else:
             return None
-    return pieces
+    return None
 
 
 def _as_matrix(values, entries, part):

@@ -1,8 +1,8 @@
 """Is a graph ever slower for the rewrite of dot(K, W)? Times of functions with it and without.
 
 Those of sums of K, too, which the same rewrite makes products of, of means, whose gradients
-another does not fill, and of slices, of which a third computes no more than they show; they have no
-weights, or some.
+another does not fill, of slices, of which a third computes no more than they show, and of the
+product with K of y = x, for whose gradient a fourth takes half of K; they have no weights, or some.
 
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
@@ -35,6 +35,9 @@ AGAIN = 5  # times as long
 GRAPHS = (
     "product",
     "symmetric product",
+    "symmetric product, training",
+    "symmetric rbf_dot, training",
+    "symmetric rbf_dot, training of x",
     "training",
     "training the weights",
     "transposed",
@@ -64,8 +67,15 @@ def outputs(name, x, y, gamma, weights):
         else:
             kernel = rbf_op.rbf_kernel(x, gamma=gamma)
         return [kernel.mean(), T.grad(kernel.mean(), x)]
-    if name == "symmetric product":
-        return [T.dot(rbf_op.rbf_kernel(x, gamma=gamma), weights)]
+    if name.startswith("symmetric"):
+        if "rbf_dot" in name:
+            product = rbf_op.rbf_dot(x, None, weights, gamma)
+        else:
+            product = T.dot(rbf_op.rbf_kernel(x, gamma=gamma), weights)
+        if "training" not in name:
+            return [product]
+        cost = T.sqr(product - 1).mean()
+        return [cost] + T.grad(cost, [x, gamma] if name.endswith("x") else [x, gamma, weights])
     kernel = rbf_op.rbf_kernel(x, y, gamma)
     if name.startswith("half of the rows"):
         half = kernel[: x.shape[0] // 2]
@@ -96,6 +106,8 @@ def functions(name, dtype):
         rewrites = ["rbf_repeated"]
     elif name.startswith(("half", "two samples")):
         rewrites = ["local_rbf_subtensor_lift", "local_rbf_gradient_of_slices"]
+    elif "rbf_dot" in name:
+        rewrites = ["rbf_symmetric"]
     else:
         rewrites = ["rbf_dot"]
     return [
@@ -134,7 +146,7 @@ def is_rewritten(pair):
 
 def arguments_of(name, dtype, n, m, d, p):
     random = np.random.default_rng(0)
-    rows = n if name in ("symmetric product", "transposed") else m
+    rows = n if name.startswith("symmetric") or name == "transposed" else m
     return [
         random.standard_normal((n, d)).astype(dtype),
         random.standard_normal((m, d)).astype(dtype),

@@ -13,6 +13,8 @@ typedef int (*rbf_forward_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector
 typedef int (*rbf_product_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix, void *);
 typedef int (*rbf_product_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_matrix,
                                            rbf_matrix, void *, void *, void *, void *);
+typedef int (*rbf_outer_gradient_kernel)(rbf_matrix, rbf_vector, rbf_vector, rbf_matrix, rbf_matrix,
+                                         void *, void *, void *);
 typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, void *, void *);
 typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
                                            rbf_vector, rbf_vector, rbf_vector, void *, void *,
@@ -344,6 +346,25 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
                       rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_dot", code);
+}
+
+RBF_FUNCTION int rbf_outer_gradient_apply(PyArrayObject *x, PyArrayObject *gamma,
+                                          PyArrayObject *amplitude, PyArrayObject *left,
+                                          PyArrayObject *right, PyArrayObject **dx,
+                                          PyArrayObject **dgamma, PyArrayObject **damplitude,
+                                          rbf_outer_gradient_kernel kernel) {
+    PyArrayObject *inputs[4] = {x, x, gamma, amplitude};
+    PyArrayObject **outputs[4] = {dx, NULL, dgamma, damplitude};
+    void *data[4];
+    int code;
+    if (rbf_check_shapes("rbf_dot", x, x, gamma, NULL, right, left) != 0 ||
+        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+                      rbf_matrix_of(left), rbf_matrix_of(right), data[0], data[2], data[3]);
     Py_END_ALLOW_THREADS
     return rbf_report("rbf_dot", code);
 }

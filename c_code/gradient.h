@@ -194,10 +194,10 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
 
 /* A panel of y in all its forms, and what else there is a column of K. */
 RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * job, int64_t panel) {
-    const int64_t m = job->points.y.rows, depth = job->points.y.columns, p = job->weights.columns;
+    const int64_t m = job->points.y.rows, depth = job->points.y.columns;
     const int64_t first = panel * COLUMNS;
     REAL *packed = RBF_NAME(packed_panel)(&job->points, panel);
-    int64_t c, q;
+    int64_t c;
     RBF_NAME(pack_rows)(packed, job->points.y, first, COLUMNS);
     if (job->paired_y)
         RBF_NAME(pair_columns)(job, panel, packed);
@@ -216,13 +216,9 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     if (job->log_sums.data)
         for (c = first; c < first + COLUMNS; ++c)
             job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
-    if (job->weights.data) {
-        packed = job->packed_weights + first * p;
-        RBF_NAME(pack_rows)(packed, job->weights, first, COLUMNS);
-        for (c = m - first; c < COLUMNS; ++c)
-            for (q = 0; q < p; ++q)
-                packed[q * COLUMNS + c] = 0;
-    }
+    if (job->weights.data)
+        RBF_NAME(pack_factors)(job, job->weights, job->g, first, COLUMNS,
+                               job->packed_weights + first * job->factors);
 }
 
 /* Packs x, y and what goes with them; the threads share the loops. */
@@ -239,9 +235,9 @@ RBF_FUNCTION void RBF_NAME(pack_gradient)(const RBF_NAME(gradient_job) * job) {
 /* The pieces of a thread's own memory. */
 RBF_FUNCTION RBF_NAME(gradient_scratch)
     RBF_NAME(take_scratch)(const RBF_NAME(gradient_job) * job, rbf_workspace *space) {
-    const int64_t at_once = job->row_panels_at_once, p = job->weights.columns;
+    const int64_t at_once = job->row_panels_at_once;
     const int64_t g_rows =
-        job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * p * RBF_TILE_ROWS;
+        job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * job->factors * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
     RBF_NAME(gradient_scratch) scratch;
@@ -342,8 +338,10 @@ RBF_FUNCTION void RBF_NAME(add_diagonal)(const RBF_NAME(gradient_job) * job) {
     const rbf_matrix x = job->points.x, g = job->g;
     int64_t i, k, t;
     for (i = 0; i < x.rows; ++i) {
-        const REAL g_entry = RBF_NAME(matrix_entry)(&g, i, i);
-        REAL distance = 0;
+        REAL g_entry = job->weights.data ? 0 : RBF_NAME(matrix_entry)(&g, i, i), distance = 0;
+        for (k = 0; k < job->weights.columns; ++k)
+            g_entry +=
+                RBF_NAME(matrix_entry)(&g, i, k) * RBF_NAME(matrix_entry)(&job->weights, i, k);
         for (k = 0; k < x.columns; ++k) {
             const REAL value = RBF_NAME(matrix_entry)(&x, i, k);
             distance += (value - value) * (value - value);
@@ -370,8 +368,9 @@ RBF_FUNCTION void RBF_NAME(choose_squares)(RBF_NAME(gradient_job) * job) {
     const int64_t item = (int64_t)sizeof(REAL);
     const rbf_matrix g = job->g;
     const int whole_columns = g.row_stride == item && g.column_stride != item;
-    job->by_squares = job->symmetric || (whole_columns && !job->weights.data &&
-                                         !job->log_sums.data && g.columns >= COLUMNS);
+    if (job->weights.data || job->log_sums.data)
+        return;
+    job->by_squares = job->symmetric || (whole_columns && g.columns >= COLUMNS);
     if (job->symmetric && whole_columns) { /* G + G^T is that of G^T too, which has whole rows */
         job->g.row_stride = g.column_stride;
         job->g.column_stride = g.row_stride;
@@ -382,7 +381,7 @@ RBF_FUNCTION void RBF_NAME(choose_squares)(RBF_NAME(gradient_job) * job) {
  * tasks; row panels at once. Never by the number of threads. */
 RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, depth = job->points.x.columns;
-    const int64_t widest = rbf_maximum(rbf_maximum(depth, job->weights.columns), 1);
+    const int64_t widest = rbf_maximum(rbf_maximum(depth, job->factors), 1);
     const int64_t panel_row = COLUMNS * sizeof(REAL);
     const int64_t square_panels = RBF_NAME(SQUARE_ROWS) / RBF_TILE_ROWS;
     const int deep = depth >= RBF_NAME(GRADIENT_DEEP);
@@ -398,7 +397,8 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
                                                : 1;
     /* Symmetric: where more row panels go together their weights take as much memory; of products a
      * short block is better too. (Otherwise blocks must not depend on how G lies in memory.) */
-    if (job->symmetric && (job->by_products || job->row_panels_at_once < square_panels))
+    if (job->by_squares && job->symmetric &&
+        (job->by_products || job->row_panels_at_once < square_panels))
         job->panels_per_block /= RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS;
     if (job->by_squares)
         job->row_panels_at_once = rbf_maximum(job->row_panels_at_once, square_panels);
@@ -460,7 +460,7 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     }
     job->close_entries = (RBF_NAME(close_entry) *)rbf_take(space, job->close_most * threads,
                                                            sizeof(RBF_NAME(close_entry)));
-    job->packed_weights = (REAL *)rbf_take(space, panels * p, panel_row);
+    job->packed_weights = (REAL *)rbf_take(space, panels * job->factors, panel_row);
     job->offsets = (REAL *)rbf_take(space, panels, panel_row);
     job->coefficients = (RBF_NAME(coefficients) *)rbf_take(
         space, job->mixture ? job->terms : panels + 1, sizeof(RBF_NAME(coefficients)));
@@ -522,7 +522,7 @@ RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, co
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns;
-    const double products = job->weights.data ? (job->dweights ? 2.0 : 1.0) * (double)p : 0;
+    const double products = (double)job->factors + (job->dweights ? (double)p : 0);
     const double per_entry = 5.0 * (double)depth + products + 30.0 * (double)job->terms;
     const double operations = (double)n * (double)m * per_entry / LANES;
     const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
@@ -557,7 +557,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     return RBF_OK;
 }
 
-/* A job, zero but for the fields that all four gradients set. */
+/* A job, zero but for the fields that all gradients set. */
 RBF_FUNCTION RBF_NAME(gradient_job)
     RBF_NAME(new_gradient)(RBF_NAME(weigh) weigh, rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                            rbf_matrix g, void *dx, void *dy, void *dgamma) {
@@ -613,8 +613,25 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, y, gamma, h, dx, dy, dgamma);
     job.weights = weights;
+    job.factors = weights.columns;
     job.amplitude.scalar = 1; /* no data: 1 */
     job.dweights = (REAL *)dweights;
+    return RBF_NAME(run_gradient)(&job);
+}
+
+/* Of sum(G * K) where y is x, and G = left right^T, both (n, p): as rbf_gradient with `symmetric`,
+ * G never stored. */
+RBF_FUNCTION int RBF_NAME(rbf_outer_gradient)(rbf_matrix x, rbf_vector gamma, rbf_vector amplitude,
+                                              rbf_matrix left, rbf_matrix right, void *dx,
+                                              void *dgamma, void *damplitude) {
+    RBF_AS_IEEE;
+    RBF_NAME(gradient_job) job;
+    job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, x, gamma, left, dx, NULL, dgamma);
+    job.weights = right;
+    job.factors = 2 * right.columns;
+    job.amplitude = amplitude;
+    job.total_damplitude = (REAL *)damplitude;
+    job.symmetric = 1;
     return RBF_NAME(run_gradient)(&job);
 }
 

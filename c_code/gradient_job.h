@@ -51,8 +51,8 @@ typedef struct {
 typedef struct {
     REAL *weights; /* [row_panels_at_once][panels_per_block][RBF_TILE_ROWS][COLUMNS], row_weights
                       apart */
-    REAL *g_rows;  /* [row_panels_at_once][p][RBF_TILE_ROWS], of H; [WHOLE_ROWS][COLUMNS], of G in
-                      squares */
+    REAL *g_rows;  /* [row_panels_at_once][factors][RBF_TILE_ROWS], of H, and behind them of W;
+                      [WHOLE_ROWS][COLUMNS], of G in squares */
     /* Of product_sums: */
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
@@ -78,6 +78,7 @@ struct RBF_NAME(gradient_job) {
     RBF_NAME(points) points;
     rbf_matrix g;
     rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
+    int64_t factors;    /* p, or where y is x 2 p: those of G + G^T; otherwise 0 */
     rbf_vector gamma, amplitude;
     int mixture;                /* they have an entry a term */
     int64_t terms;              /* of the mixture; otherwise 1 */
@@ -102,7 +103,7 @@ struct RBF_NAME(gradient_job) {
         coefficients;   /* [panels], and those of gamma 1; or of a mixture [terms] */
     REAL *thread_space; /* [threads][thread_stride]: see gradient_scratch */
     int64_t thread_stride;
-    REAL *packed_weights; /* [panels][p][COLUMNS] */
+    REAL *packed_weights; /* [panels][factors][COLUMNS]: of W, and behind them of H */
     REAL *offsets;        /* [panels][COLUMNS] */
     /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products: [blocks_per_wave]
      * [depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */

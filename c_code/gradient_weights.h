@@ -2,9 +2,10 @@
  * and what is summed beside them: dgamma, damplitude, dweights.
  *
  * G comes from the caller's matrix, by transposed squares where its columns are whole; from G + G^T
- * where y is x; from H W^T for a product; or is one number a row for a log-sum-exp. The weights of
- * a mixture are the sums of those of its terms. Each of the four is a function of its own, and
- * whoever needs one does not compile the others. Included once a precision by instantiate.h.
+ * where y is x; from H W^T for a product, or both; or is one number a row for a log-sum-exp. The
+ * weights of a mixture are the sums of those of its terms. Each of the four is a function of its
+ * own, and whoever needs one does not compile the others. Included once a precision by
+ * instantiate.h.
  */
 /* So many rows and one panel of G, zero outside of the matrix; symmetric: of G + G^T. Entry by
  * entry. Like what else is rare here, a call: inlined, its addresses would be kept up to date from
@@ -129,6 +130,19 @@ RBF_INLINE void RBF_NAME(fetch_gradient)(RBF_NAME(next_gradient) next, int r, in
                            0, RBF_FETCH_LATER);
 }
 
+/* Some rows of the factors of G, past the last zeros; where y is x those of a second factor behind
+ * them, since G + G^T = (H W) (W H)^T. */
+RBF_FUNCTION void RBF_NAME(pack_factors)(const RBF_NAME(gradient_job) * job, rbf_matrix first,
+                                         rbf_matrix second, int64_t row, int64_t rows, REAL *to) {
+    int64_t r, q;
+    RBF_NAME(pack_rows)(to, first, row, rows);
+    if (job->symmetric)
+        RBF_NAME(pack_rows)(to + first.columns * rows, second, row, rows);
+    for (r = first.rows - row; r < rows; ++r)
+        for (q = 0; q < job->factors; ++q)
+            to[q * rows + r] = 0;
+}
+
 /* G = H W^T of one tile. */
 RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT h,
                                             const REAL *RBF_RESTRICT weights,
@@ -149,6 +163,17 @@ RBF_INLINE void RBF_NAME(multiply_gradient)(int64_t p, const REAL *RBF_RESTRICT 
     RBF_NAME(keep_tile)(tile, &g[0][0]);
 }
 
+/* Zeros for the entries of a tile outside of the matrix, and for those on and below the diagonal,
+ * `diagonal` columns to the left of the tile. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(clear_outside)(int64_t rows, int64_t columns,
+                                                                    int64_t diagonal, REAL *tile) {
+    int64_t i, j;
+    for (i = 0; i < RBF_TILE_ROWS; ++i)
+        for (j = 0; j < COLUMNS; ++j)
+            if (i >= rows || j >= columns || j <= i - diagonal)
+                tile[i * COLUMNS + j] = 0;
+}
+
 /* Where G of one tile is, and how far apart its rows are: in the caller's matrix or in g_rows; what
  * has to be made first goes to `gathered`. Rows past the last of the matrix are zeros. */
 RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * job, int64_t row,
@@ -157,7 +182,7 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
                                                int64_t *stride, const int of) {
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
-    const int64_t p = job->weights.columns;
+    const int64_t diagonal = job->symmetric ? column - row : RBF_TILE_ROWS;
     int64_t i, j;
     *stride = COLUMNS * (int64_t)sizeof(REAL);
     if (of == RBF_OF_LOG_SUM) {
@@ -166,9 +191,11 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
                 gathered[i][j] =
                     i < rows ? *(const REAL *)(job->g.data + (row + i) * job->g.row_stride) : 0;
     } else if (of == RBF_OF_PRODUCT) {
-        RBF_NAME(multiply_gradient)(p, g_rows, job->packed_weights + column * p, gathered);
-        for (i = rows; i < RBF_TILE_ROWS; ++i) /* not 0 times a weight that is not finite */
-            memset(gathered[i], 0, sizeof gathered[i]);
+        RBF_NAME(multiply_gradient)(job->factors, g_rows,
+                                    job->packed_weights + column * job->factors, gathered);
+        if (rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS)
+            /* Not 0 times a weight that is not finite. */
+            RBF_NAME(clear_outside)(rows, COLUMNS, diagonal, &gathered[0][0]);
     } else if (job->by_squares) {
         return (const char *)g_rows;
     } else if (rows == RBF_TILE_ROWS && columns == COLUMNS &&
@@ -206,17 +233,6 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_
         column_sums[j] += gamma_sum;
         column_sums[COLUMNS + j] += amplitude_sum;
     }
-}
-
-/* Zeros for the entries of a tile outside of the matrix, and for those on and below the diagonal,
- * `diagonal` columns to the left of the tile. */
-RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(clear_outside)(int64_t rows, int64_t columns,
-                                                                    int64_t diagonal, REAL *tile) {
-    int64_t i, j;
-    for (i = 0; i < RBF_TILE_ROWS; ++i)
-        for (j = 0; j < COLUMNS; ++j)
-            if (i >= rows || j >= columns || j <= i - diagonal)
-                tile[i * COLUMNS + j] = 0;
 }
 
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
@@ -333,19 +349,15 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                                         int64_t last_row_panel, int64_t first_panel,
                                         int64_t last_panel, RBF_NAME(gradient_scratch) scratch,
                                         RBF_NAME(gradient_sums) sums, const int of) {
-    const int64_t n = job->points.x.rows, p = job->weights.columns;
+    const int64_t p = job->weights.columns, h_rows = job->factors * RBF_TILE_ROWS;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
-    int64_t row_panel, panel, row, q;
+    int64_t row_panel, panel;
     if (job->by_products)
         job->points.close->count = 0;
     for (row_panel = first_row_panel; of == RBF_OF_PRODUCT && row_panel < last_row_panel;
-         ++row_panel) {
-        REAL *h = scratch.g_rows + (row_panel - first_row_panel) * p * RBF_TILE_ROWS;
-        RBF_NAME(pack_rows)(h, job->g, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
-        for (row = n - row_panel * RBF_TILE_ROWS; row < RBF_TILE_ROWS; ++row)
-            for (q = 0; q < p; ++q)
-                h[q * RBF_TILE_ROWS + row] = 0;
-    }
+         ++row_panel)
+        RBF_NAME(pack_factors)(job, job->g, job->weights, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS,
+                               scratch.g_rows + (row_panel - first_row_panel) * h_rows);
     for (panel = first_panel; panel < last_panel; ++panel) {
         const int64_t in_block = panel - first_panel;
         REAL *column_sums = sums.column_sums + in_block * job->column_partial.size;
@@ -353,7 +365,7 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
             const int64_t at_once = row_panel - first_row_panel;
             REAL *weights = scratch.weights + at_once * row_weights + in_block * tile;
-            const REAL *g_rows = scratch.g_rows + at_once * p * RBF_TILE_ROWS;
+            const REAL *g_rows = scratch.g_rows + at_once * h_rows;
             /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
             if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
                 if (!job->by_products)

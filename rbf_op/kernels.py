@@ -190,7 +190,7 @@ def rbf_dot(
     if not _is_one(amplitude):
         columns = columns * amplitude
     product = _placed(RBFDot(), device, (x, y, gamma, columns))
-    return product if weights.ndim == 2 else product[:, 0]
+    return product if weights.ndim == 2 else product.dimshuffle(0)
 
 
 def rbf_logsumexp(

@@ -36,6 +36,10 @@ elif sys.argv[4] == "normalised":
 elif sys.argv[4] == "widths":
     mean = rbf_mixture(x, y, [gamma, 2 * gamma]).mean()
     outputs, inputs = [mean] + T.grad(mean, variables[:3]), variables
+elif sys.argv[4] == "y = x":
+    weights = theano.gradient.disconnected_grad(x[:, 0])
+    product = T.dot(rbf_kernel(x, gamma=gamma), weights)
+    outputs, inputs = [product] + T.grad(T.sqr(product).sum(), [x, gamma]), variables
 elif sys.argv[4] == "gradient only":
     outputs, inputs = T.grad(None, variables, known_grads={k: weights}), variables + [weights]
 else:
@@ -70,6 +74,7 @@ report(peak.bytes)
         # Products and sums of K need no K, and their gradients nothing that fills a matrix.
         ("normalised", 0),
         ("widths", 0),
+        ("y = x", 0),
     ],
 )
 def test_peak_memory(what, arrays):

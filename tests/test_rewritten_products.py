@@ -12,7 +12,7 @@ import theano.tensor as T
 from graphs import DTYPES
 
 from rbf_op import rbf_dot, rbf_kernel
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFOuterGrad
 from rbf_op.rewrites import products
 from rbf_op.theano_api import ancestors
 
@@ -59,7 +59,7 @@ class Graph:
         return [
             n.op
             for n in with_it.maker.fgraph.toposort()
-            if isinstance(n.op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad))
+            if isinstance(n.op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad, RBFOuterGrad))
         ]
 
 
@@ -133,8 +133,8 @@ def test_gradients(g, product, kernel):
     result, weights = PRODUCTS[product](g, k, kernel.startswith("symmetric"))
     cost = T.sqr(result - 0.4).mean()
     found = [type(op) for op in g.check([cost] + T.grad(cost, parameters + [weights]))]
-    if kernel.startswith("symmetric"):  # computes half, which a gradient node without K does not
-        assert found == [RBFKernel, RBFKernelGrad]
+    if kernel.startswith("symmetric"):  # computed once, as half of it, for products and dW
+        assert found == [RBFKernel, RBFOuterGrad]
         return
     if kernel in ("widths", "all") and not product.startswith(("dot(K, ", "dot(W")):
         assert found == [RBFKernel, RBFDotGrad]  # y has the widths: it cannot change places with x
@@ -151,6 +151,14 @@ def test_single_gradients(g, wrt):
     found = g.check([T.grad(cost, getattr(g, wrt))])
     assert [type(op) for op in found] == [RBFDot, RBFDotGrad]
     assert found[1].wrt == ({"widths": "gamma"}.get(wrt, wrt),)
+
+
+def test_amplitude_of_a_kernel_with_products_from_both_sides(g):
+    """K stays, and its gradients take no other node than theirs."""
+    k = rbf_kernel(g.x, g.y, g.gamma, amplitude=g.scale)
+    cost = T.sqr(k.sum(axis=0)).sum() + T.sqr(k.sum(axis=1)).sum()
+    found = g.check(T.grad(cost, [g.x, g.scale]))
+    assert [type(op) for op in found] == [RBFKernel, RBFDotGrad]
 
 
 def test_gradient_whose_product_is_known(g):
@@ -242,14 +250,14 @@ def test_weights_of_a_narrower_dtype(g, narrower):
 
 
 def test_sums_of_a_symmetric_kernel(g):
-    """As many products as compute half of K without K; the gradient keeps K's own node."""
+    """As many products as compute half of K without K."""
     k = rbf_kernel(g.x, gamma=g.gamma, amplitude=g.scale)
     results = [T.dot(k, g.u) / k.sum(axis=1), (k * g.u).sum(axis=0)]
     results.append(T.dot(k, T.tanh(k.sum(axis=0))))
     assert g.check(results[:2]) == [RBFDot()]
     assert g.check(results) == [RBFKernel(symmetric=True)]  # weights computed from a product
     found = [type(op) for op in g.check([results[1]] + T.grad(results[1].sum(), [g.x]))]
-    assert sorted(found, key=str) == [RBFKernelGrad, RBFDot]
+    assert sorted(found, key=str) == [RBFDot, RBFOuterGrad]
     many = [(k * g.u**power).sum(axis=1) for power in range(products.FEW_COLUMNS + 1)]
     assert g.check(many[1:]) == [RBFDot()]
     assert g.check(many) == [RBFKernel(symmetric=True)]

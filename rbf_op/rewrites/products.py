@@ -12,7 +12,7 @@ import numpy as np
 import theano.tensor as T
 from theano.compile import SharedVariable
 
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFOuterGrad
 from rbf_op.rewrites.gradients import forward_nodes
 from rbf_op.rewrites.outer_products import Made, OuterProducts, dimshuffled, is_column
 from rbf_op.theano_api import GlobalOptimizer, clients, register_rewrite, replace
@@ -39,7 +39,8 @@ class RBFProducts(GlobalOptimizer):
         dot(K.T, H)                            amplitude * RBFDot(y, x, gamma, H), gamma a scalar
                                                amplitude * E.T H from RBFDotGrad, gamma a vector
         RBFKernelGrad(..., dot(H, W.T))        RBFDotGrad(x, y, gamma, amplitude * W, H), and
-                                               damplitude = sum of W * (E.T H) over its columns
+                                               damplitude = sum of W * (E.T H) over its columns;
+                                               of y = x RBFOuterGrad(x, gamma, amplitude, H, W)
 
     and RBFDotGrad nodes that differ in `wrt` alone become one, so that a layer dot(K, W) in
     training computes the exponentials once forward and once backward, as with K. Sums of K are
@@ -56,9 +57,9 @@ class RBFProducts(GlobalOptimizer):
     with what another is made of (but dot(K.T, H) comes with the gradient of dot(K, W), if x, y or
     gamma need one). Likewise no rewrite may need another product with a matrix as large: the
     gradient of an amplitude stays unless dot(K.T, H) is wanted anyhow, or is a vector. With y = x
-    half of K is computed, without K only for FEW_COLUMNS: products of these are rewritten, their
-    gradients not at all. Products with MANY_COLUMNS of weights or more stay, too. Nothing is
-    replaced by another type.
+    half of K is computed, without K only for FEW_COLUMNS: only products of these are rewritten
+    (their gradients always, which compute half as well). Products with MANY_COLUMNS of weights or
+    more stay, too. Nothing is replaced by another type.
     """
 
     def apply(self, fgraph):
@@ -77,9 +78,7 @@ class RBFProducts(GlobalOptimizer):
 
 def _gradient_of_product(fgraph, node, made):
     """[(old, new)] for a gradient of K whose grad_output is an Outer that nothing else needs."""
-    if node.op.symmetric:
-        return []
-    x, y, gamma, amplitude, grad_output = node.inputs
+    x, y, gamma, amplitude, grad_output = node.op.forward_op().with_y(node.inputs)
     kernels = forward_nodes(fgraph, node)
     users = [user for kernel in kernels for user, _ in clients(fgraph, kernel.outputs[0])]
     outer = OuterProducts(fgraph, made, x, y).read(grad_output, [node] + users)
@@ -88,12 +87,27 @@ def _gradient_of_product(fgraph, node, made):
     h, weights, _ = outer
     if _known_columns(h, weights) >= MANY_COLUMNS:
         return []
+    if node.op.symmetric:
+        gradient_op = RBFOuterGrad(node.op.wrt, openmp=node.op.openmp)
+        outputs = gradient_op(x, gamma, amplitude, h, weights, return_list=True)
+        return list(zip(node.outputs, outputs))
     if amplitude.ndim and weights.broadcastable[0]:
         return []
     wanted = ["weights" if name == "amplitude" else name for name in node.op.wrt]
-    transposed_products = _transposed_products(fgraph, node, h, made)
+    uses = [use for kernel in kernels for use in _uses_of(fgraph, kernel, made) or ()]
+    transposed_products = [
+        use.product for use in uses if use.transposed and h in made.wholes(use.factor)
+    ]
     scaled = made.scaled(amplitude, weights)
-    if gamma.ndim == 0 and any(_depends(weights, p) for p in transposed_products):
+    # With other products K stays, and dot(K.T, h) would be computed for the amplitude alone.
+    without_others = all(
+        use.transposed or scaled in made.wholes(made.scaled(amplitude, use.factor)) for use in uses
+    )
+    if (
+        gamma.ndim == 0
+        and without_others
+        and any(_depends(weights, product) for product in transposed_products)
+    ):
         # Of dot(K.T, h), which is a product with x and y exchanged.
         exchanged = {"x": "y", "y": "x"}
         wrt = _in_order(exchanged.get(name, name) for name in wanted if name != "weights")
@@ -136,16 +150,6 @@ def _known_columns(*matrices):
 def _in_order(names):
     names = set(names)
     return tuple(name for name in RBFDot.input_names if name in names)
-
-
-def _transposed_products(fgraph, gradient, h, made):
-    """The results dot(K.T, h) in the graph, or of some columns of h, of the K of a gradient."""
-    return [
-        use.product
-        for node in forward_nodes(fgraph, gradient)
-        for use in _uses_of(fgraph, node, made) or ()
-        if use.transposed and h in made.wholes(use.factor)
-    ]
 
 
 # A result that is finish(dot(K or K.T, factor)).

@@ -271,7 +271,8 @@ static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count,
                 const long double e = expl(-rate * distance), w = CHECK(at)(g, i, j);
                 const long double entry = e * factors[t];
                 parts[4].want[i * m + j] += entry;
-                parts[4].terms[i * m + j] += fabsl(entry) * (4 + 2 * rate * distance);
+                /* As of one kernel, and what is rounded when terms are added. */
+                parts[4].terms[i * m + j] += fabsl(entry) * (4 + 2 * rate * distance + count / 2);
                 parts[2].want[t] += w * entry * -distance;
                 parts[2].terms[t] += fabsl(w * entry * distance);
                 parts[3].want[t] += w * e;
@@ -320,7 +321,7 @@ static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count,
 }
 
 /* P = K W and its gradients, each relative to the sum of the sizes of its terms; of y = x if `same`
- * (n = m then). */
+ * (n = m then), and then those of sum((H W^T) * K), K symmetric, too. */
 static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int layout, int scalar,
                                  int same) {
     CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
@@ -330,7 +331,9 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
     const rbf_matrix x = xa.matrix, y = same ? xa.matrix : ya.matrix;
     const rbf_matrix w = wa.matrix, h = ha.matrix;
     CHECK_REAL *gammas = (CHECK_REAL *)checked_malloc((size_t)(m + 1) * sizeof(CHECK_REAL));
-    CHECK(part) parts[5];
+    const CHECK_REAL amplitude = (CHECK_REAL)1.5;
+    const int64_t count = same ? 8 : 5;
+    CHECK(part) parts[8];
     int64_t part, i, j, l;
     rbf_vector gamma;
     parts[0] = CHECK(make_part)(n * d);
@@ -338,6 +341,9 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
     parts[2] = CHECK(make_part)(scalar ? 1 : m);
     parts[3] = CHECK(make_part)(m * p);
     parts[4] = CHECK(make_part)(n * p);
+    parts[5] = CHECK(make_part)(n * d);
+    parts[6] = CHECK(make_part)(1);
+    parts[7] = CHECK(make_part)(1);
     for (j = 0; j <= m; ++j)
         gammas[j] = (CHECK_REAL)((0.5 + random_uniform()) / (double)(d > 0 ? d : 1));
     gamma = CHECK(make_vector)(gammas, scalar);
@@ -361,16 +367,30 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
                 parts[0].terms[i * d + l] += sizes_of_g * fabsl(factor);
                 parts[1].want[j * d + l] -= g * factor;
                 parts[1].terms[j * d + l] += sizes_of_g * fabsl(factor);
+                if (same) {
+                    parts[5].want[i * d + l] += amplitude * g * factor;
+                    parts[5].want[j * d + l] -= amplitude * g * factor;
+                    parts[5].terms[i * d + l] += amplitude * sizes_of_g * fabsl(factor);
+                    parts[5].terms[j * d + l] += amplitude * sizes_of_g * fabsl(factor);
+                }
             }
             parts[2].want[scalar ? 0 : j] -= g * e * distance;
             parts[2].terms[scalar ? 0 : j] += sizes_of_g * e * distance;
+            parts[6].want[0] -= amplitude * g * e * distance;
+            parts[6].terms[0] += amplitude * sizes_of_g * e * distance;
+            parts[7].want[0] += g * e;
+            parts[7].terms[0] += sizes_of_g * e;
         }
     EXPECT(CHECK_PRODUCT(x, y, gamma, w, parts[4].got) == RBF_OK);
     EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, parts[0].got, parts[1].got, parts[2].got,
                                   parts[3].got) == RBF_OK);
-    for (part = 0; part < 5; ++part) {
+    if (same)
+        EXPECT(CHECK_OUTER_GRADIENT(x, gamma, CHECK(make_vector)(&amplitude, 1), h, w, parts[5].got,
+                                    parts[6].got, parts[7].got) == RBF_OK);
+    for (part = 0; part < count; ++part) {
+        const int64_t width = CHECK(width)(part == 5 ? 0 : (int)part, d);
         EXPECT(isnan(parts[part].got[parts[part].size]));
-        EXPECT_BELOW(CHECK(error)(parts[part], CHECK(width)(part, d)), 20 * CHECK_EPSILON);
+        EXPECT_BELOW(CHECK(error)(parts[part], width), 20 * CHECK_EPSILON);
     }
 #ifdef _OPENMP
     {
@@ -379,12 +399,15 @@ static void CHECK(check_product)(int64_t n, int64_t m, int64_t d, int64_t p, int
         EXPECT(CHECK_PRODUCT(x, y, gamma, w, parts[4].again) == RBF_OK);
         EXPECT(CHECK_PRODUCT_GRADIENT(x, y, gamma, w, h, parts[0].again, parts[1].again,
                                       parts[2].again, parts[3].again) == RBF_OK);
-        for (part = 0; part < 5; ++part)
+        if (same)
+            EXPECT(CHECK_OUTER_GRADIENT(x, gamma, CHECK(make_vector)(&amplitude, 1), h, w,
+                                        parts[5].again, parts[6].again, parts[7].again) == RBF_OK);
+        for (part = 0; part < count; ++part)
             EXPECT(CHECK(repeats)(parts[part]));
         omp_set_num_threads(threads);
     }
 #endif
-    for (part = 0; part < 5; ++part)
+    for (part = 0; part < 8; ++part)
         CHECK(free_part)(parts[part]);
     free(gammas);
     free(xa.memory);
@@ -1049,6 +1072,7 @@ static void CHECK(check_all)(void) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
         CHECK(check_product)(n, m, random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
                              round % 2, 0);
+        CHECK(check_product)(n, n, random_below(20), random_below(7), round % LAYOUTS, 1, 1);
     }
     for (round = 0; round < 40 / share; ++round) {
         const int64_t n = sizes[random_below(SIZES)], m = sizes[random_below(SIZES)];
@@ -1089,5 +1113,7 @@ static void CHECK(check_all)(void) {
         CHECK(check_log_sum)(9, 1501, 5, layout, layout % 2, 1);
         CHECK(check_log_sum)(203, 73, 3, layout, layout % 2, 10);
         CHECK(check_product)(531, 531, 3, 1 + layout % 3, layout, 1, 1);
+        CHECK(check_product)(277, 277, 33, 20, layout, 1, 1);
+        CHECK(check_product)(277, 277, 97, 5, layout, 1, 1); /* expanded */
     }
 }

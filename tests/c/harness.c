@@ -127,6 +127,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_MIXTURE_GRADIENT rbf_mixture_gradient_f32
 #define CHECK_PRODUCT rbf_product_f32
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f32
+#define CHECK_OUTER_GRADIENT rbf_outer_gradient_f32
 #define CHECK_LOG_SUM rbf_log_sum_f32
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
@@ -146,6 +147,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #undef CHECK_MIXTURE_GRADIENT
 #undef CHECK_PRODUCT
 #undef CHECK_PRODUCT_GRADIENT
+#undef CHECK_OUTER_GRADIENT
 #undef CHECK_LOG_SUM
 #undef CHECK_LOG_SUM_GRADIENT
 #undef CHECK_EXPONENTIAL
@@ -165,6 +167,7 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_MIXTURE_GRADIENT rbf_mixture_gradient_f64
 #define CHECK_PRODUCT rbf_product_f64
 #define CHECK_PRODUCT_GRADIENT rbf_product_gradient_f64
+#define CHECK_OUTER_GRADIENT rbf_outer_gradient_f64
 #define CHECK_LOG_SUM rbf_log_sum_f64
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64

@@ -418,7 +418,7 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     job->groups = rbf_maximum(1, job->groups);
     job->row_panels_per_group =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->groups));
-    if (job->symmetric) /* in step with what fetch_gradient prefetches */
+    if (job->symmetric && job->by_squares) /* in step with what fetch_gradient prefetches */
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, square_panels) * square_panels;
     job->groups =
@@ -524,8 +524,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t p = job->weights.columns;
     const double products = (double)job->factors + (job->dweights ? (double)p : 0);
     const double per_entry = 5.0 * (double)depth + products + 30.0 * (double)job->terms;
-    const double operations = (double)n * (double)m * per_entry / LANES;
-    const int threads = rbf_thread_count(job->symmetric ? operations / 2 : operations);
+    /* Symmetric: of half, and of what the tiles on the diagonal hold beside it. */
+    const double columns = job->symmetric ? (double)rbf_minimum(m, (m + COLUMNS) / 2) : (double)m;
+    const int threads = rbf_thread_count((double)n * columns * per_entry / LANES);
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     int c;

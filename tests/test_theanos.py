@@ -103,6 +103,42 @@ def test_only_the_gradient_asked_for_is_computed(points):
     np.testing.assert_allclose(function(*points), gradient(*points)[0], rtol=1e-12, atol=1e-14)
 
 
+def test_of_a_slice_only_that_is_computed(points, only_our_c_code):
+    x, y = T.dmatrices("x", "y")
+    part = rbf_op.rbf_kernel(x, y, gamma=GAMMA)[1:3, 2]
+    function = theano.function([x, y], [part] + T.grad(part.sum(), [x, y]))
+    assert rbf_nodes(function, "x") == []
+    a, b = points
+    expected = kernel(a, b)[1:3, 2], np.zeros_like(a), np.zeros_like(b)
+    expected[1][1:3], expected[2][2:3] = gradient(a[1:3], b[2:3])
+    for got, wanted in zip(function(a, b), expected):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
+def rbf_nodes(function, name):
+    """The nodes of this package that an input of a function goes into as it is."""
+    return [
+        node
+        for node in function.maker.fgraph.toposort()
+        if type(node.op).__module__.startswith("rbf_op.")
+        and any(v.name == name for v in node.inputs)
+    ]
+
+
+def test_gradients_of_a_product_of_points_with_themselves(points, only_our_c_code):
+    x, w = T.dmatrix("x"), T.dvector("w")
+    product = rbf_op.rbf_dot(x, None, w, GAMMA)
+    function = theano.function([x, w], [product] + T.grad(product.sum(), [x, w]))
+    assert any(type(n.op).__name__ == "RBFOuterGrad" for n in rbf_nodes(function, "x"))
+    a, _ = points
+    weights = np.array([0.5, -1, 2, 1, 3])
+    k = kernel(a, a)
+    pull = -2 * GAMMA * (weights + weights[:, None]) * k
+    by_x = (pull[:, :, None] * (a[:, None, :] - a)).sum(axis=1)
+    for got, wanted in zip(function(a, weights), (k @ weights, by_x, k.sum(axis=0))):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_the_shape_is_known_without_the_node(points):
     x, y = T.dmatrices("x", "y")
     function = theano.function([x, y], rbf_op.rbf_kernel(x, y, gamma=GAMMA).shape)

@@ -156,7 +156,8 @@ def rbf_dot(
     x, y, gamma, sigma, lengthscale, amplitude, device
         As in rbf_kernel; y=None, or x itself, means y = x, of which half is computed where that
         pays: a scalar gamma, and at most about (d + 12) / 2 columns of weights, (d + 24) / 2 in
-        float64.
+        float64; of gradients with respect to x and gamma always, unless a matrix of weights needs
+        one too.
 
     Returns
     -------

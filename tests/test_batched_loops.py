@@ -347,6 +347,22 @@ def test_gradient_with_respect_to_what_a_loop_makes():
     np.testing.assert_allclose(of_x, alone, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda p, v: T.tanh(p * v), lambda p, v: T.sort(p), lambda p, v: T.nnet.softplus(p)]
+)
+def test_points_that_a_loop_makes(make):
+    """Are points like others, for a kernel and for a loop over its rows."""
+    x, c, s, v, w, r = inputs = variables("float64")
+    points = theano.map(lambda p: make(p, v), x)[0]
+    kernel = T.exp(-s * spellings.squared(points, c))
+    products = theano.map(lambda p: T.dot(T.exp(exponents(p, c, s)), w), points)[0]
+    for output in (kernel, products):
+        fused, report = fuse(output, report=True)
+        assert len(report.fused) == len(fused_nodes(fused, RBFKernel)) == 1, str(report)
+        assert len(loops_in(fused)) == 1
+        assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
 def test_a_matrix_that_is_the_same_in_each_step():
     """Is not repeated for all steps."""
     x, c, s, v, w, r = inputs = variables("float64")

@@ -11,7 +11,7 @@ from rbf_op.fusion.algebra import Fixed, Symbol, add, scale
 from rbf_op.fusion.reading.exponentials import LOGARITHM
 from rbf_op.fusion.reading.frames import Frame, count_of
 from rbf_op.fusion.reading.powers import Raised
-from rbf_op.fusion.reading.reader import LINEAR, index_of, widens
+from rbf_op.fusion.reading.reader import LINEAR, Unreadable, index_of, widens
 from rbf_op.fusion.reading.sums import read_summed
 from rbf_op.fusion.values import index_constant, is_elemwise, nodes_of, subtensor_indices
 from rbf_op.theano_api import Minimum, Scan, clone_graph
@@ -38,7 +38,12 @@ def _read_scan(reader, variable, index, mode, frame):
     inner_frame = frame_of(reader, node, step, frame)
     inner = inner_frame.results[variable]
     inner_index = index_of(inner, index[1:])
-    return reader.read(inner, inner_index, mode, inner_frame)
+    try:
+        return reader.read(inner, inner_index, mode, inner_frame)
+    except Unreadable:
+        if frame is not None or reader.mixes(variable, index, frame):
+            raise
+        return None  # points like others
 
 
 def runs_all_steps(known, node, variable=None):

@@ -521,8 +521,8 @@ RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, co
 /* The driver of the four gradients below; the job holds the inputs and the wanted outputs. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
-    const int64_t p = job->weights.columns;
-    const double products = (double)job->factors + (job->dweights ? (double)p : 0);
+    const int64_t p = job->weights.columns, factors = job->symmetric ? 2 * p : p;
+    const double products = (double)factors + (job->dweights ? (double)p : 0);
     const double per_entry = 5.0 * (double)depth + products + 30.0 * (double)job->terms;
     /* Symmetric: of half, and of what the tiles on the diagonal hold beside it. */
     const double columns = job->symmetric ? (double)rbf_minimum(m, (m + COLUMNS) / 2) : (double)m;
@@ -530,6 +530,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
     int c;
+    job->factors = factors;
     RBF_NAME(choose_squares)(job);
     RBF_NAME(cut_gradient)(job);
     RBF_NAME(take_gradient)(job, &space, threads);
@@ -614,7 +615,6 @@ RBF_FUNCTION int RBF_NAME(rbf_product_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, y, gamma, h, dx, dy, dgamma);
     job.weights = weights;
-    job.factors = weights.columns;
     job.amplitude.scalar = 1; /* no data: 1 */
     job.dweights = (REAL *)dweights;
     return RBF_NAME(run_gradient)(&job);
@@ -629,7 +629,6 @@ RBF_FUNCTION int RBF_NAME(rbf_outer_gradient)(rbf_matrix x, rbf_vector gamma, rb
     RBF_NAME(gradient_job) job;
     job = RBF_NAME(new_gradient)(RBF_NAME(product_weights), x, x, gamma, left, dx, NULL, dgamma);
     job.weights = right;
-    job.factors = 2 * right.columns;
     job.amplitude = amplitude;
     job.total_damplitude = (REAL *)damplitude;
     job.symmetric = 1;

@@ -8,8 +8,14 @@ call are above, in kernels.py.
 
 from rbf_op.ops.distances import RBFDistance
 from rbf_op.ops.log_sum import RBFLogSumExp, RBFLogSumExpGrad
-from rbf_op.ops.matrix import RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
-from rbf_op.ops.product import RBFDot, RBFDotGrad, RBFOuterGrad
+from rbf_op.ops.matrix import (
+    RBFKernel,
+    RBFKernelGrad,
+    RBFMixture,
+    RBFMixtureGrad,
+    RBFOuterGrad,
+)
+from rbf_op.ops.product import RBFDot, RBFDotGrad
 from rbf_op.ops.small import CheckedEntries, Repeated
 
 __all__ = [

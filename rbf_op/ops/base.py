@@ -196,15 +196,10 @@ class ForwardOp(RBFOp):
         return [T.patternbroadcast(change, self.make_node(*inputs).outputs[0].broadcastable)]
 
 
-class GradientOp(RBFOp):
-    """Gradients of sum(grad_output * F(inputs)), where F is `forward_op()`: one output for each
-    name in `wrt`, with the type of that input.
-
-    What is known of F, `known_names`, is no variable of its own: what depends on it is counted as
-    depending on the other inputs.
-
-    Both second-order rules contract the symmetric matrix of second derivatives with one direction,
-    so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
+class FirstGradientOp(RBFOp):
+    """Gradients with respect to inputs of F, which is `forward_op()`: one output for each name in
+    `wrt`, with the type of that input. Its inputs are those of F, and then what else is given,
+    `given_names`. It has no derivative.
     """
 
     __props__ = ("wrt",)
@@ -222,17 +217,13 @@ class GradientOp(RBFOp):
 
     def make_node(self, *inputs):
         names = self.forward_op().input_names
-        inputs = self._as_inputs(inputs, names + self.known_names + ("grad_output",))
+        inputs = self._as_inputs(inputs, names + self.given_names)
         types = dict(zip(names, (v.type for v in inputs)))
         return Apply(self, inputs, [types[n]() for n in self.wrt])
 
     def infer_shape(self, *args):
         shapes = dict(zip(self.forward_op().input_names, args[-1]))
         return [shapes[n] for n in self.wrt]
-
-    def connection_pattern(self, node):
-        names = self.forward_op().input_names + self.known_names + ("grad_output",)
-        return [[name not in self.known_names] * len(self.wrt) for name in names]
 
     def narrowed(self, wrt):
         """The Op that computes these of the gradients."""
@@ -255,6 +246,25 @@ class GradientOp(RBFOp):
         """C text for each name: where its gradient goes, or that it is not wanted."""
         wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
         return tuple(wanted.get(n, "NULL") for n in names)
+
+
+class GradientOp(FirstGradientOp):
+    """Gradients of sum(grad_output * F(inputs)), and their derivatives.
+
+    What is known of F, `known_names`, is no variable of its own: what depends on it is counted as
+    depending on the other inputs.
+
+    Both second-order rules contract the symmetric matrix of second derivatives with one direction,
+    so both are the gradient of sum(grad_output * dF), dF the directional derivative of F.
+    """
+
+    @property
+    def given_names(self):
+        return self.known_names + ("grad_output",)
+
+    def connection_pattern(self, node):
+        names = self.forward_op().input_names + self.given_names
+        return [[name not in self.known_names] * len(self.wrt) for name in names]
 
     def L_op(self, inputs, outputs, output_gradients):
         forward = self.forward_op()

@@ -7,7 +7,7 @@ import numpy as np
 import theano.tensor as T
 
 from rbf_op import reference
-from rbf_op.ops.base import ForwardOp, GradientOp
+from rbf_op.ops.base import FirstGradientOp, ForwardOp, GradientOp
 from rbf_op.ops.distances import RBFDistance, change_of_exponent
 from rbf_op.theano_api import Apply
 
@@ -137,6 +137,29 @@ class RBFKernelGrad(_MatrixGradientOp):
 
     def forward_op(self):
         return RBFKernel(self.symmetric, openmp=self.openmp)
+
+
+class RBFOuterGrad(FirstGradientOp):
+    """Gradients of sum((left right.T) * K) with respect to x, gamma and amplitude, K of y = x.
+
+    Those of RBFKernelGrad(symmetric=True) for grad_output = left right.T, which is computed tile by
+    tile: half the distances and exponentials of RBFDotGrad. Inputs x (n, d), gamma and amplitude
+    (), left and right (n, p). Outputs: one for each name in `wrt`, in this order. Put where a graph
+    is compiled, it has no derivative. Errors as RBFDot's.
+    """
+
+    symmetric = True
+    given_names = ("left", "right")
+    c_function, c_kernel = "rbf_outer_gradient_apply", "rbf_outer_gradient"
+
+    def forward_op(self):
+        return RBFKernel(symmetric=True, openmp=self.openmp)
+
+    def _gradients(self, inputs):
+        x, gamma, amplitude, left, right = inputs
+        reference.check_shapes(x, x, gamma, weights=right, grad_output=left)
+        whole = RBFKernelGrad(symmetric=True)
+        return whole._gradients([x, gamma, amplitude, np.dot(left, right.T)])
 
 
 class RBFMixture(_MatrixOp):

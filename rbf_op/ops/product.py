@@ -1,14 +1,12 @@
-"""The product of the kernel matrix with weights, which never forms it, and its gradients; those of
-a symmetric kernel matrix whose use is such a product.
+"""The product of the kernel matrix with weights, which never forms it, and its gradients.
 
 Above base and distances; may import Theano and reference.
 """
 
-import numpy as np
 import theano.tensor as T
 
 from rbf_op import reference
-from rbf_op.ops.base import ForwardOp, GradientOp, RBFOp
+from rbf_op.ops.base import ForwardOp, GradientOp
 from rbf_op.ops.distances import as_column, centred, row_products
 from rbf_op.theano_api import Apply
 
@@ -103,46 +101,3 @@ class RBFDotGrad(GradientOp):
 
     def forward_op(self):
         return RBFDot(openmp=self.openmp)
-
-
-class RBFOuterGrad(RBFOp):
-    """Gradients of sum((left right.T) * K) with respect to x, gamma and amplitude, K of y = x.
-
-    Those of RBFKernelGrad(symmetric=True) for grad_output = left right.T, which is computed tile by
-    tile: half the distances and exponentials of RBFDotGrad. Inputs x (n, d), gamma and amplitude
-    (), left and right (n, p). Outputs: one for each name in `wrt`, in this order. Put where a graph
-    is compiled, it has no derivative. Errors as RBFDot's.
-    """
-
-    __props__ = ("wrt",)
-    input_names = ("x", "gamma", "amplitude")
-    symmetric = True
-    c_function, c_kernel = "rbf_outer_gradient_apply", "rbf_outer_gradient"
-
-    def __init__(self, wrt, openmp=True):
-        RBFOp.__init__(self, openmp)
-        self.wrt = tuple(wrt)
-
-    def make_node(self, *inputs):
-        inputs = self._as_inputs(inputs, self.input_names + ("left", "right"))
-        types = dict(zip(self.input_names, (v.type for v in inputs)))
-        return Apply(self, inputs, [types[n]() for n in self.wrt])
-
-    def infer_shape(self, *args):
-        shapes = dict(zip(self.input_names, args[-1]))
-        return [shapes[n] for n in self.wrt]
-
-    def perform(self, node, inputs, output_storage):
-        x, gamma, amplitude, left, right = inputs
-        reference.check_shapes(x, x, gamma, weights=right, grad_output=left)
-        dx, dy, *of_parameters = reference.rbf_kernel_grad(
-            x, x, gamma, amplitude, np.dot(left, right.T)
-        )
-        gradients = dict(zip(self.input_names, [dx + dy, *of_parameters]))
-        for n, storage, output in zip(self.wrt, output_storage, node.outputs):
-            storage[0] = np.asarray(gradients[n], dtype=output.dtype)
-
-    def c_code(self, node, name, inputs, outputs, sub):
-        wanted = dict(zip(self.wrt, ("&" + output for output in outputs)))
-        gradients = tuple(wanted.get(n, "NULL") for n in self.input_names)
-        return self._c_call(tuple(inputs) + gradients, node, sub)

@@ -135,15 +135,15 @@ class Repeated(SmallOp):
     view_map = {0: [0]}
 
     def make_node(self, values, *lengths):
-        lengths = [T.cast(T.as_tensor_variable(length), "int64") for length in lengths]
+        lengths = [T.cast(length, "int64") for length in lengths]
         return Apply(self, [values, *lengths], [T.alloc(values, *lengths).type()])
 
     def infer_shape(self, *args):
         return [tuple(args[-2].inputs[1:])]
 
     def perform(self, node, inputs, output_storage):
-        values, *lengths = inputs
-        shape = n, m = lengths[0].item(), lengths[1].item()
+        values, rows, columns = inputs
+        shape = n, m = rows.item(), columns.item()
         if values.shape == (1, m) and values.flags.c_contiguous:  # broadcast_to takes longer
             matrix = np.ndarray(shape, values.dtype, values, 0, (0, values.strides[1]))
         else:

@@ -20,14 +20,7 @@ from rbf_op.ops import (
     RBFMixtureGrad,
 )
 from rbf_op.rewrites.outer_products import number_filling
-from rbf_op.theano_api import (
-    Constant,
-    Variable,
-    clients,
-    local_optimizer,
-    register_canonicalize,
-    trace_to,
-)
+from rbf_op.theano_api import clients, local_optimizer, register_canonicalize, trace_to
 
 # Slices of one matrix that are computed apart: each reads x and y once more.
 MOST_SLICES = 4
@@ -159,13 +152,21 @@ def _is_same_number(first, second):
 
 def _constant(value):
     """The number that a part of an index is, None if it is not known or not there."""
-    if isinstance(value, Constant):
-        value = value.data
-    return None if value is None or isinstance(value, Variable) else int(value)
+    return None if value is None else number_filling(value)
 
 
-# Where an input of a part is from: of which input of the whole, and which entry of which axis.
-Place = namedtuple("Place", "whole axis entry")
+class Place(namedtuple("Place", "whole axis entry")):
+    """Where an input of a part is from: of which input of the whole, and which entry of which
+    axis."""
+
+    __slots__ = ()
+
+    def is_whole(self):
+        return _is_whole(self.entry)
+
+    def of(self, variable):
+        return variable[(slice(None),) * self.axis + (self.entry,)]
+
 
 # The Op, inputs and Place of each input, by name, of a slice of F.
 Part = namedtuple("Part", "op inputs places")
@@ -175,7 +176,7 @@ def _part(op, inputs, entries):
     """The Part that is F[entries]."""
     rows, columns = entries
     whole = dict(zip(op.input_names, inputs))
-    places = {name: Place(name, None, slice(None)) for name in op.input_names}
+    places = {name: Place(name, 0, slice(None)) for name in op.input_names}
     places["x"] = Place("x", 0, rows)
     if isinstance(op, RBFDot):
         places["weights"] = Place("weights", 1, columns)
@@ -193,9 +194,9 @@ def _part(op, inputs, entries):
 
 def _taken(variable, place):
     """What is in a place, a matrix of a matrix; a parameter may become a number."""
-    if place.axis is None or _is_whole(place.entry):
+    if place.is_whole():
         return variable
-    part = variable[(slice(None),) * place.axis + (place.entry,)]
+    part = place.of(variable)
     if isinstance(place.entry, slice) or variable.ndim == 1:
         return part
     return part.dimshuffle(("x", 0) if place.axis == 0 else (0, "x"))
@@ -203,12 +204,12 @@ def _taken(variable, place):
 
 def _added(total, part, whole, place):
     """A total (None: zeros) with the shape of `whole`, and in a place a part added to it."""
-    if place.axis is None or _is_whole(place.entry):
+    if place.is_whole():
         return part if total is None else total + part
     if not isinstance(place.entry, slice) and part.ndim == 2:
         part = part.dimshuffle(1 - place.axis)
     total = T.zeros_like(whole) if total is None else total
-    return T.inc_subtensor(total[(slice(None),) * place.axis + (place.entry,)], part)
+    return T.inc_subtensor(place.of(total), part)
 
 
 def _pieces(variable, broadcastable):

@@ -37,38 +37,33 @@ def _halved(fgraph, node):
     outputs = dict(zip(node.op.wrt, node.outputs))
     if gamma.ndim or "weights" in outputs and not is_column(weights):
         return []
-    total = None
-    if "x" in outputs or "y" in outputs:
-        total = _sum_of(fgraph, outputs.get("x"), outputs.get("y"))
-        if total is None:
-            return []
-    wrt = ("x",) * (total is not None) + ("gamma",) * ("gamma" in outputs)
-    if not wrt:
+    of_points = [outputs[name] for name in ("x", "y") if name in outputs]
+    total = _sum_of(fgraph, of_points)
+    wrt = [name for name in ("x", "gamma") if name in outputs]
+    if not wrt or of_points and total is None:
         return []
     one = T.constant(1, dtype=x.dtype)
-    gradient_op = RBFOuterGrad(wrt, openmp=node.op.openmp)
-    found = gradient_op(x, gamma, one, grad_output, weights, return_list=True)
+    gradient_op = RBFOuterGrad(tuple(wrt), openmp=node.op.openmp)
+    gradients = gradient_op(x, gamma, one, grad_output, weights, return_list=True)
+    found = dict(zip(wrt, gradients))
     pairs = []
     if "weights" in outputs:
         product = RBFDot(openmp=node.op.openmp)(x, x, gamma, grad_output)
         pairs.append((outputs["weights"], product))
     if "gamma" in outputs:
-        pairs.append((outputs["gamma"], found[-1]))
+        pairs.append((outputs["gamma"], found["gamma"]))
     if total is not None:
-        rest = [v for v in total.inputs if v not in (outputs["x"], outputs["y"])]
-        pairs.append((total.outputs[0], T.add(found[0], *rest) if rest else found[0]))
+        rest = [v for v in total.inputs if v not in of_points]
+        pairs.append((total.outputs[0], T.add(found["x"], *rest) if rest else found["x"]))
     return pairs
 
 
-def _sum_of(fgraph, first, second):
-    """The node that adds both, once each, if nothing else needs either; else None."""
-    if first is None or second is None:
+def _sum_of(fgraph, variables):
+    """The node that adds two variables, once each, if nothing else needs either; else None."""
+    users = [user for variable in variables for user, _ in clients(fgraph, variable)]
+    if len(variables) != 2 or len(users) != 2 or users[0] is not users[1]:
         return None
-    users = clients(fgraph, first) + clients(fgraph, second)
-    (node, _), (other, _) = users if len(users) == 2 else ((None, 0), (None, 0))
-    if node is not other or getattr(node, "op", None) != T.add:
-        return None
-    return node
+    return users[0] if getattr(users[0], "op", None) == T.add else None
 
 
 register_rewrite(NAME, SymmetricProducts(), POSITION, "fast_run")

@@ -159,6 +159,36 @@ def test_second_derivatives_and_the_forward_rule(device, problem):
             close(result, expected, dtype)
 
 
+PARTS = {
+    "rows": lambda K: K[: N // 2],
+    "columns backward": lambda K: K[:, ::-2],
+    "block": lambda K: K[1:5, 2:9],
+    "row": lambda K: K[3],
+    "rows by number": lambda K: K[[3, 1, 1]],
+    "transposed": lambda K: K.T[2:4],
+    "diagonal": T.diag,
+    "two of them": lambda K: K[:10].sum() + T.sqr(K[10:]).sum(),
+    "product": lambda K: T.dot(K[:7], K[:9].T),
+}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_parts_of_a_kernel_and_their_gradients(device, problem, part, symmetric):
+    (x, y, gamma, amplitude, _), values, dtype = problem
+    inputs, arguments, outputs = [x, y, gamma, amplitude], values[:4], []
+    if symmetric:
+        inputs = [x, T.scalar(dtype=dtype), T.scalar(dtype=dtype)]
+        arguments = [values[0], values[2][0], values[3][0]]
+    for where in ("cuda", "cpu"):
+        centres = None if symmetric else y
+        K = rbf_kernel(x, centres, gamma=inputs[-2], amplitude=inputs[-1], device=where)
+        outputs += [PARTS[part](K)] + T.grad(T.sqr(PARTS[part](K)).sum(), inputs)
+    results = function(inputs, outputs)(*arguments)
+    for result, expected in zip(results[: len(inputs) + 1], results[len(inputs) + 1 :]):
+        close(np.asarray(result), np.asarray(expected), dtype)
+
+
 def test_only_wanted_gradients_are_computed(device, problem):
     (x, y, gamma, amplitude, weights), values, dtype = problem
     K = kernel_on_device(x, y, gamma, amplitude)

@@ -518,7 +518,7 @@ RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, co
     }
 }
 
-/* The driver of the four gradients below; the job holds the inputs and the wanted outputs. */
+/* The driver of the gradients below; the job holds the inputs and the wanted outputs. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
     const int64_t p = job->weights.columns, factors = job->symmetric ? 2 * p : p;

@@ -77,6 +77,13 @@ RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
             lists[list][c] = lists[list][0];
 }
 
+/* Those of exp(-D). */
+RBF_INLINE void RBF_NAME(set_unit)(RBF_NAME(coefficients) * to) {
+    to->special = 0;
+    RBF_NAME(set_coefficients)(to, 0, 1, 1);
+    RBF_NAME(repeat_coefficients)(to);
+}
+
 #if RBF_TABLE_BITS
 /* For entry i of T: the bits of 2^(i / 2^RBF_TABLE_BITS) after the point less i at the place where
  * the low bits of n come to lie (so that they cancel in the sum), and what is missing to the true

@@ -2,7 +2,8 @@
  *
  * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n,
  * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
- * logsum.h it is the same with exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a row. Of a
+ * logsum.h it is the same with A[i, j] = exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a
+ * row; of the softmax P = A W of softmax.h, with G[i, j] = sum_q H[i, q] (W[j, q] - P[i, q]). Of a
  * mixture there are several gamma and amplitude, for all columns, and a dgamma and damplitude each.
  *
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
@@ -181,8 +182,17 @@ RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64
 RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * job,
                                                int64_t row_panel) {
     const int64_t entries = job->points.x.columns * RBF_TILE_ROWS;
+    const int64_t first = row_panel * RBF_TILE_ROWS;
     REAL *packed = RBF_NAME(packed_row_panel)(&job->points, row_panel);
-    RBF_NAME(pack_rows)(packed, job->points.x, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    int64_t i, q;
+    for (i = first; job->means && i < first + RBF_TILE_ROWS; ++i) {
+        double mean = 0;
+        for (q = 0; i < job->g.rows && q < job->g.columns; ++q)
+            mean += (double)RBF_NAME(matrix_entry)(&job->g, i, q) *
+                    RBF_NAME(matrix_entry)(&job->product, i, q);
+        job->means[i] = (REAL)mean;
+    }
+    RBF_NAME(pack_rows)(packed, job->points.x, first, RBF_TILE_ROWS);
     if (job->points.expanded)
         memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
     RBF_NAME(expand_x)(&job->points, row_panel);
@@ -217,7 +227,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
         for (c = first; c < first + COLUMNS; ++c)
             job->offsets[c] = RBF_NAME(entry)(job->offset, rbf_minimum(c, m - 1));
     if (job->weights.data)
-        RBF_NAME(pack_factors)(job, job->weights, job->g, first, COLUMNS,
+        RBF_NAME(pack_factors)(job, job->weights, job->g, NULL, first, COLUMNS,
                                job->packed_weights + first * job->factors);
 }
 
@@ -462,6 +472,8 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * job->factors, panel_row);
     job->offsets = (REAL *)rbf_take(space, panels, panel_row);
+    if (job->product.data)
+        job->means = (REAL *)rbf_take(space, row_panels, row_panel_row);
     job->coefficients = (RBF_NAME(coefficients) *)rbf_take(
         space, job->mixture ? job->terms : panels + 1, sizeof(RBF_NAME(coefficients)));
     job->thread_space = (REAL *)rbf_take(space, job->thread_stride, (size_t)threads * sizeof(REAL));
@@ -521,7 +533,8 @@ RBF_FUNCTION void RBF_NAME(store_columns)(const RBF_NAME(gradient_job) * job, co
 /* The driver of the gradients below; the job holds the inputs and the wanted outputs. */
 RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int64_t n = job->points.x.rows, m = job->points.y.rows, depth = job->points.x.columns;
-    const int64_t p = job->weights.columns, factors = job->symmetric ? 2 * p : p;
+    const int64_t p = job->weights.columns;
+    const int64_t factors = job->symmetric ? 2 * p : job->product.data ? p + 1 : p;
     const double products = (double)factors + (job->dweights ? (double)p : 0);
     const double per_entry = 5.0 * (double)depth + products + 30.0 * (double)job->terms;
     /* Symmetric: of half, and of what the tiles on the diagonal hold beside it. */
@@ -529,7 +542,6 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     const int threads = rbf_thread_count((double)n * columns * per_entry / LANES);
     rbf_workspace space = {NULL, 0, 0};
     rbf_storage storage;
-    int c;
     job->factors = factors;
     RBF_NAME(choose_squares)(job);
     RBF_NAME(cut_gradient)(job);
@@ -540,8 +552,7 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->mixture)
         RBF_NAME(pack_terms)(job->coefficients, job->terms, job->gamma, job->amplitude);
     else
-        for (c = 0; c < COLUMNS; ++c)
-            RBF_NAME(set_coefficients)(job->coefficients + job->points.panels, c, 1, 1);
+        RBF_NAME(set_unit)(job->coefficients + job->points.panels);
     RBF_NAME(clear)(job->dgamma, job->terms * m);
     RBF_NAME(clear)(job->damplitude, job->terms * m);
     RBF_NAME(clear)(job->dx, n * depth);
@@ -649,5 +660,26 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum_gradient)(rbf_matrix x, rbf_matrix y, rbf_
     job.rests = rests;
     job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
     job.total_damplitude = (REAL *)doffset;
+    return RBF_NAME(run_gradient)(&job);
+}
+
+/* Of sum(H * P), P = A W and the others the outputs of rbf_softmax: dweights (m,p), and the rest as
+ * rbf_log_sum_gradient. */
+RBF_FUNCTION int RBF_NAME(rbf_softmax_gradient)(rbf_matrix x, rbf_matrix y, rbf_vector gamma,
+                                                rbf_vector offset, rbf_matrix weights,
+                                                rbf_matrix product, rbf_vector log_sums,
+                                                rbf_vector rests, rbf_matrix h, void *dx, void *dy,
+                                                void *dgamma, void *doffset, void *dweights) {
+    RBF_AS_IEEE;
+    RBF_NAME(gradient_job) job;
+    job = RBF_NAME(new_gradient)(RBF_NAME(softmax_weights), x, y, gamma, h, dx, dy, dgamma);
+    job.weights = weights;
+    job.product = product;
+    job.offset = offset;
+    job.log_sums = log_sums;
+    job.rests = rests;
+    job.amplitude.scalar = offset.scalar; /* no data: 1, but the shape of doffset */
+    job.total_damplitude = (REAL *)doffset;
+    job.dweights = (REAL *)dweights;
     return RBF_NAME(run_gradient)(&job);
 }

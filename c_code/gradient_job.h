@@ -78,12 +78,13 @@ struct RBF_NAME(gradient_job) {
     RBF_NAME(points) points;
     rbf_matrix g;
     rbf_matrix weights; /* of a product, (m, p); g then is (n, p), else (n, m) */
-    int64_t factors;    /* p, or where y is x 2 p: those of G + G^T; otherwise 0 */
+    int64_t factors;    /* p, or where y is x 2 p: those of G + G^T; of a softmax p + 1; else 0 */
     rbf_vector gamma, amplitude;
     int mixture;                /* they have an entry a term */
     int64_t terms;              /* of the mixture; otherwise 1 */
-    rbf_vector log_sums, rests; /* of a log-sum-exp: L and what it leaves out, (n,) */
+    rbf_vector log_sums, rests; /* of a log-sum-exp or softmax: L and what it leaves out, (n,) */
     rbf_vector offset;          /* (m,) */
+    rbf_matrix product;         /* of a softmax: P, (n, p) */
     /* What is wanted, in C order, else NULL: (n, d), (m, d), (m, p); one entry a column, or their
      * sum where gamma or amplitude is a scalar. */
     REAL *dx, *dy, *dweights, *total_dgamma, *total_damplitude;
@@ -105,6 +106,7 @@ struct RBF_NAME(gradient_job) {
     int64_t thread_stride;
     REAL *packed_weights; /* [panels][factors][COLUMNS]: of W, and behind them of H */
     REAL *offsets;        /* [panels][COLUMNS] */
+    REAL *means;          /* of a softmax: sum_q H[i, q] P[i, q], [row_panels][RBF_TILE_ROWS] */
     /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products: [blocks_per_wave]
      * [depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */
     REAL *dx_sums;

@@ -2,10 +2,10 @@
  * and what is summed beside them: dgamma, damplitude, dweights.
  *
  * G comes from the caller's matrix, by transposed squares where its columns are whole; from G + G^T
- * where y is x; from H W^T for a product, or both; or is one number a row for a log-sum-exp. The
- * weights of a mixture are the sums of those of its terms. Each of the four is a function of its
- * own, and whoever needs one does not compile the others. Included once a precision by
- * instantiate.h.
+ * where y is x; from H W^T for a product, or both; or is one number a row for a log-sum-exp; or,
+ * for a softmax, H W^T less such a number, its mean over the row. The weights of a mixture are the
+ * sums of those of its terms. Each of the five is a function of its own, and whoever needs one does
+ * not compile the others. Included once a precision by instantiate.h.
  */
 /* So many rows and one panel of G, zero outside of the matrix; symmetric: of G + G^T. Entry by
  * entry. Like what else is rare here, a call: inlined, its addresses would be kept up to date from
@@ -131,13 +131,16 @@ RBF_INLINE void RBF_NAME(fetch_gradient)(RBF_NAME(next_gradient) next, int r, in
 }
 
 /* Some rows of the factors of G, past the last zeros; where y is x those of a second factor behind
- * them, since G + G^T = (H W) (W H)^T. */
+ * them, since G + G^T = (H W) (W H)^T; and of a softmax a column more, ones, or -means[row]. */
 RBF_FUNCTION void RBF_NAME(pack_factors)(const RBF_NAME(gradient_job) * job, rbf_matrix first,
-                                         rbf_matrix second, int64_t row, int64_t rows, REAL *to) {
+                                         rbf_matrix second, const REAL *means, int64_t row,
+                                         int64_t rows, REAL *to) {
     int64_t r, q;
     RBF_NAME(pack_rows)(to, first, row, rows);
     if (job->symmetric)
         RBF_NAME(pack_rows)(to + first.columns * rows, second, row, rows);
+    for (r = 0; job->means && r < rows; ++r)
+        to[first.columns * rows + r] = means ? -means[row + r] : 1;
     for (r = first.rows - row; r < rows; ++r)
         for (q = 0; q < job->factors; ++q)
             to[q * rows + r] = 0;
@@ -190,7 +193,7 @@ RBF_INLINE const char *RBF_NAME(gradient_tile)(const RBF_NAME(gradient_job) * jo
             for (j = 0; j < COLUMNS; ++j)
                 gathered[i][j] =
                     i < rows ? *(const REAL *)(job->g.data + (row + i) * job->g.row_stride) : 0;
-    } else if (of == RBF_OF_PRODUCT) {
+    } else if (of == RBF_OF_PRODUCT || of == RBF_OF_SOFTMAX) {
         RBF_NAME(multiply_gradient)(job->factors, g_rows,
                                     job->packed_weights + column * job->factors, gathered);
         if (rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS)
@@ -242,7 +245,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int of) {
     enum { SIDE = RBF_STORED_EXPONENTIALS };
-    const int log_sum = of == RBF_OF_LOG_SUM, mixture = of == RBF_OF_MIXTURE;
+    const int log_sum = of == RBF_OF_LOG_SUM || of == RBF_OF_SOFTMAX;
+    const int mixture = of == RBF_OF_MIXTURE;
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - row);
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - column);
@@ -253,7 +257,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int64_t g_stride, t;
     const char *g = RBF_NAME(gradient_tile)(job, row, column, g_rows, gathered, &g_stride, of);
-    REAL log_sums[2][RBF_TILE_ROWS]; /* of a log-sum-exp, and what of them the first leave out */
+    REAL log_sums[2][RBF_TILE_ROWS]; /* and what of them the first leave out */
     RBF_NAME(next_gradient) next = {NULL, NULL, 0};
     int r, v, i;
     if (of == RBF_OF_KERNEL || mixture)
@@ -264,7 +268,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
     }
     RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK);
     /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
-     * log-sum-exp is at most 1.) */
+     * log-sum-exp or softmax is at most 1.) */
     if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
         RBF_NAME(keep_tile)(tile, weights);
         RBF_NAME(clear_outside)(rows, COLUMNS, diagonal, weights);
@@ -274,8 +278,8 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         memset(weights, 0, RBF_TILE_ROWS * COLUMNS * sizeof(REAL));
     for (t = 0; t < terms; ++t, column_sums += 2 * COLUMNS) {
         const RBF_NAME(coefficients) *c = job->coefficients + (mixture ? t : panel);
-        /* Of a log-sum-exp gamma is applied before: behind the panels lie the coefficients of
-         * gamma 1. */
+        /* Of a log-sum-exp or softmax gamma is applied before: behind the panels lie the
+         * coefficients of gamma 1. */
         const RBF_NAME(coefficients) *exponent =
             log_sum ? job->coefficients + job->points.panels : c;
         if (!log_sum && __builtin_expect(c->special, 0)) {
@@ -351,12 +355,13 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                                         RBF_NAME(gradient_sums) sums, const int of) {
     const int64_t p = job->weights.columns, h_rows = job->factors * RBF_TILE_ROWS;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
+    const int product = of == RBF_OF_PRODUCT || of == RBF_OF_SOFTMAX;
     int64_t row_panel, panel;
     if (job->by_products)
         job->points.close->count = 0;
-    for (row_panel = first_row_panel; of == RBF_OF_PRODUCT && row_panel < last_row_panel;
-         ++row_panel)
-        RBF_NAME(pack_factors)(job, job->g, job->weights, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS,
+    for (row_panel = first_row_panel; product && row_panel < last_row_panel; ++row_panel)
+        RBF_NAME(pack_factors)(job, job->g, job->weights, job->means, row_panel * RBF_TILE_ROWS,
+                               RBF_TILE_ROWS,
                                scratch.g_rows + (row_panel - first_row_panel) * h_rows);
     for (panel = first_panel; panel < last_panel; ++panel) {
         const int64_t in_block = panel - first_panel;
@@ -383,7 +388,7 @@ RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int6
                                                 scratch.g_rows);
                 g_rows = scratch.g_rows + within * tile;
             }
-            if (of == RBF_OF_PRODUCT && dweights)
+            if (product && dweights)
                 RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, dweights,
                                       of);
             else
@@ -406,4 +411,5 @@ RBF_BLOCK_WEIGHTS(kernel_weights, RBF_OF_KERNEL)
 RBF_BLOCK_WEIGHTS(mixture_weights, RBF_OF_MIXTURE)
 RBF_BLOCK_WEIGHTS(product_weights, RBF_OF_PRODUCT)
 RBF_BLOCK_WEIGHTS(log_sum_weights, RBF_OF_LOG_SUM)
+RBF_BLOCK_WEIGHTS(softmax_weights, RBF_OF_SOFTMAX)
 #undef RBF_BLOCK_WEIGHTS

@@ -17,6 +17,8 @@
 
 #include "logsum.h"
 
+#include "softmax.h"
+
 #include "gradient_job.h"
 
 #include "gradient_weights.h"

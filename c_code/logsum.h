@@ -33,10 +33,11 @@ RBF_INLINE void RBF_NAME(join_log_sums)(RBF_NAME(log_sum) * to, double largest, 
     }
 }
 
-/* One row panel against one column block, joined to sums[rows]. */
-RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row,
-                                         int64_t rows, int64_t first_panel, int64_t last_panel,
-                                         REAL *tiles, RBF_NAME(log_sum) * sums) {
+/* One row panel against one column block, joined to sums[rows]. With `keep`, a constant, the tiles
+ * are left with exp(exponent - largest of the block's row), unless that is inf. */
+RBF_INLINE void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row, int64_t rows,
+                                       int64_t first_panel, int64_t last_panel, REAL *tiles,
+                                       RBF_NAME(log_sum) * sums, const int keep) {
     const int64_t panels = last_panel - first_panel;
     const VECTOR rate = RBF_NAME(load)(job->unit->rate);
     const VECTOR rate_low = RBF_NAME(load)(job->unit->rate_low);
@@ -90,7 +91,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
         for (t = 0; t < panels; ++t) {
             RBF_UNROLL
             for (v = 0; v < RBF_TILE_VECTORS; v += RBF_SUMMED_EXPONENTIALS) {
-                const REAL *exponents = tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES;
+                REAL *exponents = tiles + (t * RBF_TILE_ROWS + r) * COLUMNS + v * LANES;
                 VECTOR terms[RBF_SUMMED_EXPONENTIALS];
                 RBF_UNROLL
                 for (i = 0; i < RBF_SUMMED_EXPONENTIALS; ++i)
@@ -98,8 +99,12 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
                 RBF_NAME(exponentials)(terms, RBF_SUMMED_EXPONENTIALS, rate, rate_low, limit,
                                        shift);
                 RBF_UNROLL
-                for (i = 0; i < RBF_SUMMED_EXPONENTIALS; ++i)
-                    sum += terms[i] * unit;
+                for (i = 0; i < RBF_SUMMED_EXPONENTIALS; ++i) {
+                    terms[i] *= unit;
+                    sum += terms[i];
+                    if (keep)
+                        RBF_NAME(store)(exponents + i * LANES, terms[i]);
+                }
             }
         }
         RBF_NAME(store)(lanes, sum);
@@ -107,10 +112,45 @@ RBF_FUNCTION void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int6
     }
 }
 
+/* What exponents of a panel need beside y. */
+RBF_FUNCTION void RBF_NAME(pack_offsets)(const RBF_NAME(log_sum_job) * job, int64_t panel) {
+    const int64_t m = job->points.y.rows;
+    int64_t c;
+    for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c) {
+        job->gammas[c] = c < m ? RBF_NAME(entry)(job->gamma, c) : 0;
+        job->offsets[c] = c < m ? RBF_NAME(entry)(job->offset, c) : -RBF_REAL_INFINITY;
+    }
+}
+
+/* L of row i from its sums of all splits, which is returned. */
+RBF_FUNCTION RBF_NAME(log_sum)
+    RBF_NAME(store_log_sum)(const RBF_NAME(log_sum_job) * job, int64_t i) {
+    RBF_NAME(log_sum) total = job->partial[i];
+    REAL *value = job->output + i, *rest = job->rests + i;
+    int64_t split;
+    for (split = 1; split < job->splits; ++split) {
+        const RBF_NAME(log_sum) more = job->partial[split * job->points.x.rows + i];
+        RBF_NAME(join_log_sums)(&total, more.largest, more.sum);
+    }
+    *rest = 0;
+    if (total.sum != total.sum) /* a NaN among the exponents */
+        *value = (REAL)total.sum;
+    else if (total.largest - total.largest != 0) /* -inf: no terms at all; or inf */
+        *value = (REAL)total.largest;
+    else {
+        double sum, lost;
+        RBF_EXACT_SUM(double, sum, lost, total.largest, log(total.sum));
+        *value = (REAL)sum;
+        if (*value - *value == 0)
+            *rest = (REAL)((sum - *value) + lost);
+    }
+    return total;
+}
+
 RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
     const RBF_NAME(log_sum_job) *job = (const RBF_NAME(log_sum_job) *)argument;
     const RBF_NAME(points) *points = &job->points;
-    const int64_t n = points->x.rows, m = points->y.rows;
+    const int64_t n = points->x.rows;
     const int64_t row_blocks = rbf_ceiling_division(n, job->rows_per_task);
     const int64_t thread = rbf_thread_number();
     REAL *tiles = job->thread_tiles + thread * job->thread_tiles_stride;
@@ -120,12 +160,8 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
         RBF_NAME(pack_x)(points, panel);
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < points->panels; ++panel) {
-        int64_t c;
         RBF_NAME(pack_y)(points, panel);
-        for (c = panel * COLUMNS; c < (panel + 1) * COLUMNS; ++c) {
-            job->gammas[c] = c < m ? RBF_NAME(entry)(job->gamma, c) : 0;
-            job->offsets[c] = c < m ? RBF_NAME(entry)(job->offset, c) : -RBF_REAL_INFINITY;
-        }
+        RBF_NAME(pack_offsets)(job, panel);
     }
     RBF_OMP(for schedule(dynamic, 1))
     for (task = 0; task < row_blocks * job->splits; ++task) {
@@ -143,29 +179,20 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
             for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
                 RBF_NAME(log_sum_rows)(job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
                                        rbf_minimum(end, panel + job->panels_per_block), tiles,
-                                       sums + row);
+                                       sums + row, 0);
     }
     RBF_OMP(for schedule(static))
-    for (i = 0; i < n; ++i) {
-        RBF_NAME(log_sum) total = job->partial[i];
-        REAL *value = job->output + i, *rest = job->rests + i;
-        int64_t split;
-        for (split = 1; split < job->splits; ++split)
-            RBF_NAME(join_log_sums)(&total, job->partial[split * n + i].largest,
-                                    job->partial[split * n + i].sum);
-        *rest = 0;
-        if (total.sum != total.sum) /* a NaN among the exponents */
-            *value = (REAL)total.sum;
-        else if (total.largest - total.largest != 0) /* -inf: no terms at all; or inf */
-            *value = (REAL)total.largest;
-        else {
-            double sum, lost;
-            RBF_EXACT_SUM(double, sum, lost, total.largest, log(total.sum));
-            *value = (REAL)sum;
-            if (*value - *value == 0)
-                *rest = (REAL)((sum - *value) + lost);
-        }
-    }
+    for (i = 0; i < n; ++i)
+        RBF_NAME(store_log_sum)(job, i);
+}
+
+/* What there is a column, a row of each split, and for all. */
+RBF_FUNCTION void RBF_NAME(take_log_sums)(RBF_NAME(log_sum_job) * job, rbf_workspace *space) {
+    job->gammas = (REAL *)rbf_take(space, job->points.panels, COLUMNS * sizeof(REAL));
+    job->offsets = (REAL *)rbf_take(space, job->points.panels, COLUMNS * sizeof(REAL));
+    job->partial = (RBF_NAME(log_sum) *)rbf_take(space, job->splits * job->points.x.rows,
+                                                 sizeof(RBF_NAME(log_sum)));
+    job->unit = (RBF_NAME(coefficients) *)rbf_take(space, 1, sizeof(RBF_NAME(coefficients)));
 }
 
 /* output (n,), and in rests (n,) what rounding it left out, 0 where it is not finite: the gradient
@@ -179,7 +206,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     const int64_t n = x.rows, depth = x.columns;
     const double operations = (double)n * (double)y.rows * (2.0 * (double)depth + 20) / LANES;
     const int threads = rbf_thread_count(operations);
-    int pass, c;
+    int pass;
     if (n == 0)
         return RBF_OK;
     RBF_NAME(set_points)(&job.points, x, y);
@@ -193,18 +220,13 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
         RBF_NAME(take_points)(&job.points, &space);
-        job.gammas = (REAL *)rbf_take(&space, job.points.panels, COLUMNS * sizeof(REAL));
-        job.offsets = (REAL *)rbf_take(&space, job.points.panels, COLUMNS * sizeof(REAL));
+        RBF_NAME(take_log_sums)(&job, &space);
         job.thread_tiles =
             (REAL *)rbf_take(&space, job.thread_tiles_stride, (size_t)threads * sizeof(REAL));
-        job.partial =
-            (RBF_NAME(log_sum) *)rbf_take(&space, job.splits * n, sizeof(RBF_NAME(log_sum)));
-        job.unit = (RBF_NAME(coefficients) *)rbf_take(&space, 1, sizeof(RBF_NAME(coefficients)));
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    for (c = 0; c < COLUMNS; ++c)
-        RBF_NAME(set_coefficients)(job.unit, c, 1, 1);
+    RBF_NAME(set_unit)(job.unit);
     RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(log_sum_body), &job, threads);
     rbf_release(&storage);

@@ -64,7 +64,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     const int64_t n = x.rows, depth = x.columns, p = weights.columns;
     const double operations =
         (double)n * (double)y.rows * (2.0 * (double)depth + (double)p + 16) / LANES;
-    const int threads = rbf_thread_count(operations), low = RBF_TILE_ROWS < 8;
+    const int threads = rbf_thread_count(operations);
     int pass;
     if (n == 0 || p == 0)
         return RBF_OK;
@@ -72,15 +72,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.gamma = gamma;
     job.weights = weights;
     job.output = (REAL *)output;
-    /* Columns of W that are left over are cheaper one by one than padded with zeros, unless the sum
-     * of lanes at the end of each, some twelve instructions, is most of the work. Of low row panels
-     * a register tile of one vector has too few sums to keep the processor busy, and takes as long
-     * as one of two. */
-    job.narrow = p % (low ? COLUMNS : LANES);
-    if (job.narrow * (RBF_TILE_VECTORS * job.points.panels + 12) >
-        job.points.panels * COLUMNS * (low ? RBF_TILE_VECTORS : 0.75))
-        job.narrow = 0;
-    job.wide = rbf_ceiling_division(p - job.narrow, LANES) * LANES;
+    RBF_NAME(choose_widths)(&job);
     RBF_NAME(cut_columns)(&job.points, &job.panels_per_block, &job.splits, &job.panels_per_split);
     job.direct = 0;
     if (RBF_NAME(symmetric_pays)(&job))

@@ -172,19 +172,16 @@ RBF_INLINE int64_t RBF_NAME(wide_width)(int64_t wide, int64_t q) {
     return rbf_minimum(RBF_TILE_VECTORS * LANES, wide - q);
 }
 
-/* One row panel against one column block: added to lanes[rows][narrow] and totals[rows][p]; direct:
- * wide columns are written to the output. */
-RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
+/* A row panel's tiles of one column block times its rows of W: added to lanes[rows][narrow] and
+ * totals[rows][p]; direct: wide columns are written to the output. */
+RBF_INLINE void RBF_NAME(multiply_tiles)(const RBF_NAME(product_job) * job, int64_t row,
                                          int64_t rows, int64_t first_panel, int64_t last_panel,
-                                         REAL *tiles, REAL *lanes, double *totals) {
+                                         const REAL *tiles, REAL *lanes, double *totals) {
     const int64_t p = job->weights.columns, m = job->points.y.rows;
     const int64_t narrow = job->narrow, panels = last_panel - first_panel;
     const int64_t columns = rbf_minimum(last_panel * COLUMNS, m) - first_panel * COLUMNS;
     const REAL *weights = job->packed_narrow + first_panel * narrow * COLUMNS;
-    int64_t panel, q, r, column;
-    for (panel = first_panel; panel < last_panel; ++panel)
-        RBF_NAME(kernel_tile)(&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
-                              tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
+    int64_t q, r, column;
     for (q = 0; q + 1 < narrow; q += 2)
         RBF_NAME(multiply_narrow)(tiles, panels, weights + q * COLUMNS, narrow, lanes + q * LANES,
                                   2);
@@ -211,6 +208,17 @@ RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int6
             for (column = 0; column < used; ++column)
                 totals[r * p + q + column] += sums[r * width + column];
     }
+}
+
+/* One row panel against one column block, as multiply_tiles. */
+RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
+                                         int64_t rows, int64_t first_panel, int64_t last_panel,
+                                         REAL *tiles, REAL *lanes, double *totals) {
+    int64_t panel;
+    for (panel = first_panel; panel < last_panel; ++panel)
+        RBF_NAME(kernel_tile)(&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
+                              tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
+    RBF_NAME(multiply_tiles)(job, row, rows, first_panel, last_panel, tiles, lanes, totals);
 }
 
 /* Sums of the lanes of some rows joined to totals[rows][p], or stored to output[rows][p] if all is
@@ -280,6 +288,19 @@ RBF_FUNCTION void RBF_NAME(pack_product)(const RBF_NAME(product_job) * job) {
     RBF_OMP(for schedule(static))
     for (panel = 0; panel < job->points.panels; ++panel)
         RBF_NAME(pack_product_panel)(job, panel);
+}
+
+/* Which columns of W go which way. Those that are left over are cheaper one by one than padded with
+ * zeros, unless the sum of lanes at the end of each, some twelve instructions, is most of the work.
+ * Of low row panels a register tile of one vector has too few sums to keep the processor busy, and
+ * takes as long as one of two. */
+RBF_FUNCTION void RBF_NAME(choose_widths)(RBF_NAME(product_job) * job) {
+    const int64_t p = job->weights.columns, low = RBF_TILE_ROWS < 8;
+    job->narrow = p % (low ? COLUMNS : LANES);
+    if (job->narrow * (RBF_TILE_VECTORS * job->points.panels + 12) >
+        job->points.panels * COLUMNS * (low ? RBF_TILE_VECTORS : 0.75))
+        job->narrow = 0;
+    job->wide = rbf_ceiling_division(p - job->narrow, LANES) * LANES;
 }
 
 /* How columns of K are cut: into blocks whose panels stay in the cache, and those into splits where

@@ -130,6 +130,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_OUTER_GRADIENT rbf_outer_gradient_f32
 #define CHECK_LOG_SUM rbf_log_sum_f32
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f32
+#define CHECK_SOFTMAX rbf_softmax_f32
+#define CHECK_SOFTMAX_GRADIENT rbf_softmax_gradient_f32
 #define CHECK_EXPONENTIAL exponential_of_f32
 #define CHECK_DISTANCES distances_of_f32
 #define CHECK_GRADIENT_DEEP GRADIENT_DEEP_f32
@@ -150,6 +152,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #undef CHECK_OUTER_GRADIENT
 #undef CHECK_LOG_SUM
 #undef CHECK_LOG_SUM_GRADIENT
+#undef CHECK_SOFTMAX
+#undef CHECK_SOFTMAX_GRADIENT
 #undef CHECK_EXPONENTIAL
 #undef CHECK_DISTANCES
 #undef CHECK_GRADIENT_DEEP
@@ -170,6 +174,8 @@ DEFINE_DISTANCES(distances_of_f64, double, f64)
 #define CHECK_OUTER_GRADIENT rbf_outer_gradient_f64
 #define CHECK_LOG_SUM rbf_log_sum_f64
 #define CHECK_LOG_SUM_GRADIENT rbf_log_sum_gradient_f64
+#define CHECK_SOFTMAX rbf_softmax_f64
+#define CHECK_SOFTMAX_GRADIENT rbf_softmax_gradient_f64
 #define CHECK_EXPONENTIAL exponential_of_f64
 #define CHECK_DISTANCES distances_of_f64
 #define CHECK_GRADIENT_DEEP GRADIENT_DEEP_f64

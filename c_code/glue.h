@@ -19,6 +19,11 @@ typedef int (*rbf_log_sum_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector
 typedef int (*rbf_log_sum_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
                                            rbf_vector, rbf_vector, rbf_vector, void *, void *,
                                            void *, void *);
+typedef int (*rbf_softmax_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
+                                  void *, void *, void *);
+typedef int (*rbf_softmax_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
+                                           rbf_matrix, rbf_matrix, rbf_vector, rbf_vector,
+                                           rbf_matrix, void *, void *, void *, void *, void *);
 typedef int (*rbf_gradient_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, rbf_matrix,
                                    void *, void *, void *, void *, int);
 typedef int (*rbf_mixture_kernel)(rbf_matrix, rbf_matrix, rbf_vector, rbf_vector, int64_t, void *,
@@ -55,7 +60,8 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
     const Py_ssize_t n = PyArray_DIM(x, 0), m = PyArray_DIM(y, 0);
     const Py_ssize_t output_columns = weights ? PyArray_DIM(weights, 1) : m;
     int i;
-    if (strcmp(name, "rbf_logsumexp") == 0) /* whose node gets the logarithm of either */
+    if (strcmp(name, "rbf_logsumexp") == 0 || strcmp(name, "rbf_softmax_dot") == 0)
+        /* whose nodes get the logarithm of either */
         names[1] = "amplitude (or log_amplitude)";
     if (PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
         PyErr_Format(PyExc_ValueError,
@@ -192,11 +198,12 @@ RBF_FUNCTION int rbf_prepare_output(PyArrayObject **output, int ndim, npy_intp *
     return *output == NULL ? -1 : 0;
 }
 
-/* The outputs that are wanted (not NULL), each of the shape of an input, and their data. */
-RBF_FUNCTION int rbf_prepare_gradients(PyArrayObject **outputs[4], PyArrayObject *inputs[4],
-                                       void *data[4]) {
+/* The outputs that are wanted (not NULL) of `count`, each of the shape of an input, and their data.
+ */
+RBF_FUNCTION int rbf_prepare_gradients(PyArrayObject **outputs[], PyArrayObject *inputs[],
+                                       void *data[], int count) {
     int i;
-    for (i = 0; i < 4; ++i) {
+    for (i = 0; i < count; ++i) {
         data[i] = NULL;
         if (outputs[i] == NULL)
             continue;
@@ -254,7 +261,7 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
     void *data[4];
     int code;
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, g) != 0 ||
-        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
@@ -305,7 +312,7 @@ RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     void *data[4];
     int code;
     if (rbf_check_mixture_shapes(x, y, gamma, amplitude, g) != 0 ||
-        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
@@ -341,7 +348,7 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     void *data[4];
     int code;
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, g) != 0 ||
-        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
@@ -360,7 +367,7 @@ RBF_FUNCTION int rbf_outer_gradient_apply(PyArrayObject *x, PyArrayObject *gamma
     void *data[4];
     int code;
     if (rbf_check_shapes("rbf_dot", x, x, gamma, NULL, right, left) != 0 ||
-        rbf_prepare_gradients(outputs, inputs, data) != 0)
+        rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_vector_of(gamma), rbf_vector_of(amplitude),
@@ -407,7 +414,7 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
                      (Py_ssize_t)PyArray_DIM(rests, 0), (Py_ssize_t)PyArray_DIM(g, 0));
         return -1;
     }
-    if (rbf_prepare_gradients(outputs, inputs, data) != 0)
+    if (rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
         code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
@@ -415,6 +422,58 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
                       rbf_vector_of(g), data[0], data[1], data[2], data[3]);
     Py_END_ALLOW_THREADS
     return rbf_report("rbf_logsumexp", code);
+}
+
+RBF_FUNCTION int rbf_softmax_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
+                                   PyArrayObject *log_amplitude, PyArrayObject *weights,
+                                   PyArrayObject **output, PyArrayObject **log_sums,
+                                   PyArrayObject **rests, rbf_softmax_kernel kernel) {
+    npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(weights, 1)};
+    int code;
+    if (rbf_check_shapes("rbf_softmax_dot", x, y, gamma, log_amplitude, weights, NULL) != 0 ||
+        rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0 ||
+        rbf_prepare_output(log_sums, 1, shape, PyArray_TYPE(x)) != 0 ||
+        rbf_prepare_output(rests, 1, shape, PyArray_TYPE(x)) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(log_amplitude), rbf_matrix_of(weights), PyArray_DATA(*output),
+                      PyArray_DATA(*log_sums), PyArray_DATA(*rests));
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_softmax_dot", code);
+}
+
+RBF_FUNCTION int rbf_softmax_gradient_apply(
+    PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma, PyArrayObject *log_amplitude,
+    PyArrayObject *weights, PyArrayObject *product, PyArrayObject *log_sums, PyArrayObject *rests,
+    PyArrayObject *g, PyArrayObject **dx, PyArrayObject **dy, PyArrayObject **dgamma,
+    PyArrayObject **dlog_amplitude, PyArrayObject **dweights, rbf_softmax_gradient_kernel kernel) {
+    PyArrayObject *inputs[5] = {x, y, gamma, log_amplitude, weights};
+    PyArrayObject **outputs[5] = {dx, dy, dgamma, dlog_amplitude, dweights};
+    const Py_ssize_t n = PyArray_DIM(x, 0), p = PyArray_DIM(weights, 1);
+    void *data[5];
+    int code;
+    if (rbf_check_shapes("rbf_softmax_dot", x, y, gamma, log_amplitude, weights, g) != 0)
+        return -1;
+    if (PyArray_DIM(product, 0) != n || PyArray_DIM(product, 1) != p ||
+        PyArray_DIM(log_sums, 0) != n || PyArray_DIM(rests, 0) != n) {
+        PyErr_Format(
+            PyExc_ValueError,
+            "rbf_softmax_dot: its value must have shape (%zd, %zd), its log_sums and rests "
+            "(%zd,), but they have shapes (%zd, %zd), (%zd,) and (%zd,).",
+            n, p, n, (Py_ssize_t)PyArray_DIM(product, 0), (Py_ssize_t)PyArray_DIM(product, 1),
+            (Py_ssize_t)PyArray_DIM(log_sums, 0), (Py_ssize_t)PyArray_DIM(rests, 0));
+        return -1;
+    }
+    if (rbf_prepare_gradients(outputs, inputs, data, 5) != 0)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                      rbf_vector_of(log_amplitude), rbf_matrix_of(weights), rbf_matrix_of(product),
+                      rbf_vector_of(log_sums), rbf_vector_of(rests), rbf_matrix_of(g), data[0],
+                      data[1], data[2], data[3], data[4]);
+    Py_END_ALLOW_THREADS
+    return rbf_report("rbf_softmax_dot", code);
 }
 
 #endif

@@ -24,7 +24,13 @@ from rbf_op import autofuse  # noqa: E402  (does nothing until it is asked to)
 from rbf_op import rewrites as _rewrites  # noqa: E402, F401  (registers them)
 from rbf_op._version import __version__  # noqa: E402
 from rbf_op.fusion import fuse, fuse_report  # noqa: E402
-from rbf_op.kernels import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture  # noqa: E402
+from rbf_op.kernels import (  # noqa: E402
+    rbf_dot,
+    rbf_kernel,
+    rbf_logsumexp,
+    rbf_mixture,
+    rbf_softmax_dot,
+)
 from rbf_op.ops import (  # noqa: E402
     RBFDot,
     RBFDotGrad,
@@ -34,6 +40,8 @@ from rbf_op.ops import (  # noqa: E402
     RBFLogSumExpGrad,
     RBFMixture,
     RBFMixtureGrad,
+    RBFSoftmaxDot,
+    RBFSoftmaxDotGrad,
 )
 
 __all__ = [
@@ -45,6 +53,8 @@ __all__ = [
     "RBFLogSumExpGrad",
     "RBFMixture",
     "RBFMixtureGrad",
+    "RBFSoftmaxDot",
+    "RBFSoftmaxDotGrad",
     "__version__",
     "autofuse",
     "fuse",
@@ -53,4 +63,5 @@ __all__ = [
     "rbf_kernel",
     "rbf_logsumexp",
     "rbf_mixture",
+    "rbf_softmax_dot",
 ]

@@ -1,5 +1,5 @@
-"""The functions users call (rbf_kernel, rbf_mixture, rbf_dot, rbf_logsumexp) and what their
-parameters mean.
+"""The functions users call (rbf_kernel, rbf_mixture, rbf_dot, rbf_logsumexp, rbf_softmax_dot) and
+what their parameters mean.
 
 Turns the parametrisations people know (gamma, sigma, lengthscale) into the node's own, checks what
 can be checked before there are values, and leaves the rest to the Ops. Touches ops, reference
@@ -13,7 +13,14 @@ import theano.tensor as T
 
 from rbf_op import reference
 from rbf_op.device import placement
-from rbf_op.ops import CheckedEntries, RBFDot, RBFKernel, RBFLogSumExp, RBFMixture
+from rbf_op.ops import (
+    CheckedEntries,
+    RBFDot,
+    RBFKernel,
+    RBFLogSumExp,
+    RBFMixture,
+    RBFSoftmaxDot,
+)
 from rbf_op.theano_api import common_float, refuse_dtype, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
@@ -169,21 +176,14 @@ def rbf_dot(
     y, ...), weights) becomes this node by itself where nothing else needs the matrix and that is
     faster.
     """
-    weights = _as_tensor("rbf_dot", "weights", weights)
-    if weights.ndim not in (1, 2):
-        raise TypeError(
-            "rbf_dot: weights must be a matrix (m, p) or a vector (m,), but has %d dimensions."
-            % weights.ndim
-        )
+    weights = _as_weights("rbf_dot", weights)
     x, y, gamma, amplitude = kernel_parameters(
         "rbf_dot", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude,
         beside=[weights],
     )  # fmt: skip
     per_row = "x" if y is None else "y"
     y = x if y is None else y
-    _check_constant_entries("rbf_dot", "weights", weights, per_row, y, 0)
-    weights = widened(weights, x.dtype)
-    columns = weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
+    columns = _columns_of("rbf_dot", weights, per_row, y)
     if amplitude.ndim:  # their product would stretch one of them, or fail in Theano's words
         amplitude = CheckedEntries("rbf_dot", "amplitude", per_row, 0)(amplitude, y)
         amplitude = amplitude.dimshuffle(0, "x")
@@ -230,14 +230,82 @@ def rbf_logsumexp(
     ValueError
         As rbf_kernel does.
     """
-    if amplitude is not None and log_amplitude is not None:
-        raise TypeError("rbf_logsumexp: give at most one of amplitude and log_amplitude.")
-    x, y, gamma, factor = kernel_parameters(
+    x, y, gamma, logarithm = _logarithmic_parameters(
         "rbf_logsumexp", x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude,
         log_amplitude=log_amplitude,
     )  # fmt: skip
-    logarithm = T.log(factor) if log_amplitude is None else factor
     return RBFLogSumExp()(x, x if y is None else y, gamma, logarithm)
+
+
+def rbf_softmax_dot(
+    x, y, weights, gamma=None, *, sigma=None, lengthscale=None, amplitude=None, log_amplitude=None
+):
+    """Weighted means of weights, with Gaussian kernels whose rows add up to one: a softmax of
+    negative squared distances times weights, stable, in O((n + m)(d + p)) memory.
+
+        A[i, j] = amplitude[j] * exp(-gamma[j] * sum_k (x[i, k] - y[j, k])**2)
+        P[i] = sum_j A[i, j] * weights[j] / sum_j A[i, j]
+
+    The estimate of Nadaraya (1964) and Watson (1964), the normalised RBF network of Moody and
+    Darken (Fast learning in networks of locally-tuned processing units, 1989), a step of mean shift
+    (weights = y), attention by distances. The exponents of a row are shifted by their largest, so
+    that a point far from all centres gets the weights of those nearest to it, where rbf_dot and its
+    sum would both be zero.
+
+    Parameters
+    ----------
+    weights : (m, p) or (m,)
+        One row per row of y.
+    x, y, gamma, sigma, lengthscale
+        As in rbf_kernel; y=None, or x itself, means y = x.
+    amplitude, log_amplitude
+        As in rbf_logsumexp; of a scalar nothing depends on it.
+
+    Returns
+    -------
+    P : matrix (n, p), or vector (n,) if weights is a vector; 0 where there are no centres.
+        Computed on the CPU.
+
+    Differentiable with respect to all arguments, to any order; second derivatives form (n, m)
+    matrices. Raises as rbf_dot and rbf_logsumexp do.
+    """
+    name = "rbf_softmax_dot"
+    weights = _as_weights(name, weights)
+    x, y, gamma, logarithm = _logarithmic_parameters(
+        name, x, y, gamma, sigma=sigma, lengthscale=lengthscale, amplitude=amplitude,
+        log_amplitude=log_amplitude, beside=[weights],
+    )  # fmt: skip
+    per_row = "x" if y is None else "y"
+    y = x if y is None else y
+    product = RBFSoftmaxDot()(x, y, gamma, logarithm, _columns_of(name, weights, per_row, y))
+    return product if weights.ndim == 2 else product.dimshuffle(0)
+
+
+def _as_weights(name, weights):
+    weights = _as_tensor(name, "weights", weights)
+    if weights.ndim not in (1, 2):
+        raise TypeError(
+            "%s: weights must be a matrix (m, p) or a vector (m,), but has %d dimensions."
+            % (name, weights.ndim)
+        )
+    return weights
+
+
+def _columns_of(name, weights, matrix_name, matrix):
+    """Weights of one row per row of a matrix, of its dtype; a vector as a column."""
+    _check_constant_entries(name, "weights", weights, matrix_name, matrix, 0)
+    weights = widened(weights, matrix.dtype)
+    return weights if weights.ndim == 2 else weights.dimshuffle(0, "x")
+
+
+def _logarithmic_parameters(name, x, y, gamma, *, amplitude, log_amplitude, **others):
+    """kernel_parameters, with the logarithm of the amplitude, however it was given."""
+    if amplitude is not None and log_amplitude is not None:
+        raise TypeError("%s: give at most one of amplitude and log_amplitude." % name)
+    x, y, gamma, factor = kernel_parameters(
+        name, x, y, gamma, amplitude=amplitude, log_amplitude=log_amplitude, **others
+    )
+    return x, y, gamma, T.log(factor) if log_amplitude is None else factor
 
 
 def _placed(op, device, inputs):

@@ -31,8 +31,9 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
     name = name or ("rbf_kernel" if weights is None else "rbf_dot")
     check_columns(name, x, y)
     points = "x" if x is y else "y"  # the user may have given no y
-    # The node of rbf_logsumexp gets the logarithm of either.
-    factor = "amplitude (or log_amplitude)" if name == "rbf_logsumexp" else "amplitude"
+    # These nodes get the logarithm of either.
+    logarithmic = name in ("rbf_logsumexp", "rbf_softmax_dot")
+    factor = "amplitude (or log_amplitude)" if logarithmic else "amplitude"
     for argument, value in (("gamma", gamma), (factor, amplitude)):
         if value is not None and value.ndim and value.shape[0] != y.shape[0]:
             raise ValueError(
@@ -287,4 +288,73 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output)
         dy,
         dgamma if gamma.ndim else dgamma.sum(),
         dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
+    )
+
+
+def rbf_softmax_dot(x, y, gamma, log_amplitude, weights):
+    """P[i] = sum_j A[i, j] weights[j], A[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]),
+    shape (n, p), stable; 0 where there are no columns (m = 0).
+
+    x (n, d), y (m, d), gamma and log_amplitude () or (m,), weights (m, p), all of one floating
+    dtype. Returns P, and L and its rest as rbf_logsumexp does.
+    """
+    check_shapes(x, y, gamma, log_amplitude, weights, name="rbf_softmax_dot")
+    log_sums, rests = rbf_logsumexp(x, y, gamma, log_amplitude)
+    weights = np.ascontiguousarray(weights)
+    product = np.empty((x.shape[0], weights.shape[1]), dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for rows in _row_blocks(x, y):
+            shares = _shares(x[rows], y, gamma, log_amplitude, log_sums[rows], rests[rows])
+            product[rows] = shares.dot(weights)
+    return product, log_sums, rests
+
+
+def _shares(x, y, gamma, log_amplitude, log_sums, rests):
+    """exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]): of the sum over the row, the share of j."""
+    exponents = log_amplitude - gamma * squared_distance(x, y)
+    return np.exp((exponents - log_sums[:, None]) - rests[:, None])
+
+
+def rbf_softmax_dot_grad(
+    x, y, gamma, log_amplitude, weights, product, log_sums, rests, grad_output
+):
+    """Gradients of sum(grad_output * P) with respect to x, y, gamma, log_amplitude and weights.
+
+    product, log_sums and rests are what rbf_softmax_dot returns, H = grad_output (n, p). With A for
+    K and G[i, j] = sum_q H[i, q] (weights[j, q] - P[i, q]) as in rbf_kernel_grad,
+    dlog_amplitude[j] = sum_i G[i, j] A[i, j], and dweights = A^T H. docs/gradients.md derives them.
+    """
+    check_shapes(x, y, gamma, log_amplitude, weights, grad_output, name="rbf_softmax_dot")
+    shapes = product.shape, log_sums.shape, rests.shape
+    if shapes != (grad_output.shape,) + 2 * (x.shape[:1],):
+        raise ValueError(
+            "rbf_softmax_dot: its value must have shape (%d, %d), its log_sums and rests (%d,), "
+            "but they have shapes (%d, %d), (%d,) and (%d,)."
+            % (grad_output.shape + x.shape[:1] + sum(shapes, ()))
+        )
+    x, y, weights, grad_output = map(np.ascontiguousarray, (x, y, weights, grad_output))
+    dx = np.zeros(x.shape, dtype=x.dtype)
+    dy = np.zeros(y.shape, dtype=y.dtype)
+    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
+    dlog_amplitude = np.zeros(y.shape[0], dtype=x.dtype)
+    dweights = np.zeros(weights.shape, dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for rows in _row_blocks(x, y):
+            difference = x[rows, None, :] - y[None, :, :]
+            distance = _sums_of_squares(difference)
+            shares = _shares(x[rows], y, gamma, log_amplitude, log_sums[rows], rests[rows])
+            dweights += shares.T.dot(grad_output[rows])
+            means = (grad_output[rows] * product[rows]).sum(axis=1, keepdims=True)
+            weight = shares * (grad_output[rows].dot(weights.T) - means)
+            dlog_amplitude += weight.sum(axis=0)
+            dgamma -= (weight * distance).sum(axis=0)
+            weight *= 2 * gamma
+            dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
+            dy += np.einsum("ij,ijk->jk", weight, difference)
+    return (
+        dx,
+        dy,
+        dgamma if gamma.ndim else dgamma.sum(),
+        dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
+        dweights,
     )

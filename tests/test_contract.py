@@ -25,6 +25,8 @@ from rbf_op.ops import (
     RBFLogSumExpGrad,
     RBFMixture,
     RBFMixtureGrad,
+    RBFSoftmaxDot,
+    RBFSoftmaxDotGrad,
 )
 
 EVERY_OP = [
@@ -45,6 +47,9 @@ EVERY_OP = [
     RBFDotGrad(wrt=("x", "weights")),
     RBFLogSumExp(),
     RBFLogSumExpGrad(),
+    RBFSoftmaxDot(),
+    RBFSoftmaxDotGrad(),
+    RBFSoftmaxDotGrad(wrt=("y", "log_amplitude", "weights")),
     RBFDistance(),
 ]
 

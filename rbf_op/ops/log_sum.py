@@ -65,23 +65,34 @@ class RBFLogSumExp(ForwardOp):
         """
         if all(d is None for d in directions):
             return None
-        x, y, gamma, log_amplitude = inputs
-        change = change_of_exponent(x, y, gamma, *directions[:3], self.openmp)
-        if directions[3] is not None:
-            change = directions[3] if change is None else directions[3] - change
-        else:
-            change = -change
-        distance = RBFDistance(openmp=self.openmp)(x, y)
-        log_sums, rests = (v.dimshuffle(0, "x") for v in self(*inputs).owner.outputs)
-        responsibilities = T.exp((log_amplitude - gamma * distance - log_sums) - rests)
-        return (responsibilities * change).sum(axis=1)
+        shares = responsibilities(inputs, self.openmp)
+        return (shares * change_of_logarithm(inputs, directions, self.openmp)).sum(axis=1)
 
 
-def _equal_to_thousandths(a, b):
+def responsibilities(inputs, openmp):
+    """R[i, j] = exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]) of the inputs of RBFLogSumExp."""
+    x, y, gamma, log_amplitude = inputs
+    distance = RBFDistance(openmp=openmp)(x, y)
+    outputs = RBFLogSumExp(openmp=openmp)(*inputs).owner.outputs
+    log_sums, rests = (v.dimshuffle(0, "x") for v in outputs)
+    return T.exp((log_amplitude - gamma * distance - log_sums) - rests)
+
+
+def change_of_logarithm(inputs, directions, openmp):
+    """dlog_amplitude[j] - d(gamma[j] D[i, j]) in the given directions; None when all are."""
+    change = change_of_exponent(*inputs[:3], *directions[:3], openmp)
+    if directions[3] is None:
+        return None if change is None else -change
+    return directions[3] if change is None else directions[3] - change
+
+
+def equal_to_thousandths(a, b):
     """What DebugMode, which gives the NumPy code the log-sum-exp of the C code, may take for equal:
-    shares exp(e - L) are off by what e is rounded in either, and e can be thousands."""
+    shares exp(e - L) are off by what e is rounded in either, and e can be thousands; and where
+    their sums cancel, only what is rounded is left of terms, which are taken for 1."""
     largest = np.max(np.abs(a), where=np.isfinite(a), initial=0)
-    return T.TensorType.values_eq_approx(a, b, rtol=1e-3, atol=1e-3 * largest)
+    atol = 1e-3 * largest + 1e3 * np.finfo(a.dtype).eps
+    return T.TensorType.values_eq_approx(a, b, rtol=1e-3, atol=atol)
 
 
 class RBFLogSumExpGrad(GradientOp):
@@ -101,7 +112,7 @@ class RBFLogSumExpGrad(GradientOp):
     def make_node(self, *inputs):
         node = GradientOp.make_node(self, *inputs)
         for output in node.outputs:
-            output.tag.values_eq_approx = _equal_to_thousandths
+            output.tag.values_eq_approx = equal_to_thousandths
         return node
 
     def forward_op(self):

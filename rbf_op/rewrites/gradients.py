@@ -3,12 +3,18 @@
 The first is a canonicalisation, registered for FAST_COMPILE too. Above ops/; may import Theano.
 """
 
-from rbf_op.ops import RBFDotGrad, RBFKernelGrad, RBFLogSumExpGrad, RBFMixtureGrad
+from rbf_op.ops import (
+    RBFDotGrad,
+    RBFKernelGrad,
+    RBFLogSumExpGrad,
+    RBFMixtureGrad,
+    RBFSoftmaxDotGrad,
+)
 from rbf_op.theano_api import clients, local_optimizer, register_canonicalize, trace_to
 
 
 @register_canonicalize("fast_compile")
-@local_optimizer([RBFKernelGrad, RBFMixtureGrad, RBFDotGrad, RBFLogSumExpGrad])
+@local_optimizer([RBFKernelGrad, RBFMixtureGrad, RBFDotGrad, RBFLogSumExpGrad, RBFSoftmaxDotGrad])
 def local_rbf_gradient_only_what_is_used(node, fgraph):
     """Replace a gradient Op some of whose outputs have no clients by one without them.
 

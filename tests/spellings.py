@@ -1410,6 +1410,36 @@ LOGARITHMS = {
     ),
 }
 
+
+def written_out(exponent):
+    """The softmax of rows as everybody writes it."""
+    powers = T.exp(exponent - T.max(exponent, axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+# name -> products with the softmax of negative squared distances
+SOFTMAXES = {
+    "weights a matrix": lambda x, c, s, v, w, r: T.dot(T.nnet.softmax(-s * squared(x, c)), c),
+    "weights a vector": lambda x, c, s, v, w, r: T.nnet.softmax(-expanded(x, c) / s).dot(w),
+    "terms of columns": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(T.log(w) - w * squared(x, c) + 3), c[:, :2]
+    ),
+    "clipped": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(-T.maximum(expanded(x, c), 0) / (2 * s**2)), c
+    ),
+    "without the rows' norms": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(x.norm(2, axis=1, keepdims=True) - s * squared(x, c)), c
+    ),
+    "widths of features": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(-0.5 * squared(x / v, c / v)), c
+    ),
+    "mean shift": lambda x, c, s, v, w, r: T.dot(T.nnet.softmax(-s * squared(x, x)), x),
+    "written out": lambda x, c, s, v, w, r: T.dot(written_out(-s * squared(x, c)), c),
+    "written out, expanded": lambda x, c, s, v, w, r: T.dot(
+        written_out(T.log(w) - s * expanded(x, c)), w
+    ),
+}
+
 # What is a kernel, or a logarithm of sums, for parameters of any sign, though a rule of algebra for
 # positive ones is near. May be fused or left alone.
 OF_ANY_SIGN = {
@@ -1517,6 +1547,17 @@ NEAR_MISSES = {
     "hyperbolic": lambda x, c, s, v, w, r: 1 / T.cosh(s * squared(x, c)),
     "sigmoid": lambda x, c, s, v, w, r: T.nnet.sigmoid(-s * squared(x, c)),
     "softmax": lambda x, c, s, v, w, r: T.nnet.softmax(-s * squared(x, c)),
+    "softmax of widths of rows": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(-r[:, None] * squared(x, c)), c
+    ),
+    "softmax of columns": lambda x, c, s, v, w, r: T.dot(T.nnet.softmax(-s * squared(x, c)).T, r),
+    "softmax of products": lambda x, c, s, v, w, r: T.dot(T.nnet.softmax(T.dot(x, c.T)), c),
+    "softmax needed, too": lambda x, c, s, v, w, r: (lambda a: T.dot(a, c) * a.sum())(
+        T.nnet.softmax(-s * squared(x, c))
+    ),
+    "softmax of what cancels": lambda x, c, s, v, w, r: T.dot(
+        T.nnet.softmax(r[:, None] - s * squared(x, c)), c
+    ),
     "root and square": lambda x, c, s, v, w, r: T.exp(
         -s * T.sqrt(squared(x, c) + 1e-9) - squared(x, c)
     ),

@@ -18,7 +18,7 @@ from theano.tensor.subtensor import Subtensor
 from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.optimizer import RBFFusion
 from rbf_op.fusion.values import nodes_of
-from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp, RBFMixture
+from rbf_op.ops import RBFKernel, RBFKernelGrad, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
 from rbf_op.theano_api import Scan
 
 N, M, D = 5, 4, 3
@@ -129,6 +129,18 @@ def test_logarithms_of_sums(name, dtype):
     output = spellings.LOGARITHMS[name](*inputs)
     fused, report = fuse(output, report=True)
     assert len(report.fused) == len(fused_nodes(fused, RBFLogSumExp)) == 1, str(report)
+    assert not fused_nodes(fused) and fuse(fused) is fused
+    assert_equal(inputs, output, fused, values(dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(spellings.SOFTMAXES))
+def test_products_with_a_softmax(name, dtype):
+    inputs = variables(dtype)
+    output = spellings.SOFTMAXES[name](*inputs)
+    fused, report = fuse(output, report=True)
+    assert len(report.fused) == len(fused_nodes(fused, RBFSoftmaxDot)) == 1, str(report)
+    assert fused.owner.op == RBFSoftmaxDot() or fused.ndim == 1
     assert not fused_nodes(fused) and fuse(fused) is fused
     assert_equal(inputs, output, fused, values(dtype), dtype)
 

@@ -18,7 +18,8 @@ from rbf_op.fusion.reading.sums import summed_axes
 from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny
-from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture
+from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture, rbf_softmax_dot
+from rbf_op.theano_api import Constant
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
 # was looked through; stays: what the result has of root as it was.
@@ -109,6 +110,30 @@ def _kernel(writer, found, cautious):
         result = _limit(writer, result, found.limits, (row, column), cautious)
         after.append(_exponential(writer, rest, (row, column)))
     return _times(result, *after), [x, y, gamma, inside]
+
+
+def build_softmax(graph, root, reader, read, weights):
+    """The Kernel for the product of the softmax of exponents that were read with weights."""
+    found = find_kernel(graph, reader, read, {})
+    writer = Writer(reader, root.dtype)
+    x, y = _coordinates(writer, found)
+    gamma = _width(writer, found)
+    of_columns, _ = _exponents(add(found.inner_rest, found.rest), found.row)
+    logarithm = _exponent(writer, of_columns, (found.column,))
+    result = _node(rbf_softmax_dot, x, y, weights, gamma=gamma, log_amplitude=logarithm)
+    # Whoever wants its gradient, which is zero, or gives it a value, must find it.
+    lost = _given([root], reader.closed) - _given([result], reader.closed)
+    if lost:
+        raise NoMatch("it depends on something that cancels in its softmax, and would not any more")
+    amplitude = None if logarithm is None else T.exp(logarithm)  # as the report has it
+    candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, found.symmetric)
+    return Kernel(root, like(root, result), reader.opened, reader.passed, candidate, ())
+
+
+def _given(variables, closed):
+    """What some variables are computed from: inputs of the graph, and `closed` variables."""
+    found = {v for node in nodes_of(variables) for v in node.inputs}
+    return {v for v in found if v.owner is None and not isinstance(v, Constant) or v in closed}
 
 
 def _log_sum(writer, found, row_sum):

@@ -14,7 +14,14 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
-from rbf_op.fusion.roots import read_kernel, read_sum, read_total, read_widths
+from rbf_op.fusion.roots import (
+    read_kernel,
+    read_softmax,
+    read_sum,
+    read_total,
+    read_widths,
+    softmax_of,
+)
 from rbf_op.fusion.values import is_elemwise, long_axes, nodes_of, scalar_constant, users_of
 from rbf_op.theano_api import Scan
 
@@ -43,7 +50,8 @@ Candidates = namedtuple("Candidates", "variables readers roots sums reasons")
 def find_candidates(nodes, outputs):
     """The Candidates among the variables that some nodes compute."""
     carrying, _ = carriers(nodes)
-    if not carrying:
+    softmaxes = {node.outputs[0] for node in nodes if _multiplies_softmax(node)}
+    if not carrying and not softmaxes:
         return Candidates([], {}, set(), set(), {})
     users = users_of(nodes)
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
@@ -58,6 +66,7 @@ def find_candidates(nodes, outputs):
     for root, logarithm in _sums_of_rows(nodes, users, carrying).items():
         readers[root] = functools.partial(read_sum, logarithm=logarithm)
     readers.update(dict.fromkeys(mixtures, read_mixture))
+    readers.update(dict.fromkeys(softmaxes, read_softmax))
     reasons = {}
     for root in matrices & stable:
         reasons[root] = "the logarithm of its sum is taken, and would be infinite if it underflowed"
@@ -167,6 +176,17 @@ def _logarithms_of_totals(nodes, users, carrying):
         for user in users.get(node.outputs[0], ())
         if is_elemwise(user, scalar_ops.Log)
     }
+
+
+def _multiplies_softmax(node):
+    """Whether a node is the product of the softmax of a matrix with weights."""
+    return (
+        isinstance(node.op, T.Dot)
+        and node.inputs[0].ndim == 2
+        and node.inputs[1].dtype.startswith("float")
+        and node.outputs[0].dtype in ("float32", "float64")
+        and softmax_of(node.inputs[0]) is not None
+    )
 
 
 def _sums_over_an_axis(nodes, carrying):

@@ -49,7 +49,8 @@ Found = namedtuple(
 def find_kernel(graph, reader, read, divisor=None):
     """The Found in an exponent and a factor that were read, or else NoMatch.
 
-    divisor: what the sum of the kernel's rows is divided by, of which the logarithm is taken.
+    divisor: what the sum of the kernel's rows is divided by, of which the logarithm is taken; {}
+    of a softmax.
     """
     row, column = reader.roots
     inner, rest, limits = split_bounded(read.exponent)
@@ -71,7 +72,9 @@ def find_kernel(graph, reader, read, divisor=None):
     parameters = product_symbols(amplitude).union(*map(product_symbols, [*rest, *inner_rest]))
     if divisor is not None:
         if limits is not None or row in width | product_symbols(amplitude):
-            raise NoMatch("the width or factor of each row has no place in a logarithm of sums")
+            raise NoMatch(
+                "the width or factor of each row has no place in a logarithm of sums or a softmax"
+            )
         amplitude, logarithms = _logarithms_of(amplitude, column, reader, divisor)
         inner_rest = add(inner_rest, logarithms)
     # The node takes a width and an amplitude for each column: so columns are what the width

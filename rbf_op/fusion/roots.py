@@ -12,14 +12,16 @@ import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import Symbol, add, scale
-from rbf_op.fusion.building import RowSum, build, build_widths, like
+from rbf_op.fusion.algebra import Symbol, add, number, scale
+from rbf_op.fusion.building import RowSum, build, build_softmax, build_widths, like
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
 from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
+from rbf_op.fusion.reading.exponentials import Logarithm
 from rbf_op.fusion.reading.moving import without_new_axes
 from rbf_op.fusion.reading.reader import index_of
 from rbf_op.fusion.reading.sums import summed_axes
+from rbf_op.fusion.values import is_elemwise
 
 
 def read_kernel(graph, root, closed=()):
@@ -141,6 +143,62 @@ def read_total(graph, root, closed=()):
         result=like(root, T.log(T.sum(T.exp(kernel.result)))),
         opened=kernel.opened | {root, total},
         candidate=kernel.candidate._replace(variable=root),
+    )
+
+
+def read_softmax(graph, root, closed=()):
+    """The Kernel for the product of a softmax of squared distances with weights."""
+    shares, weights = root.owner.inputs
+    source, looked_through = softmax_of(shares)
+    row, column = (Symbol(n, graph.sizes.dimension(source, a)) for a, n in enumerate("ij"))
+    reader = _reader(graph, source, (row, column), closed, True)
+    read = Logarithm(reader.read(source, ((row,), (column,))), number(1))
+    reader.opened.update(looked_through)
+    reader.passed.update(looked_through)
+    return build_softmax(graph, root, reader, read, weights)
+
+
+def softmax_of(variable):
+    """(exponents, variables on the way) if a variable is the softmax of a matrix's rows; or None.
+
+    Written out it is e / sum(e, axis=1) with e = exp(exponents - one number a row), such as the
+    largest of them. Without that it is a kernel divided by its sums.
+    """
+    node = variable.owner
+    if node is None:
+        return None
+    if isinstance(node.op, T.nnet.Softmax):
+        (source,) = node.inputs
+        return None if any(source.broadcastable) else (source, {variable})
+    if not is_elemwise(node, scalar_ops.TrueDiv):
+        return None
+    exponential, sums = node.inputs
+    if not _is_result(exponential, scalar_ops.Exp) or not _sums_its_rows(sums, exponential):
+        return None
+    (shifted,) = exponential.owner.inputs
+    if not _is_result(shifted, scalar_ops.Sub):
+        return None
+    source, shift = shifted.owner.inputs
+    if any(source.broadcastable) or not shift.broadcastable[1]:
+        return None
+    return source, {variable, exponential, sums, sums.owner.inputs[0], shifted}
+
+
+def _is_result(variable, scalar_op):
+    return variable.owner is not None and is_elemwise(variable.owner, scalar_op)
+
+
+def _sums_its_rows(column, matrix):
+    """Whether a column has the sums of a matrix's rows."""
+    node = column.owner
+    if node is None or not isinstance(node.op, T.DimShuffle) or node.op.new_order != (0, "x"):
+        return False
+    sums = node.inputs[0].owner
+    return (
+        sums is not None
+        and isinstance(sums.op, T.elemwise.Sum)
+        and sums.inputs[0] is matrix
+        and sums.op.axis == (1,)
     )
 
 

@@ -92,6 +92,20 @@ def test_mixture_of_widths(points, only_our_c_code):
         np.testing.assert_allclose(fused, plain, rtol=1e-12, atol=1e-14)
 
 
+def test_product_with_a_softmax(points, only_our_c_code):
+    x, y = T.dmatrices("x", "y")
+    spelled_out = T.dot(T.nnet.softmax(-GAMMA * ((x[:, None, :] - y) ** 2).sum(axis=2)), y)
+    outputs = []
+    for p in (rbf_op.rbf_softmax_dot(x, y, y, GAMMA), rbf_op.fuse(spelled_out), spelled_out):
+        outputs += [p] + T.grad(T.sqr(p).sum(), [x, y])
+    function = theano.function([x, y], outputs)
+    assert any(isinstance(n.op, rbf_op.RBFSoftmaxDot) for n in function.maker.fgraph.toposort())
+    results = function(*points)
+    for node, fused, plain in zip(results, results[3:], results[6:]):
+        np.testing.assert_allclose(node, plain, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(fused, plain, rtol=1e-12, atol=1e-14)
+
+
 def test_only_the_gradient_asked_for_is_computed(points):
     x, y = T.dmatrices("x", "y")
     dx = T.grad(rbf_op.rbf_kernel(x, y, gamma=GAMMA).sum(), x)

@@ -1215,6 +1215,8 @@ static void CHECK(check_all)(void) {
                              random_below(20), sizes[random_below(SIZES)], round % LAYOUTS,
                              round % 2, round % 3 ? 1 : 40);
     CHECK(check_large_log_sum)();
+    CHECK(check_softmax)(9, 17001, 3, 2, 0, 0, 10); /* several blocks in a split */
+    CHECK(check_softmax)(9, 17001, 3, 17, 1, 1, 10);
     for (round = 0; round < 3 * PLACES; round += share)
         CHECK(check_distances)(depths[round / PLACES], round % PLACES, round % BROADCAST);
     CHECK(check_close_gradient)(PAIRED);

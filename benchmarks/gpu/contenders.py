@@ -103,8 +103,12 @@ def torch_calls(problem, with_k):
         return
     arrays, on_host = torch_arrays(problem)
     gamma = problem.gamma
-    # Precision as ours: TF32 has three digits.
-    torch.backends.cuda.matmul.allow_tf32 = False
+    # Precision as ours: TF32 has three digits. (Torch 2.9 warns of the older name.)
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        matmul.fp32_precision = "ieee"
+    else:
+        matmul.allow_tf32 = False
 
     def expansion(a, b):
         distance = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T

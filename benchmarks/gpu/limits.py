@@ -79,9 +79,10 @@ Time = collections.namedtuple("Time", "seconds host")
 class Clock:
     """Times of a call in seconds: on the device, by CUDA events, and until it returns on the host.
 
-    Medians; of fewer calls where they take long. The device is busy until the call's work is
-    queued, so its time has nothing of the host's in it, unless the call itself waits or queues more
-    than fits. The call has been made before: what it compiles and allocates is there.
+    The host's of one call while the device is idle; the device's a median, of fewer calls where they
+    take long. Then it is busy until the call's work is queued, so its time has nothing of the
+    host's in it, unless the call itself waits or queues more than fits. The call has been made
+    before: what it compiles and allocates is there.
     """
 
     def __init__(self, device, repeats):
@@ -95,19 +96,19 @@ class Clock:
         self.device = device
 
     def __call__(self, call):
-        times, hosts = [], [LONGEST_SPIN / 3]
+        self.driver.Context.synchronize()
+        began = time.perf_counter()
+        call()
+        host, times = time.perf_counter() - began, []
         while len(times) < self.repeats and sum(times) < LONG_ENOUGH:
             start, stop = self.driver.Event(), self.driver.Event()
-            self._spin(min(LONGEST_SPIN, 3 * statistics.median(hosts) + 1e-4))
+            self._spin(min(LONGEST_SPIN, 3 * host + 1e-4))
             start.record()
-            began = time.perf_counter()
             call()
-            took = time.perf_counter() - began
             stop.record()
             stop.synchronize()
-            hosts = [took] if not times else hosts + [took]
             times.append(stop.time_since(start) * 1e-3)
-        return Time(statistics.median(times), statistics.median(hosts))
+        return Time(statistics.median(times), host)
 
     def _spin(self, seconds):
         function = compiled(SPIN_SOURCE).get_function("spin")

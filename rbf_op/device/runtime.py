@@ -6,6 +6,7 @@ NumPy and sources; PyCUDA inside functions only.
 """
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import os
@@ -217,6 +218,9 @@ class Device:
                 "device: %.3g of its %.3g GB are free. rbf_dot needs no kernel matrix; or pass "
                 "fewer rows at a time." % (size / 1e9, rounded / 1e9, free / 1e9, total / 1e9)
             ) from error
+        finally:
+            if not self._pool.held_blocks:  # short of memory it has given back all that it held
+                self._hold_a_byte()
 
     def why_not_ours(self, address):
         """None if kernels can use the memory at an address, else a text that says whose it is.
@@ -243,8 +247,11 @@ class Device:
     def _hold_a_byte(self):
         # A pool that holds nothing looks for a context when it is given memory back, and ends the
         # process where there is none: on a thread that drops an array outside `with`. So it holds
-        # a byte always, in a size that no array has.
-        self._pool.allocate(1).free()
+        # a byte always, in a size that no array has (but where not a byte is left).
+        import pycuda.driver as driver
+
+        with contextlib.suppress(driver.MemoryError):
+            self._pool.allocate(1).free()
 
     def empty(self, shape, dtype):
         """An uninitialised GPUArray in C order."""

@@ -74,6 +74,23 @@ def test_threads_use_the_device_and_drop_arrays():
     assert run(USE + textwrap.dedent(script)) == "3\nTrue\n"
 
 
+def test_arrays_are_dropped_anywhere_when_memory_was_short():
+    script = """
+    import threading
+    kept = []
+    def work():
+        kept.append(use()[0])
+        with runtime.device() as device:
+            try:
+                device.empty((1 << 23, 1 << 22), "float64")
+            except MemoryError:
+                print("too large")
+    thread = threading.Thread(target=work); thread.start(); thread.join()
+    kept.clear()  # the main thread has no context
+    """
+    assert run(USE + textwrap.dedent(script)) == "too large\n"
+
+
 def test_a_pickled_function_is_loaded_where_the_device_was_not_used_before(tmp_path):
     path = str(tmp_path / "function.pickle")
     make = """

@@ -3,6 +3,7 @@
 Those of sums of K, too, which the same rewrite makes products of, of means, whose gradients
 another does not fill, of slices, of which a third computes no more than they show, and of the
 product with K of y = x, for whose gradient a fourth takes half of K; they have no weights, or some.
+And of a softmax of distances, spelled out, times weights, which the rewrite of kernels fuses.
 
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
@@ -33,6 +34,7 @@ LARGEST = 1.05
 AGAIN = 5  # times as long
 
 _PRODUCTS, _MEANS, _HALF = ("rbf_dot",), ("rbf_repeated",), ("rbf_symmetric",)
+_SPELLED_OUT = ("rbf_fusion",)
 _SLICES = ("local_rbf_subtensor_lift", "local_rbf_gradient_of_slices")
 # Graphs, and the rewrites that are compared with the lack of them.
 GRAPHS = {
@@ -48,6 +50,7 @@ GRAPHS = {
     "row means, training": _PRODUCTS,
     "normalised": _PRODUCTS,
     "normalised, training": _PRODUCTS,
+    "softmax": _SPELLED_OUT,
     "mean, y = x, training": _MEANS,
     "mean of five widths, training": _MEANS,
     "half of the rows": _SLICES,
@@ -79,6 +82,10 @@ def outputs(name, x, y, gamma, weights):
             return [product]
         cost = T.sqr(product - 1).mean()
         return [cost] + T.grad(cost, [x, gamma] if name.endswith("x") else [x, gamma, weights])
+    if name == "softmax":
+        norms = [T.sqr(points).sum(axis=1) for points in (x, y)]
+        distances = norms[0].dimshuffle(0, "x") + norms[1] - 2 * T.dot(x, y.T)
+        return [T.dot(T.nnet.softmax(-gamma * distances), weights)]
     kernel = rbf_op.rbf_kernel(x, y, gamma)
     if name.startswith("half of the rows"):
         half = kernel[: x.shape[0] // 2]

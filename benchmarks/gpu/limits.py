@@ -79,8 +79,8 @@ Time = collections.namedtuple("Time", "seconds host")
 class Clock:
     """Times of a call in seconds: on the device, by CUDA events, and until it returns on the host.
 
-    The host's of one call while the device is idle; the device's a median, of fewer calls where they
-    take long. Then it is busy until the call's work is queued, so its time has nothing of the
+    The host's of one call while the device is idle; the device's a median, of fewer calls where
+    they take long. Then it is busy until the call's work is queued, so its time has nothing of the
     host's in it, unless the call itself waits or queues more than fits. The call has been made
     before: what it compiles and allocates is there.
     """

@@ -97,8 +97,8 @@ def threads(quick=False):
 
 def busy(quick=False):
     """What is measured with one core busy; long enough for the scheduler's turns to average out."""
-    size = (4000, 4000, 32 if quick else 100)
-    return [cell(task, *size) for task in ("kernel", "gradient")]
+    sizes = (1000, 1000, 10), (4000, 4000, 32 if quick else 100)
+    return [cell(task, *size) for task in ("kernel", "gradient") for size in sizes]
 
 
 def product(quick=False, sizes=(10000,)):

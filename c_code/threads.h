@@ -13,10 +13,24 @@
 
 #ifdef _OPENMP
 #include <pthread.h>
+#include <sys/resource.h>
+#include <time.h>
 #endif
 
 /* Below this many vector instructions (some tens of microseconds) waking a thread does not pay. */
 #define RBF_VECTOR_OPERATIONS_PER_THREAD 1e5
+
+/* Where other programs fill the cores, a thread that is waited for may be kept from its core for
+ * some milliseconds, a turn of the system's scheduler, and a call that takes less is done sooner by
+ * one thread. So after a call much of which was such waiting, calls to which that matters are made
+ * by one thread, until they have lost as much by it as was lost by waiting; and twice as much each
+ * time that threads, tried again, gain less than they lose, up to RBF_PATIENCE times. Calls are
+ * watched for it, which takes some system calls, when RBF_WATCHED before them one took as long as
+ * RBF_LATE. What is computed does not depend on the threads. */
+#define RBF_LATE 500000 /* nanoseconds */
+#define RBF_WATCHED 1000
+#define RBF_PATIENCE 16
+#define RBF_NANOSECONDS_PER_VECTOR_OPERATION 0.1 /* about */
 
 #ifdef _OPENMP
 static int rbf_forked_child = 0;
@@ -38,11 +52,56 @@ RBF_FUNCTION void rbf_threads_loaded(int in_forked_child) {
 #endif
 }
 
+#ifdef _OPENMP
+/* Of all calls, some of which may run at once; times in nanoseconds. */
+static struct {
+    int64_t watched;    /* calls that are still watched */
+    int64_t last_delay; /* for how long a thread was kept the last time */
+    int64_t to_lose;    /* what calls may still lose by doing without threads */
+    int64_t patience;   /* how many times as much as by waiting that was */
+    int64_t gained;     /* by threads since then */
+} rbf_crowding = {0, 0, 0, 1, 0};
+
+#define RBF_LOAD(place) __atomic_load_n(&(place), __ATOMIC_RELAXED)
+#define RBF_STORE(place, value) __atomic_store_n(&(place), value, __ATOMIC_RELAXED)
+#define RBF_ADD(place, value) __atomic_fetch_add(&(place), value, __ATOMIC_RELAXED)
+
+RBF_INLINE int64_t rbf_nanoseconds(clockid_t clock) {
+    struct timespec time;
+    return clock_gettime(clock, &time) ? 0 : (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* A call with several threads took so long, and one of them was kept from it for so long of that;
+ * 0 where it was not watched. */
+RBF_FUNCTION void rbf_note_call(int64_t took, int threads, int64_t delay) {
+    int64_t gained, patience = 1;
+    if (took >= RBF_LATE)
+        RBF_STORE(rbf_crowding.watched, RBF_WATCHED);
+    else if (RBF_LOAD(rbf_crowding.watched) > 0)
+        RBF_ADD(rbf_crowding.watched, -1);
+    if (delay < RBF_LATE)
+        RBF_ADD(rbf_crowding.gained, took * (threads - 1));
+    if (delay < RBF_LATE || delay < took / 4)
+        return;
+    gained = RBF_LOAD(rbf_crowding.gained);
+    if (gained < delay)
+        patience = rbf_minimum(RBF_PATIENCE, 2 * RBF_LOAD(rbf_crowding.patience));
+    RBF_STORE(rbf_crowding.gained, 0);
+    RBF_STORE(rbf_crowding.patience, patience);
+    RBF_STORE(rbf_crowding.last_delay, delay);
+    RBF_STORE(rbf_crowding.to_lose, patience * delay);
+}
+#endif
+
 RBF_FUNCTION int rbf_thread_count(double vector_operations) {
 #ifdef _OPENMP
     const double useful = vector_operations / RBF_VECTOR_OPERATIONS_PER_THREAD;
     int most;
     if (useful < 2)
+        return 1;
+    if (RBF_LOAD(rbf_crowding.to_lose) > 0 &&
+        RBF_NANOSECONDS_PER_VECTOR_OPERATION * vector_operations <
+            (double)RBF_LOAD(rbf_crowding.last_delay))
         return 1;
     most = omp_get_max_threads();
     return useful < most ? (int)useful : most;
@@ -102,6 +161,8 @@ typedef struct {
     void (*body)(void *);
     void *job;
     int threads;
+    int watched;
+    int64_t began, delay; /* see rbf_note_call */
 } rbf_region;
 
 /* RBF_AS_IEEE: to the end of the block the thread rounds to nearest and keeps denormal numbers,
@@ -142,6 +203,35 @@ RBF_FUNCTION void rbf_run_body(const rbf_region *region) {
     region->body(region->job);
 }
 
+#ifdef _OPENMP
+/* How often the calling thread went to sleep by itself; -1: the system does not tell. */
+RBF_INLINE int64_t rbf_sleeps(void) {
+#ifdef RUSAGE_THREAD
+    struct rusage usage;
+    if (getrusage(RUSAGE_THREAD, &usage) == 0)
+        return usage.ru_nvcsw;
+#endif
+    return -1;
+}
+
+/* rbf_run_body, and how long the thread was kept from it: until it began and, unless it slept to
+ * wait for others, while it was not on a core. */
+RBF_FUNCTION void rbf_run_watched(rbf_region *region) {
+    const int64_t sleeps = rbf_sleeps(), on_core = rbf_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+    int64_t delay = rbf_nanoseconds(CLOCK_MONOTONIC) - region->began, took, most;
+    rbf_run_body(region);
+    took = rbf_nanoseconds(CLOCK_MONOTONIC) - region->began;
+    if (took < RBF_LATE)
+        return;
+    if (sleeps >= 0 && rbf_sleeps() == sleeps)
+        delay = took - (rbf_nanoseconds(CLOCK_THREAD_CPUTIME_ID) - on_core);
+    most = RBF_LOAD(region->delay);
+    while (delay > most && !__atomic_compare_exchange_n(&region->delay, &most, delay, 1,
+                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+#endif
+
 RBF_FUNCTION void *rbf_enter_region(void *argument) {
     rbf_region *region = (rbf_region *)argument;
 #ifdef _OPENMP
@@ -152,10 +242,20 @@ RBF_FUNCTION void *rbf_enter_region(void *argument) {
     /* Within a region of the caller's, the loops in body would be shared out among its threads. */
     if (alone) {
         rbf_run_body(region);
-    } else {
-        RBF_OMP(parallel num_threads(region->threads))
-        rbf_run_body(region);
+        return NULL;
     }
+#ifdef _OPENMP
+    region->watched = RBF_LOAD(rbf_crowding.watched) > 0;
+    region->began = rbf_nanoseconds(CLOCK_MONOTONIC);
+    region->delay = 0;
+    RBF_OMP(parallel num_threads(region->threads)) {
+        if (region->watched)
+            rbf_run_watched(region);
+        else
+            rbf_run_body(region);
+    }
+    rbf_note_call(rbf_nanoseconds(CLOCK_MONOTONIC) - region->began, region->threads, region->delay);
+#endif
     return NULL;
 }
 
@@ -166,6 +266,12 @@ RBF_FUNCTION void rbf_run(void (*body)(void *), void *job, int threads) {
     region.job = job;
     region.threads = threads;
 #ifdef _OPENMP
+    if (threads == 1 && RBF_LOAD(rbf_crowding.to_lose) > 0) {
+        const int64_t began = rbf_nanoseconds(CLOCK_MONOTONIC);
+        rbf_enter_region(&region); /* two threads would take half as long */
+        RBF_ADD(rbf_crowding.to_lose, -(rbf_nanoseconds(CLOCK_MONOTONIC) - began) / 2);
+        return;
+    }
     if (rbf_forked_child && threads > 1) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, rbf_enter_region, &region) == 0) {

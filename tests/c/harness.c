@@ -225,6 +225,48 @@ static void check_shares(void) {
     }
 }
 
+#ifdef _OPENMP
+static void sleep_for(void *nanoseconds) {
+    const struct timespec time = {0, *(const long *)nanoseconds};
+    nanosleep(&time, NULL);
+}
+#endif
+
+/* Calls that are shorter than a thread was kept for do without threads, for a while that grows
+ * where threads gain less than they lose. */
+static void check_crowding(void) {
+#ifdef _OPENMP
+    enum { MILLISECOND = 1000000 };
+    const int threads = omp_get_max_threads();
+    long nanoseconds = 25 * MILLISECOND;
+    int64_t patience;
+    omp_set_num_threads(3);
+    rbf_crowding.gained = 0;
+    rbf_note_call(RBF_LATE, 3, RBF_LATE - 1);            /* no wait to speak of */
+    rbf_note_call(17 * MILLISECOND, 3, 4 * MILLISECOND); /* a small part of the call */
+    EXPECT(rbf_thread_count(1e6) == 3 && rbf_crowding.watched == RBF_WATCHED);
+    EXPECT(rbf_crowding.gained == 2 * RBF_LATE);
+    for (patience = 2; patience <= 2 * RBF_PATIENCE; patience *= 2) {
+        rbf_note_call(12 * MILLISECOND, 3, 10 * MILLISECOND);
+        EXPECT(rbf_thread_count(1e6) == 1);
+        EXPECT(rbf_thread_count(1e9) == 3); /* some 100 milliseconds by one thread */
+        EXPECT(rbf_crowding.patience == rbf_minimum(patience, RBF_PATIENCE));
+        EXPECT(rbf_crowding.to_lose == rbf_crowding.patience * 10 * MILLISECOND);
+    }
+    rbf_note_call(5 * MILLISECOND, 3, 0); /* 10 milliseconds gained */
+    rbf_note_call(12 * MILLISECOND, 3, 10 * MILLISECOND);
+    EXPECT(rbf_crowding.patience == 1 && rbf_crowding.to_lose == 10 * MILLISECOND);
+    rbf_run(sleep_for, &nanoseconds, 1); /* with threads it would have been half as long */
+    EXPECT(rbf_crowding.to_lose <= 0 && rbf_thread_count(1e6) == 3);
+    for (; rbf_crowding.watched > 0; patience = 0)
+        rbf_note_call(RBF_LATE - 1, 3, 0);
+    rbf_run(sleep_for, &nanoseconds, 2); /* not watched, nor is it a delay when a thread sleeps */
+    rbf_run(sleep_for, &nanoseconds, 2);
+    EXPECT(rbf_crowding.watched == RBF_WATCHED && rbf_thread_count(1e6) == 3);
+    omp_set_num_threads(threads);
+#endif
+}
+
 int main(int count, char **arguments) {
     if (count > 1)
         share = atoi(arguments[1]);
@@ -234,6 +276,7 @@ int main(int count, char **arguments) {
     }
     printf("%d-byte vectors, tile of %d rows\n", RBF_VECTOR_BYTES, RBF_TILE_ROWS);
     check_shares();
+    check_crowding();
     check_all_check_f32();
     check_all_check_f64();
     if (failures) {

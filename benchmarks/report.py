@@ -77,7 +77,7 @@ class Entry:
         self.status = record["status"]
         self.ok = self.status == "ok" and bool(record["seconds"])
         self.least = min(record["seconds"]) if self.ok else None
-        self.median = statistics.median(record["seconds"]) if self.ok else None
+        self.mean = statistics.mean(record["seconds"]) if self.ok else None
         self.floor = floors.floor(self.cell, rates, limits.get((self.cell, self.threads)))
 
 
@@ -325,7 +325,8 @@ def _with_threads(results):
 
 
 def _with_a_core_busy(results):
-    """Medians, since the least time is one in which the scheduler has been kind."""
+    """Means: the least time is one in which the scheduler has been kind, and so are most of short
+    calls."""
     rows = []
     for task, dtype, cells, _entries in results.sections("busy"):
         for cell in cells:
@@ -334,7 +335,7 @@ def _with_a_core_busy(results):
                 what = "busy / free, %s, %s" % (_KIND[task], dtype)
                 # Half a core fewer, if all wait alike.
                 shared = "(%.2f)" % (free.threads / (free.threads - 0.5))
-                rows.append((what, cell.size, "%.2f" % (busy.median / free.median), shared, "", ""))
+                rows.append((what, cell.size, "%.2f" % (busy.mean / free.mean), shared, "", ""))
     return rows
 
 

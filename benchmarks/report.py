@@ -77,6 +77,7 @@ class Entry:
         self.status = record["status"]
         self.ok = self.status == "ok" and bool(record["seconds"])
         self.least = min(record["seconds"]) if self.ok else None
+        self.median = statistics.median(record["seconds"]) if self.ok else None
         self.mean = statistics.mean(record["seconds"]) if self.ok else None
         self.floor = floors.floor(self.cell, rates, limits.get((self.cell, self.threads)))
 

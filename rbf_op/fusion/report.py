@@ -6,6 +6,13 @@ Candidate and Report, the result of fuse_report. Imports Theano's printer when a
 import textwrap
 from collections import namedtuple
 
+from rbf_op.fusion.values import nodes_of
+
+# Terms of an expression that is printed whole; how deep a longer one is printed. A printer writes
+# what is used twice twice, and that doubles from layer to layer.
+_MOST_TERMS = 1000
+_DEPTH = 6
+
 
 class Candidate(
     namedtuple("Candidate", "variable fused reason x y gamma amplitude transposed symmetric")
@@ -56,8 +63,30 @@ def short(variable, longest=60):
     """An expression in one line, cut if it is long."""
     from theano.printing import pprint
 
+    if _terms(variable) > _MOST_TERMS:
+        variable = _cut(variable, _DEPTH)
     text = " ".join(str(pprint(variable)).split())
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _terms(variable):
+    """How many variables an expression has, written out."""
+    terms = {}
+    for node in nodes_of([variable]):
+        count = 1 + sum(terms.get(v, 1) for v in node.inputs)
+        terms.update(dict.fromkeys(node.outputs, count))
+    return terms.get(variable, 1)
+
+
+def _cut(variable, depth):
+    """The expression, what is deeper replaced by variables whose name is three dots."""
+    node = variable.owner
+    if node is None:
+        return variable
+    if depth == 0:
+        return variable.type("...")
+    inputs = [_cut(v, depth - 1) for v in node.inputs]
+    return node.clone_with_new_inputs(inputs).outputs[node.outputs.index(variable)]
 
 
 def _paragraph(text):

@@ -563,6 +563,18 @@ def _scan_rows(body, x, **kwargs):
 
 # name -> whole kernels, each from somebody's program, reduced to what it computes.
 FIELD = {
+    "widths an array of NumPy's": lambda x, c, s, v, w, r: T.exp(
+        -np.array([0.3, 0.1, 0.5, 0.0], x.dtype) * squared(x, c)
+    ),
+    "divided by an array of NumPy's": lambda x, c, s, v, w, r: T.exp(
+        T.maximum(expanded(x, c), 0) / (-2 * np.array([0.3, 0.1, 0.5, 2], x.dtype) ** 2)
+    ),
+    "weights of features an array of NumPy's": lambda x, c, s, v, w, r: T.exp(
+        (-np.array([0.3, 0.1, 0.5], x.dtype) * difference(x, c) ** 2).sum(axis=2)
+    ),
+    "centres an array of NumPy's": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, T.constant(-np.arange(12.0).reshape(4, 3) / 9, dtype=x.dtype))
+    ),
     "PyMC3, active dimensions": pymc3_slice,
     "PyMC3, product of two": pymc3_product,
     "PyMC3, alone": lambda x, c, s, v, w, r: (
@@ -1544,6 +1556,9 @@ NEAR_MISSES = {
         -0.5 * T.sum(T.dot(difference(x, c), T.outer(v, v)) * difference(x, c), axis=2)
     ),
     "base of any size": lambda x, c, s, v, w, r: T.pow(s, squared(x, c)),
+    "widths an array of both signs": lambda x, c, s, v, w, r: T.exp(
+        np.array([-0.3, 0.1, -0.5, -1], x.dtype) * squared(x, c)
+    ),
     "hyperbolic": lambda x, c, s, v, w, r: 1 / T.cosh(s * squared(x, c)),
     "sigmoid": lambda x, c, s, v, w, r: T.nnet.sigmoid(-s * squared(x, c)),
     "softmax": lambda x, c, s, v, w, r: T.nnet.softmax(-s * squared(x, c)),

@@ -634,6 +634,36 @@ def test_kernels_of_kernels():
     assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
+def test_a_kernel_that_is_written_twice():
+    """As by a function that is called for a kernel and for its sum."""
+    inputs = x, c, s, v, w, r = variables("float64")
+
+    def of_matrix():
+        return T.exp(-s * spellings.squared(x, c))
+
+    def step(p):
+        def of_row():
+            return T.exp(-s * T.sqr(c - p).sum(axis=1))
+
+        return T.dot(of_row() / of_row().sum(), w)
+
+    written = T.dot(of_matrix() / of_matrix().sum(axis=1, keepdims=True), w)
+    for output in (written, theano.map(step, x)[0]):
+        fused, report = fuse(output, report=True)
+        assert len(report.fused) == 2 and not report.left_alone, str(report)
+        assert not fused_nodes(fused, Scan)
+        assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
+def test_a_report_of_a_deep_graph_is_short():
+    """What is written twice in a layer is written 2^40 times in 40."""
+    x, c, s, v, w, r = variables("float64")
+    for _ in range(40):
+        x = (x - x.mean(axis=0)) / T.sqrt(x.var(axis=0) + 1e-5)
+    text = str(fuse_report(T.exp(-s * spellings.squared(x, c))))
+    assert "1 of 1" in text and "..." in text and len(text) < 500
+
+
 def test_two_kernels_of_one_distance_are_left_alone():
     x, c, s, _, w, _ = variables("float64")
     distance = spellings.expanded(x, c)

@@ -7,6 +7,7 @@ matching.py; may import Theano.
 from collections import namedtuple
 from fractions import Fraction
 
+import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.subtensor import Subtensor
@@ -28,6 +29,7 @@ from rbf_op.fusion.algebra import (
 )
 from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
 from rbf_op.fusion.writing import root_of
+from rbf_op.theano_api import Constant
 
 # exp(60) is far from overflow in float32, so a constant in the exponent may become a factor.
 _LARGEST_CONSTANT = 60
@@ -53,7 +55,9 @@ def find_kernel(graph, reader, read, divisor=None):
     of a softmax.
     """
     row, column = reader.roots
-    inner, rest, limits = split_bounded(read.exponent)
+    inner, rest, limits = split_bounded(_with_opposites(read.exponent, reader))
+    if limits is not None:
+        inner = _with_opposites(inner, reader)
     distances, inner_rest = find_distances(inner, row, column, reader, reader.tolerance)
     ((amplitude, coefficient),) = read.amplitude.items()
     for polynomial in (rest, inner_rest):
@@ -111,6 +115,53 @@ def find_kernel(graph, reader, read, divisor=None):
         transposed=transposed,
         symmetric=symmetric,
     )
+
+
+def _with_opposites(polynomial, reader):
+    """The same polynomial, of constants with no entry above zero: with a minus sign and their
+    opposites, where they are a factor, or a divisor, of products, not squared. NumPy has applied
+    the minus sign of -array * d2 before it could be seen.
+    """
+    powers = {}
+    for product in polynomial:
+        _note_powers(product, powers)
+    opposites = {}
+    for leaf, its_powers in powers.items():
+        variable = reader.variable(leaf.key)
+        alike = its_powers in ({1}, {-1})
+        if alike and isinstance(variable, Constant) and _is_below_zero(variable.data):
+            opposite = T.constant(-variable.data)
+            opposites[leaf] = Leaf(reader.key_of(opposite), leaf.index)
+    if not opposites:
+        return polynomial
+    return add(*(_opposite(product, c, opposites) for product, c in polynomial.items()))
+
+
+def _note_powers(product, powers):
+    """Adds the powers that leaves have in a product, and in the sums in it, to {leaf: powers}."""
+    for factor, power in product:
+        if isinstance(factor, Leaf):
+            powers.setdefault(factor, set()).add(power)
+        elif isinstance(factor, Sum):
+            _note_powers(factor.product, powers)
+
+
+def _is_below_zero(data):
+    data = np.asarray(data)
+    return data.ndim > 0 and data.dtype.kind == "f" and (data <= 0).all() and (data < 0).any()
+
+
+def _opposite(product, coefficient, opposites):
+    """A polynomial of one product, in which leaves are replaced by their opposites."""
+    result = frozenset()
+    for factor, power in product:
+        if isinstance(factor, Leaf) and factor in opposites:
+            factor, coefficient = opposites[factor], -coefficient
+        elif isinstance(factor, Sum):
+            ((inner, sign),) = _opposite(factor.product, 1, opposites).items()
+            factor, coefficient = Sum(factor.height, inner), coefficient * sign**power
+        result = product_of(result, frozenset([(factor, power)]))
+    return {result: coefficient}
 
 
 def _logarithms_of(amplitude, column, reader, divisor):

@@ -125,13 +125,17 @@ class Graph:
         for kernel in kernels:
             for k in {key(v) for v in kernel.opened}:
                 opened_by.setdefault(k, set()).add(key(kernel.root))
+        # Of those that compute one distance, what has a kernel in it goes first: that may be
+        # another of them, computed twice.
+        larger = {key(k.root) for k in kernels if (k.opened - {k.root}).intersection(self.roots)}
         found = {}
         for kernel in kernels:
             root = kernel.root
             parts = [v for v in kernel.opened if key(v) != key(root)]
+            sharing = {k for v in parts for k in opened_by[key(v)]} - {key(root)}
             if any(v in self.kept for v in kernel.passed if v is not root):
                 found[root] = "a gradient with respect to a part of it is wanted"
-            elif any(len(opened_by[key(v)]) > 1 for v in parts):
+            elif sharing and (key(root) in larger or not sharing & larger):
                 found[root] = "its squared distance is also used elsewhere, for another kernel"
             elif any(key(v) in needed or self._with_others(v, needed) for v in parts):
                 own = self.needed([root], kernels)

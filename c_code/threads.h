@@ -22,11 +22,11 @@
 
 /* Where other programs fill the cores, a thread that is waited for may be kept from its core for
  * some milliseconds, a turn of the system's scheduler, and a call that takes less is done sooner by
- * one thread. So after a call much of which was such waiting, calls to which that matters are made
- * by one thread, until they have lost as much by it as was lost by waiting; and twice as much each
- * time that threads, tried again, gain less than they lose, up to RBF_PATIENCE times. Calls are
- * watched for it, which takes some system calls, when RBF_WATCHED before them one took as long as
- * RBF_LATE. What is computed does not depend on the threads. */
+ * one thread. So when one such call waits for longer than threads have gained in others since the
+ * last time, they are made by one thread, until they have lost as much by it; and twice as much
+ * each time that threads are tried again in vain, up to RBF_PATIENCE times. Calls are watched for
+ * it, which takes some system calls, where one of the RBF_WATCHED before took as long as RBF_LATE.
+ * What is computed does not depend on the threads. */
 #define RBF_LATE 500000 /* nanoseconds */
 #define RBF_WATCHED 1000
 #define RBF_PATIENCE 16
@@ -58,8 +58,8 @@ static struct {
     int64_t watched;    /* calls that are still watched */
     int64_t last_delay; /* for how long a thread was kept the last time */
     int64_t to_lose;    /* what calls may still lose by doing without threads */
-    int64_t patience;   /* how many times as much as by waiting that was */
-    int64_t gained;     /* by threads since then */
+    int64_t patience;   /* how many times as much as by waiting, the next time */
+    int64_t gained;     /* since then, by threads, in calls that would not have taken as long */
 } rbf_crowding = {0, 0, 0, 1, 0};
 
 #define RBF_LOAD(place) __atomic_load_n(&(place), __ATOMIC_RELAXED)
@@ -74,22 +74,21 @@ RBF_INLINE int64_t rbf_nanoseconds(clockid_t clock) {
 /* A call with several threads took so long, and one of them was kept from it for so long of that;
  * 0 where it was not watched. */
 RBF_FUNCTION void rbf_note_call(int64_t took, int threads, int64_t delay) {
-    int64_t gained, patience = 1;
+    const int64_t patience = RBF_LOAD(rbf_crowding.patience);
+    int64_t gained;
     if (took >= RBF_LATE)
         RBF_STORE(rbf_crowding.watched, RBF_WATCHED);
     else if (RBF_LOAD(rbf_crowding.watched) > 0)
         RBF_ADD(rbf_crowding.watched, -1);
-    if (delay < RBF_LATE)
+    if (delay < RBF_LATE && took * threads < RBF_LOAD(rbf_crowding.last_delay))
         RBF_ADD(rbf_crowding.gained, took * (threads - 1));
     if (delay < RBF_LATE || delay < took / 4)
         return;
     gained = RBF_LOAD(rbf_crowding.gained);
-    if (gained < delay)
-        patience = rbf_minimum(RBF_PATIENCE, 2 * RBF_LOAD(rbf_crowding.patience));
     RBF_STORE(rbf_crowding.gained, 0);
-    RBF_STORE(rbf_crowding.patience, patience);
     RBF_STORE(rbf_crowding.last_delay, delay);
-    RBF_STORE(rbf_crowding.to_lose, patience * delay);
+    RBF_STORE(rbf_crowding.to_lose, gained < delay ? patience * delay : 0);
+    RBF_STORE(rbf_crowding.patience, gained < delay ? rbf_minimum(RBF_PATIENCE, 2 * patience) : 1);
 }
 #endif
 
@@ -268,8 +267,8 @@ RBF_FUNCTION void rbf_run(void (*body)(void *), void *job, int threads) {
 #ifdef _OPENMP
     if (threads == 1 && RBF_LOAD(rbf_crowding.to_lose) > 0) {
         const int64_t began = rbf_nanoseconds(CLOCK_MONOTONIC);
-        rbf_enter_region(&region); /* two threads would take half as long */
-        RBF_ADD(rbf_crowding.to_lose, -(rbf_nanoseconds(CLOCK_MONOTONIC) - began) / 2);
+        rbf_enter_region(&region); /* many threads would have taken next to nothing */
+        RBF_ADD(rbf_crowding.to_lose, began - rbf_nanoseconds(CLOCK_MONOTONIC));
         return;
     }
     if (rbf_forked_child && threads > 1) {

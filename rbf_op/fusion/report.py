@@ -8,10 +8,10 @@ from collections import namedtuple
 
 from rbf_op.fusion.values import nodes_of
 
-# Terms of an expression that is printed whole; how deep a longer one is printed. A printer writes
-# what is used twice twice, and that doubles from layer to layer.
+# Terms of an expression that is printed whole; how deep a longer one is printed at most. A printer
+# writes what is used twice twice, and that doubles from layer to layer.
 _MOST_TERMS = 1000
-_DEPTH = 6
+_DEEPEST = 6
 
 
 class Candidate(
@@ -64,7 +64,9 @@ def short(variable, longest=60):
     from theano.printing import pprint
 
     if _terms(variable) > _MOST_TERMS:
-        variable = _cut(variable, _DEPTH)
+        known = {}
+        depths = (d for d in range(_DEEPEST, 0, -1) if _terms_to(variable, d, known) <= _MOST_TERMS)
+        variable = _cut(variable, next(depths, 1))
     text = " ".join(str(pprint(variable)).split())
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
@@ -76,6 +78,16 @@ def _terms(variable):
         count = 1 + sum(terms.get(v, 1) for v in node.inputs)
         terms.update(dict.fromkeys(node.outputs, count))
     return terms.get(variable, 1)
+
+
+def _terms_to(variable, depth, known):
+    """The same of the expression cut at a depth."""
+    node = variable.owner
+    if node is None or depth == 0:
+        return 1
+    if (variable, depth) not in known:
+        known[variable, depth] = 1 + sum(_terms_to(v, depth - 1, known) for v in node.inputs)
+    return known[variable, depth]
 
 
 def _cut(variable, depth):

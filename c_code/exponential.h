@@ -77,10 +77,11 @@ RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
             lists[list][c] = lists[list][0];
 }
 
-/* Those of exp(-D). */
-RBF_INLINE void RBF_NAME(set_unit)(RBF_NAME(coefficients) * to) {
+/* Those of scale * exp(-D), E included; the scale a power of two. */
+RBF_INLINE void RBF_NAME(set_unit)(RBF_NAME(coefficients) * to, REAL scale) {
     to->special = 0;
     RBF_NAME(set_coefficients)(to, 0, 1, 1);
+    to->unit[0] *= scale;
     RBF_NAME(repeat_coefficients)(to);
 }
 

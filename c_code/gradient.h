@@ -3,7 +3,8 @@
  * G is given (n, m), or, for the product P = K W, as the factors of G = H W^T, with H = dL/dP (n,
  * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
  * logsum.h it is the same with A[i, j] = exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a
- * row; of the softmax P = A W of softmax.h, with G[i, j] = sum_q H[i, q] (W[j, q] - P[i, q]). Of a
+ * row; of the softmax P = A W of softmax.h, with G[i, j] = sum_q H[i, q] (W[j, q] - P[i, q]), both
+ * less what rows of W have in common. Of a
  * mixture there are several gamma and amplitude, for all columns, and a dgamma and damplitude each.
  *
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
@@ -186,11 +187,14 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
     REAL *packed = RBF_NAME(packed_row_panel)(&job->points, row_panel);
     int64_t i, q;
     for (i = first; job->means && i < first + RBF_TILE_ROWS; ++i) {
-        double mean = 0;
+        /* In the order and with the roundings of multiply_gradient: where P is one row of W, the
+         * two are equal. */
+        REAL mean = 0;
         for (q = 0; i < job->g.rows && q < job->g.columns; ++q)
-            mean += (double)RBF_NAME(matrix_entry)(&job->g, i, q) *
-                    RBF_NAME(matrix_entry)(&job->product, i, q);
-        job->means[i] = (REAL)mean;
+            mean = RBF_NAME(multiply_add)(RBF_NAME(matrix_entry)(&job->product, i, q) -
+                                              job->centre_of_weights[q],
+                                          RBF_NAME(matrix_entry)(&job->g, i, q), mean);
+        job->means[i] = mean;
     }
     RBF_NAME(pack_rows)(packed, job->points.x, first, RBF_TILE_ROWS);
     if (job->points.expanded)
@@ -207,7 +211,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     const int64_t m = job->points.y.rows, depth = job->points.y.columns;
     const int64_t first = panel * COLUMNS;
     REAL *packed = RBF_NAME(packed_panel)(&job->points, panel);
-    int64_t c;
+    int64_t c, q;
     RBF_NAME(pack_rows)(packed, job->points.y, first, COLUMNS);
     if (job->paired_y)
         RBF_NAME(pair_columns)(job, panel, packed);
@@ -229,6 +233,10 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     if (job->weights.data)
         RBF_NAME(pack_factors)(job, job->weights, job->g, NULL, first, COLUMNS,
                                job->packed_weights + first * job->factors);
+    for (q = 0; job->means && q < job->weights.columns; ++q)
+        for (c = 0; c < rbf_minimum(COLUMNS, m - first); ++c)
+            job->packed_weights[first * job->factors + q * COLUMNS + c] -=
+                job->centre_of_weights[q];
 }
 
 /* Packs x, y and what goes with them; the threads share the loops. */
@@ -472,8 +480,10 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * job->factors, panel_row);
     job->offsets = (REAL *)rbf_take(space, panels, panel_row);
-    if (job->product.data)
+    if (job->product.data) {
         job->means = (REAL *)rbf_take(space, row_panels, row_panel_row);
+        job->centre_of_weights = (REAL *)rbf_take(space, p, sizeof(REAL));
+    }
     job->coefficients = (RBF_NAME(coefficients) *)rbf_take(
         space, job->mixture ? job->terms : panels + 1, sizeof(RBF_NAME(coefficients)));
     job->thread_space = (REAL *)rbf_take(space, job->thread_stride, (size_t)threads * sizeof(REAL));
@@ -503,6 +513,20 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
     if (job->total_damplitude)
         job->damplitude =
             (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
+}
+
+/* About the mean of the rows of W; 0 where it is not finite, or nearly not. */
+RBF_FUNCTION void RBF_NAME(centre_weights)(const RBF_NAME(gradient_job) * job) {
+    enum { SAMPLE = 64 };
+    const int64_t m = job->weights.rows, rows = rbf_minimum(m, SAMPLE);
+    int64_t q, r;
+    for (q = 0; q < job->weights.columns; ++q) {
+        double sum = 0;
+        for (r = 0; r < rows; ++r)
+            sum += RBF_NAME(matrix_entry)(&job->weights, r * m / rows, q);
+        job->centre_of_weights[q] =
+            rows > 0 && fabs(sum) < RBF_NORM_LARGEST ? (REAL)(sum / (double)rows) : 0;
+    }
 }
 
 RBF_INLINE void RBF_NAME(clear)(REAL *entries, int64_t count) {
@@ -552,13 +576,15 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->mixture)
         RBF_NAME(pack_terms)(job->coefficients, job->terms, job->gamma, job->amplitude);
     else
-        RBF_NAME(set_unit)(job->coefficients + job->points.panels);
+        RBF_NAME(set_unit)(job->coefficients + job->points.panels, 1);
     RBF_NAME(clear)(job->dgamma, job->terms * m);
     RBF_NAME(clear)(job->damplitude, job->terms * m);
     RBF_NAME(clear)(job->dx, n * depth);
     RBF_NAME(clear)(job->dy, m * depth);
     RBF_NAME(clear)(job->dweights, m * p);
     RBF_NAME(find_centre)(&job->points);
+    if (job->means)
+        RBF_NAME(centre_weights)(job);
     if (n > 0 && m > 0 && job->terms > 0) /* of no terms K is 0, whatever x and y are */
         rbf_run(RBF_NAME(gradient_body), job, threads);
     if (job->symmetric)

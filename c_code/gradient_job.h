@@ -106,7 +106,8 @@ struct RBF_NAME(gradient_job) {
     int64_t thread_stride;
     REAL *packed_weights; /* [panels][factors][COLUMNS]: of W, and behind them of H */
     REAL *offsets;        /* [panels][COLUMNS] */
-    REAL *means;          /* of a softmax: sum_q H[i, q] P[i, q], [row_panels][RBF_TILE_ROWS] */
+    REAL *means; /* of a softmax: sum_q H[i, q] (P[i, q] - c[q]), [row_panels][RBF_TILE_ROWS] */
+    REAL *centre_of_weights; /* c, (p,) */
     /* [blocks_per_wave][row_panels][depth][RBF_TILE_ROWS]; by_products: [blocks_per_wave]
      * [depth / COLUMNS][row_panels][RBF_TILE_ROWS][COLUMNS] */
     REAL *dx_sums;

@@ -20,7 +20,8 @@ typedef struct {
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     int64_t thread_tiles_stride;
     RBF_NAME(log_sum) * partial;   /* [splits][n] */
-    RBF_NAME(coefficients) * unit; /* of gamma 1 */
+    RBF_NAME(coefficients) * unit; /* of gamma 1 and amplitude scale */
+    double scale;                  /* of all sums: a power of two */
 } RBF_NAME(log_sum_job);
 
 RBF_INLINE void RBF_NAME(join_log_sums)(RBF_NAME(log_sum) * to, double largest, double sum) {
@@ -139,7 +140,7 @@ RBF_FUNCTION RBF_NAME(log_sum)
         *value = (REAL)total.largest;
     else {
         double sum, lost;
-        RBF_EXACT_SUM(double, sum, lost, total.largest, log(total.sum));
+        RBF_EXACT_SUM(double, sum, lost, total.largest, log(total.sum / job->scale));
         *value = (REAL)sum;
         if (*value - *value == 0)
             *rest = (REAL)((sum - *value) + lost);
@@ -226,7 +227,8 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(set_unit)(job.unit);
+    RBF_NAME(set_unit)(job.unit, 1);
+    job.scale = 1;
     RBF_NAME(find_centre)(&job.points);
     rbf_run(RBF_NAME(log_sum_body), &job, threads);
     rbf_release(&storage);

@@ -135,6 +135,17 @@ RBF_INLINE VECTOR RBF_NAME(minimum)(VECTOR a, VECTOR b) {
 #endif
 }
 
+/* a * b + c as vectors have it: rounded once if that is what the target does. */
+RBF_INLINE REAL RBF_NAME(multiply_add)(REAL a, REAL b, REAL c) {
+#if !RBF_FUSED
+    return a * b + c;
+#elif RBF_DOUBLE
+    return __builtin_fma(a, b, c);
+#else
+    return __builtin_fmaf(a, b, c);
+#endif
+}
+
 /* Sum of the lanes, always in the same order. */
 RBF_INLINE REAL RBF_NAME(lane_sum)(const REAL *lanes) {
     const SIXTEEN_BYTES *part = (const SIXTEEN_BYTES *)lanes;

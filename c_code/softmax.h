@@ -4,8 +4,9 @@
  * The tiles of a row panel and a column block are made as in logsum.h, with exponentials from the
  * largest exponent of the block on, and multiplied as in product_tiles.h; sums of blocks, in
  * double, are scaled when a later one holds a larger exponent (M. Milakov and N. Gimelshein, Online
- * normalizer calculation for softmax, 2018). Tasks and splits as in product.h. Included once a
- * precision by instantiate.h.
+ * normalizer calculation for softmax, 2018). Exponentials are 1 / m at most, so that no sum is
+ * larger than the largest weight. Tasks and splits as in product.h. Included once a precision by
+ * instantiate.h.
  */
 typedef struct {
     RBF_NAME(product_job) product; /* partial: of every split, even one */
@@ -147,7 +148,9 @@ RBF_FUNCTION int RBF_NAME(rbf_softmax)(rbf_matrix x, rbf_matrix y, rbf_vector ga
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(set_unit)(job.logs.unit);
+    for (job.logs.scale = 1; job.logs.scale * (double)y.rows > 1;)
+        job.logs.scale /= 2;
+    RBF_NAME(set_unit)(job.logs.unit, (REAL)job.logs.scale);
     RBF_NAME(find_centre)(&product->points);
     rbf_run(RBF_NAME(softmax_body), &job, threads);
     rbf_release(&storage);

@@ -249,6 +249,27 @@ def test_both_dtypes_in_one_graph(mode):
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_are_zero_where_one_centre_counts(dtype):
+    """As those of Theano's softmax are, whatever the weights."""
+    values = x, y, gamma, log_amplitude, weights = draw(22, 20, 20, 3, 7, dtype)
+    x[:] = y[:] = 100 * np.arange(20)[:, None]
+    inputs = variables(values)
+    gradients = T.grad(T.sqr(expression(*inputs) - 3).sum(), inputs[:4])
+    for gradient in theano.function(inputs, gradients)(*values):
+        assert not gradient.any()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_large_weights_do_not_overflow(dtype):
+    large = np.asarray(np.finfo(dtype).max / 4, dtype)
+    x, y = np.zeros((3, 2), dtype), np.zeros((1000, 2), dtype)
+    value = rbf_softmax_dot(x, y, np.full((1000, 2), large), 1).eval()
+    np.testing.assert_allclose(value, np.full((3, 2), large), rtol=1e-6)
+
+
+@needs_compiler
 def test_large_exponents_in_debug_mode():
     random = np.random.RandomState(1)
     x, y, w = T.fmatrices("x", "y", "w")

@@ -267,6 +267,13 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output)
             "rbf_logsumexp: its value, the rest of it and the gradient of the output must have "
             "shape (%d,), but have shapes (%d,), (%d,) and (%d,)." % ((x.shape[0],) + lengths)
         )
+    logarithm = x, y, gamma, log_amplitude, log_sums, rests
+    return _gradients_of_shares(*logarithm, lambda rows, shares: grad_output[rows, None])
+
+
+def _gradients_of_shares(x, y, gamma, log_amplitude, log_sums, rests, upstream):
+    """The gradients of rbf_logsumexp_grad for G[rows] = upstream(rows, R[rows])."""
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     dx = np.zeros(x.shape, dtype=x.dtype)
     dy = np.zeros(y.shape, dtype=y.dtype)
     dgamma = np.zeros(y.shape[0], dtype=x.dtype)
@@ -275,9 +282,8 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output)
         for rows in _row_blocks(x, y):
             difference = x[rows, None, :] - y[None, :, :]
             distance = _sums_of_squares(difference)
-            exponents = log_amplitude - gamma * distance
-            weight = np.exp((exponents - log_sums[rows, None]) - rests[rows, None])
-            weight *= grad_output[rows, None]
+            shares = _shares(distance, gamma, log_amplitude, log_sums[rows], rests[rows])
+            weight = shares * upstream(rows, shares)
             dlog_amplitude += weight.sum(axis=0)
             dgamma -= (weight * distance).sum(axis=0)
             weight *= 2 * gamma
@@ -289,6 +295,12 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output)
         dgamma if gamma.ndim else dgamma.sum(),
         dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
     )
+
+
+def _shares(distance, gamma, log_amplitude, log_sums, rests):
+    """exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]): of the sum over the row, the share of j."""
+    exponents = log_amplitude - gamma * distance
+    return np.exp((exponents - log_sums[:, None]) - rests[:, None])
 
 
 def rbf_softmax_dot(x, y, gamma, log_amplitude, weights):
@@ -304,15 +316,10 @@ def rbf_softmax_dot(x, y, gamma, log_amplitude, weights):
     product = np.empty((x.shape[0], weights.shape[1]), dtype=x.dtype)
     with np.errstate(all="ignore"):
         for rows in _row_blocks(x, y):
-            shares = _shares(x[rows], y, gamma, log_amplitude, log_sums[rows], rests[rows])
+            distance = squared_distance(x[rows], y)
+            shares = _shares(distance, gamma, log_amplitude, log_sums[rows], rests[rows])
             product[rows] = shares.dot(weights)
     return product, log_sums, rests
-
-
-def _shares(x, y, gamma, log_amplitude, log_sums, rests):
-    """exp(log_amplitude[j] - gamma[j] D[i, j] - L[i]): of the sum over the row, the share of j."""
-    exponents = log_amplitude - gamma * squared_distance(x, y)
-    return np.exp((exponents - log_sums[:, None]) - rests[:, None])
 
 
 def rbf_softmax_dot_grad(
@@ -332,33 +339,18 @@ def rbf_softmax_dot_grad(
             "but they have shapes (%d, %d), (%d,) and (%d,)."
             % (grad_output.shape + x.shape[:1] + sum(shapes, ()))
         )
-    x, y, weights, grad_output = map(np.ascontiguousarray, (x, y, weights, grad_output))
-    dx = np.zeros(x.shape, dtype=x.dtype)
-    dy = np.zeros(y.shape, dtype=y.dtype)
-    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
-    dlog_amplitude = np.zeros(y.shape[0], dtype=x.dtype)
+    weights, grad_output = np.ascontiguousarray(weights), np.ascontiguousarray(grad_output)
     dweights = np.zeros(weights.shape, dtype=x.dtype)
     with np.errstate(all="ignore"):
         # What rows of the weights have in common changes no difference, but loses digits.
         centre = weights.sum(axis=0) / x.dtype.type(max(1, weights.shape[0]))
         centre[~np.isfinite(centre)] = 0
-        weights, product = weights - centre, product - centre
-        for rows in _row_blocks(x, y):
-            difference = x[rows, None, :] - y[None, :, :]
-            distance = _sums_of_squares(difference)
-            shares = _shares(x[rows], y, gamma, log_amplitude, log_sums[rows], rests[rows])
-            dweights += shares.T.dot(grad_output[rows])
-            means = (grad_output[rows] * product[rows]).sum(axis=1, keepdims=True)
-            weight = shares * (grad_output[rows].dot(weights.T) - means)
-            dlog_amplitude += weight.sum(axis=0)
-            dgamma -= (weight * distance).sum(axis=0)
-            weight *= 2 * gamma
-            dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
-            dy += np.einsum("ij,ijk->jk", weight, difference)
-    return (
-        dx,
-        dy,
-        dgamma if gamma.ndim else dgamma.sum(),
-        dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
-        dweights,
-    )
+        centred, means = weights - centre, (grad_output * (product - centre)).sum(axis=1)
+
+    def upstream(rows, shares):
+        nonlocal dweights
+        dweights += shares.T.dot(grad_output[rows])
+        return grad_output[rows].dot(centred.T) - means[rows, None]
+
+    logarithm = x, y, gamma, log_amplitude, log_sums, rests
+    return _gradients_of_shares(*logarithm, upstream) + (dweights,)

@@ -95,7 +95,22 @@ def equal_to_thousandths(a, b):
     return T.TensorType.values_eq_approx(a, b, rtol=1e-3, atol=atol)
 
 
-class RBFLogSumExpGrad(GradientOp):
+class SharesGradient(GradientOp):
+    """A gradient Op that is given log_sums and rests, the outputs of RBFLogSumExp."""
+
+    vectors = ("log_sums", "rests")
+
+    def make_node(self, *inputs):
+        node = GradientOp.make_node(self, *inputs)
+        for output in node.outputs:
+            output.tag.values_eq_approx = equal_to_thousandths
+        return node
+
+    def _allowed_ndim(self, name):
+        return (1,) if name in self.vectors else GradientOp._allowed_ndim(self, name)
+
+
+class RBFLogSumExpGrad(SharesGradient):
     """Gradients of sum(grad_output * L) with respect to the inputs of RBFLogSumExp.
 
     Those of RBFKernelGrad with the responsibilities exp(log_amplitude[j] - gamma[j] D[i, j] - L[i])
@@ -106,19 +121,9 @@ class RBFLogSumExpGrad(GradientOp):
     """
 
     known_names = ("log_sums", "rests")
+    vectors = known_names + ("grad_output",)
     in_numpy = "rbf_logsumexp_grad"
     c_function, c_kernel = "rbf_log_sum_gradient_apply", "rbf_log_sum_gradient"
 
-    def make_node(self, *inputs):
-        node = GradientOp.make_node(self, *inputs)
-        for output in node.outputs:
-            output.tag.values_eq_approx = equal_to_thousandths
-        return node
-
     def forward_op(self):
         return RBFLogSumExp(openmp=self.openmp)
-
-    def _allowed_ndim(self, name):
-        if name in self.known_names + ("grad_output",):
-            return (1,)
-        return GradientOp._allowed_ndim(self, name)

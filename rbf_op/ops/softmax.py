@@ -7,8 +7,13 @@ import theano.tensor as T
 from theano.tensor.type import values_eq_approx_always_true
 
 from rbf_op import reference
-from rbf_op.ops.base import ForwardOp, GradientOp
-from rbf_op.ops.log_sum import change_of_logarithm, equal_to_thousandths, responsibilities
+from rbf_op.ops.base import ForwardOp
+from rbf_op.ops.log_sum import (
+    SharesGradient,
+    change_of_logarithm,
+    equal_to_thousandths,
+    responsibilities,
+)
 from rbf_op.theano_api import Apply
 
 
@@ -80,7 +85,7 @@ class RBFSoftmaxDot(ForwardOp):
         return total
 
 
-class RBFSoftmaxDotGrad(GradientOp):
+class RBFSoftmaxDotGrad(SharesGradient):
     """Gradients of sum(grad_output * P) with respect to the inputs of RBFSoftmaxDot, A not stored.
 
     Those of RBFKernelGrad with A in the place of K and G[i, j] = sum_q grad_output[i, q]
@@ -95,16 +100,5 @@ class RBFSoftmaxDotGrad(GradientOp):
     in_numpy = "rbf_softmax_dot_grad"
     c_function, c_kernel = "rbf_softmax_gradient_apply", "rbf_softmax_gradient"
 
-    def make_node(self, *inputs):
-        node = GradientOp.make_node(self, *inputs)
-        for output in node.outputs:
-            output.tag.values_eq_approx = equal_to_thousandths
-        return node
-
     def forward_op(self):
         return RBFSoftmaxDot(openmp=self.openmp)
-
-    def _allowed_ndim(self, name):
-        if name in ("log_sums", "rests"):
-            return (1,)
-        return GradientOp._allowed_ndim(self, name)

@@ -50,12 +50,17 @@ RBF_FUNCTION void RBF_NAME(softmax_rows)(const RBF_NAME(softmax_job) * job, int6
 RBF_FUNCTION void RBF_NAME(store_softmax)(const RBF_NAME(softmax_job) * job, int64_t i) {
     const int64_t n = job->product.points.x.rows, p = job->product.weights.columns;
     const RBF_NAME(log_sum) total = RBF_NAME(store_log_sum)(&job->logs, i);
+    double *totals = job->product.partial + i * p; /* of the first split, then of all */
     int64_t split, q;
+    for (split = 0; split < job->product.splits; ++split) {
+        const double *more = totals + split * n * p;
+        const double scale =
+            RBF_NAME(rescaled)(job->logs.partial[split * n + i].largest, total.largest);
+        for (q = 0; q < p; ++q)
+            totals[q] = (split ? totals[q] : 0) + more[q] * scale;
+    }
     for (q = 0; q < p; ++q) {
-        double sum = 0;
-        for (split = 0; split < job->product.splits; ++split)
-            sum += job->product.partial[(split * n + i) * p + q] *
-                   RBF_NAME(rescaled)(job->logs.partial[split * n + i].largest, total.largest);
+        double sum = totals[q];
         if (job->product.points.y.rows == 0)
             sum = 0;
         else if (total.largest == (double)INFINITY) /* the tiles had no differences */

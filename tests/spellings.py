@@ -786,6 +786,33 @@ FIELD = {
         ),
         [T.arange(x.shape[0]), x],
     ),
+    "own distances set": lambda x, c, s, v, w, r: T.exp(
+        -s * T.set_subtensor(squared(x, x)[T.arange(x.shape[0]), T.arange(x.shape[0])], 50.0)
+    ),
+    "own distances filled": lambda x, c, s, v, w, r: (
+        s * T.exp(T.fill_diagonal(-expanded(x, x) / 2, -INF))
+    ),
+    "first row set": lambda x, c, s, v, w, r: T.exp(-s * T.set_subtensor(squared(x, c)[0], w)),
+    "some rows set": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sqr(T.set_subtensor(T.sqrt(squared(x, c))[[0, 2]], s))
+    ),
+    "masked pairs": lambda x, c, s, v, w, r: T.exp(
+        T.switch(T.outer(r, w) > 0.3, -expanded(x, c) / w, -1e9)
+    ),
+    "masked pairs, widths and factors after": lambda x, c, s, v, w, r: (
+        w * T.exp(-T.switch(T.eq(T.outer(r, w) > 0.3, 0), INF, squared(x, c)) / r[:, None])
+    ),
+    "masked columns": lambda x, c, s, v, w, r: T.exp(
+        T.switch((w > 0.6)[None, :], -s * squared(x, c), -100)
+    ),
+    "a mask in a mask": lambda x, c, s, v, w, r: T.exp(
+        -s
+        * T.switch(
+            (x[:, 0] > 0)[:, None],
+            T.switch(T.outer(r, w) > 0.3, squared(x, c), 3),
+            r[:, None],
+        )
+    ),
     "scan that computes a factor, too": lambda x, c, s, v, w, r: (lambda o: o[0] * o[1][:, None])(
         theano.scan(
             lambda p, q: [T.exp(-s * ((p - q) ** 2).sum(1)), p.sum()],
@@ -1729,7 +1756,12 @@ NEAR_MISSES = {
         -0.5 * T.sum(difference(x, c) ** 2 / (T.sqr(x)[:, None, :] + T.sqr(v)), axis=2)
     ),
     "one centre": lambda x, c, s, v, w, r: T.exp(-s * T.sum((x - v) ** 2, axis=1, keepdims=True)),
-    "diagonal filled": lambda x, c, s, v, w, r: T.exp(-s * T.fill_diagonal(expanded(x, x), 0)),
+    "diagonal set before a width of each row": lambda x, c, s, v, w, r: T.exp(
+        -r[:, None] * T.fill_diagonal(squared(x, x), INF)
+    ),
+    "pairs further apart masked": lambda x, c, s, v, w, r: (
+        lambda d: T.exp(T.switch(d > 2, -INF, -s * d))
+    )(squared(x, c)),
     "a loop needed for something else": lambda x, c, s, v, w, r: (lambda o: T.dot(o[0].T, o[1]))(
         theano.scan(
             lambda p, q: [T.exp(-s * ((p - q) ** 2).sum(1)), T.sort(p)],

@@ -454,6 +454,31 @@ def test_several_kernels_at_once(name):
     assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
+def test_one_of_two_kernels_for_each_pair():
+    inputs = x, c, s, v, w, r = variables("float64")
+    distance = spellings.squared(x, c)
+    output = T.exp(-s * T.switch(T.outer(r, w) > 0.3, distance, 2 * distance))
+    fused = fuse(output)
+    assert len(fused_nodes(fused)) == 2
+    assert_equal(inputs, output, fused, values("float64"), "float64")
+
+
+def test_infinite_distances_have_no_derivative():
+    """Where a distance is set to infinity, width and factor get no inf times 0."""
+    inputs = x, s, w = T.dmatrix("x"), T.dscalar("s"), T.dvector("w")
+    squared = spellings.squared(x, x)
+    output = T.exp(w) * T.exp(-s * T.fill_diagonal(squared, np.inf))
+    finite = T.fill_diagonal(T.exp(w) * T.exp(-s * squared), 0)
+    results = [
+        theano.function(inputs, [o] + T.grad(o.sum(), list(inputs)), mode=MODE)(
+            np.arange(12.0).reshape(4, 3) / 9, 0.7, np.arange(4.0)
+        )
+        for o in (fuse(output), finite)
+    ]
+    for got, known in zip(*results):
+        np.testing.assert_allclose(got, known, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loop", spellings.UNROLLED, ids=lambda f: f.__name__)
 def test_loops_unrolled_in_the_graph(loop, dtype):

@@ -1,6 +1,7 @@
 """The candidates in a graph: what may be a kernel, or be made of kernels, and how to read it.
 
-Between search.py, which chooses among them, and roots.py and mixtures.py. May import Theano.
+Between search.py, which chooses among them, and roots.py, replaced.py and mixtures.py. May import
+Theano.
 """
 
 import functools
@@ -14,6 +15,7 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
+from rbf_op.fusion.replaced import has_replaced, read_replaced
 from rbf_op.fusion.roots import (
     read_kernel,
     read_softmax,
@@ -60,7 +62,7 @@ def find_candidates(nodes, outputs):
     roots = matrices - stable
     mixtures = sums_of_kernels(nodes, roots)
     widths = _sums_over_an_axis(nodes, carrying) - stable
-    readers = dict.fromkeys(roots, read_kernel)
+    readers = {v: read_replaced if has_replaced(v) else read_kernel for v in roots}
     readers.update(dict.fromkeys(widths, read_widths))
     readers.update(dict.fromkeys(_logarithms_of_totals(nodes, users, carrying), read_total))
     for root, logarithm in _sums_of_rows(nodes, users, carrying).items():

@@ -48,6 +48,8 @@ def find_distances(polynomial, row, column, signs, tolerance):
     terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
     crosses = [t for t in terms if _is_cross(t, row, column)]
     if not crosses:
+        if any({row, column} <= product_symbols(p) for p in polynomial):
+            raise NoMatch("the exponent has a term that is no part of a squared distance")
         raise NoMatch("the exponent has no term that ties rows to columns")
     left = dict(polynomial)
     distances, reasons = [], []

@@ -515,17 +515,31 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
             (REAL *)rbf_take(space, m, (size_t)rbf_maximum(1, job->terms) * sizeof(REAL));
 }
 
-/* About the mean of the rows of W; 0 where it is not finite, or nearly not. */
+/* Of each column of W the entry nearest to 0, if all have its sign and it is finite, else 0: less
+ * that, neither W nor a mean of it is larger than it was. */
 RBF_FUNCTION void RBF_NAME(centre_weights)(const RBF_NAME(gradient_job) * job) {
-    enum { SAMPLE = 64 };
-    const int64_t m = job->weights.rows, rows = rbf_minimum(m, SAMPLE);
-    int64_t q, r;
-    for (q = 0; q < job->weights.columns; ++q) {
-        double sum = 0;
-        for (r = 0; r < rows; ++r)
-            sum += RBF_NAME(matrix_entry)(&job->weights, r * m / rows, q);
-        job->centre_of_weights[q] =
-            rows > 0 && fabs(sum) < RBF_NORM_LARGEST ? (REAL)(sum / (double)rows) : 0;
+    const int64_t m = job->weights.rows, p = job->weights.columns;
+    int64_t first, j, q;
+    for (first = 0; first < p; first += COLUMNS) { /* lines are read once */
+        const int64_t last = rbf_minimum(p, first + COLUMNS);
+        REAL *nearest = job->centre_of_weights;
+        int some = 1;
+        for (q = first; q < last; ++q)
+            nearest[q] = m > 0 ? RBF_NAME(matrix_entry)(&job->weights, 0, q) : 0;
+        for (j = 1; some && j < m; ++j) {
+            some = 0;
+            for (q = first; q < last; ++q) {
+                const REAL entry = RBF_NAME(matrix_entry)(&job->weights, j, q);
+                if (!(nearest[q] > 0 ? entry > 0 : nearest[q] < 0 && entry < 0))
+                    nearest[q] = 0;
+                else if (nearest[q] > 0 ? entry < nearest[q] : entry > nearest[q])
+                    nearest[q] = entry;
+                some |= nearest[q] != 0;
+            }
+        }
+        for (q = first; q < last; ++q)
+            if (nearest[q] - nearest[q] != 0)
+                nearest[q] = 0;
     }
 }
 

@@ -331,7 +331,12 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
                 amplitude_sum += weight;
                 weight *= amplitude;
                 gamma_sum += weight * tile[r][v];
-                weight *= twice_gamma;
+                if (log_sum) { /* of any gamma: twice it may be infinite */
+                    weight *= gamma;
+                    weight += weight;
+                } else {
+                    weight *= twice_gamma;
+                }
                 if (mixture)
                     weight += RBF_NAME(load)(to);
                 RBF_NAME(store)(to, weight);

@@ -286,7 +286,8 @@ def _gradients_of_shares(x, y, gamma, log_amplitude, log_sums, rests, upstream):
             weight = shares * upstream(rows, shares)
             dlog_amplitude += weight.sum(axis=0)
             dgamma -= (weight * distance).sum(axis=0)
-            weight *= 2 * gamma
+            weight *= gamma
+            weight *= 2  # twice gamma may be infinite
             dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
             dy += np.einsum("ij,ijk->jk", weight, difference)
     return (
@@ -342,9 +343,7 @@ def rbf_softmax_dot_grad(
     weights, grad_output = np.ascontiguousarray(weights), np.ascontiguousarray(grad_output)
     dweights = np.zeros(weights.shape, dtype=x.dtype)
     with np.errstate(all="ignore"):
-        # What rows of the weights have in common changes no difference, but loses digits.
-        centre = weights.sum(axis=0) / x.dtype.type(max(1, weights.shape[0]))
-        centre[~np.isfinite(centre)] = 0
+        centre = _common_part(weights)
         centred, means = weights - centre, (grad_output * (product - centre)).sum(axis=1)
 
     def upstream(rows, shares):
@@ -354,3 +353,16 @@ def rbf_softmax_dot_grad(
 
     logarithm = x, y, gamma, log_amplitude, log_sums, rests
     return _gradients_of_shares(*logarithm, upstream) + (dweights,)
+
+
+def _common_part(weights):
+    """Of each column the entry nearest to 0, if all have its sign and it is finite, else 0.
+
+    What rows have in common changes no difference, but loses digits; and less that, neither the
+    weights nor a mean of them is larger than it was.
+    """
+    if not weights.size:
+        return np.zeros(weights.shape[1], dtype=weights.dtype)
+    nearest = np.where((weights > 0).all(axis=0), weights.min(axis=0), 0)
+    nearest = np.where((weights < 0).all(axis=0), weights.max(axis=0), nearest)
+    return np.where(np.isfinite(nearest), nearest, 0).astype(weights.dtype)

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from theano.compile.debugmode import DebugMode
 from theano.gradient import verify_grad
 
-from rbf_op import RBFSoftmaxDot, RBFSoftmaxDotGrad, rbf_softmax_dot
+from rbf_op import RBFSoftmaxDot, RBFSoftmaxDotGrad, rbf_logsumexp, rbf_softmax_dot
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -261,6 +261,38 @@ def test_gradients_are_zero_where_one_centre_counts(dtype):
 
 
 @needs_compiler
+@pytest.mark.parametrize("offset, far", [(0, 1e8), (0, -1e8), (1000, 1e8), (-1000, -1e8)])
+def test_weights_without_a_share_spoil_no_gradient(mode, offset, far):
+    """Nor does what all weights have in common, but for what P has lost."""
+    rng = np.random.RandomState(14)
+    values = rng.randn(50, 3), rng.randn(20, 3), rng.randn(20, 2) + offset, rng.randn(50, 2)
+    values[1][7], values[2][7] = 1000, far
+
+    def gradients(dtype, output, mode):
+        x, y, weights, h = inputs = [T.matrix(dtype=dtype) for _ in values]
+        wanted = T.grad(T.sum(output(x, y, weights) * h), [x, y])
+        given = [v.astype("float32").astype(dtype) for v in values]
+        return theano.function(inputs, wanted, mode=mode)(*given)
+
+    def plain(x, y, weights):
+        return T.dot(T.nnet.softmax(-((x[:, None, :] - y) ** 2).sum(2)), weights)
+
+    exact = gradients("float64", plain, theano.Mode("py", None))
+    rounded = gradients("float32", lambda *given: rbf_softmax_dot(*given, gamma=1), mode)
+    for got, known in zip(rounded, exact):
+        assert np.abs(got - known).max() < (1e-6 if offset == 0 else 1e-3) * np.abs(known).max()
+
+
+@pytest.mark.parametrize("node", [rbf_logsumexp, rbf_softmax_dot], ids=lambda f: f.__name__)
+def test_gamma_of_which_twice_is_infinite(mode, node):
+    x, y, gamma = T.fmatrix("x"), T.fmatrix("y"), T.fscalar("gamma")
+    weights = (np.eye(2, dtype="float32"),) if node is rbf_softmax_dot else ()
+    dy = T.grad(T.sum(node(x, y, *weights, gamma=gamma)), y)
+    points = np.array([[0, 0], [1, 0]], "float32"), np.array([[0, 0], [5, 5]], "float32")
+    got = theano.function([x, y, gamma], dy, mode=mode)(*points, np.float32(2e38))
+    assert (got[1] == 0).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_of_large_weights_do_not_overflow(dtype):
     large = np.asarray(np.finfo(dtype).max / 4, dtype)

@@ -226,7 +226,7 @@ WIDTHS = {
     "density": lambda d2, s, v, w, r: T.exp(-d2 / (2 * s**2)) / T.sqrt(2 * np.pi * s**2),
     "constant inside": lambda d2, s, v, w, r: T.exp(-0.5 * (d2 + np.log(2 * np.pi))),
     "minus": lambda d2, s, v, w, r: -T.exp(-d2),
-    "clipped exponent": lambda d2, s, v, w, r: T.exp(-T.nnet.relu(s) * T.clip(d2, 1e-3, 1.5)),
+    "clipped exponent": lambda d2, s, v, w, r: T.exp(-T.nnet.softplus(s) * T.clip(d2, 1e-3, 1.5)),
     "epsilon": lambda d2, s, v, w, r: T.exp(-T.maximum(d2, 1e-7) / (2 * s**2)),
     "non-positive": lambda d2, s, v, w, r: T.exp(T.minimum(-d2 / s**2, 0)),
     "distance plus epsilon": lambda d2, s, v, w, r: T.exp(-s * T.sqrt(d2 + 1e-8) ** 2),

@@ -454,6 +454,53 @@ def test_several_kernels_at_once(name):
     assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
+@pytest.mark.parametrize("limit", [lambda d: T.maximum(d, 0.8), lambda d: T.clip(d, 0.5, 2)])
+@pytest.mark.parametrize(
+    "width, fused",
+    [
+        (T.sqr, True),
+        (abs, True),
+        (T.exp, True),
+        (lambda s: T.nnet.softplus(s - 800) + s**4, True),
+        (lambda s: T.maximum(s, 0), False),
+        (lambda s: T.clip(s, 0, 9), False),
+        (T.nnet.relu, False),
+        (lambda s: T.sqrt(s) ** 2, False),
+        (lambda s: s**2 * T.maximum(s, 0) + T.maximum(s, 0), False),
+    ],
+)
+def test_derivatives_by_a_width_that_is_zero(width, fused, limit):
+    """Where it is, all limited distances have the same exponential: 1."""
+    x, c, s = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s")
+    cost = T.sum(T.exp(-width(s) * limit(spellings.squared(x, c))) * T.dot(x, c.T))
+    replaced, report = fuse(cost, report=True)
+    assert bool(report.fused) == fused
+    given = np.arange(12.0).reshape(4, 3) / 9, np.arange(9.0).reshape(3, 3)[::-1] / 7, 0.0
+    got, known = (
+        theano.function([x, c, s], T.grad(o, [x, s]), mode=MODE)(*given) for o in (replaced, cost)
+    )
+    for a, b in zip(got, known):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "vector", [lambda w: w.reshape((w.shape[0],)), lambda w: T.repeat(w[:, 0], 1)]
+)
+def test_a_vector_that_was_a_matrix(vector):
+    x, c, w = T.dmatrices("x", "c", "w")
+    ends = (T.dot(points, vector(w)) for points in (x, c))
+    rows, columns = (end.dimshuffle(*order) for end, order in zip(ends, ((0, "x"), ("x", 0))))
+    assert len(fuse_report(T.exp(-T.sqr(rows - columns))).fused) == 1
+
+
+def test_reasons_of_limits():
+    x, c = T.dmatrices("x", "c")
+    distance = spellings.squared(x, c)
+    (twice,) = fuse_report(T.exp(-T.maximum(T.minimum(distance, 5), 0.1)))
+    (raised,) = fuse_report(T.exp(-T.sqr(T.maximum(distance, 0.1))))
+    assert "more than once" in twice.reason and "more than once" not in raised.reason
+
+
 def test_one_of_two_kernels_for_each_pair():
     inputs = x, c, s, v, w, r = variables("float64")
     distance = spellings.squared(x, c)

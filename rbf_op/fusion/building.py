@@ -13,7 +13,7 @@ from theano.tensor.opt import Assert
 
 from rbf_op.fusion.algebra import UNIT, add, product_symbols, symbols_of
 from rbf_op.fusion.finding import find_kernel
-from rbf_op.fusion.matching import NoMatch, product_nonnegative
+from rbf_op.fusion.matching import NoMatch, product_flat_at_zero, product_nonnegative
 from rbf_op.fusion.reading.sums import summed_axes
 from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
@@ -319,7 +319,7 @@ def _limit(writer, result, limits, layout, cautious):
             raise NoMatch("its squared distance is limited (clip) at a very large number")
     known = product_nonnegative(product, writer.reader.is_nonnegative)
     above = [(factor, power) for factor, power in product if power > 0]
-    if not (product_nonnegative(above, writer.reader.is_nonnegative) or cautious):
+    if not (product_flat_at_zero(above, writer.reader.is_flat_at_zero) or cautious):
         # Where it is 0, all distances have the same exponential, but not the same derivative.
         raise NoMatch(
             "its squared distance is limited, and its width may be zero or negative; written as a "

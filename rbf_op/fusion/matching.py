@@ -17,6 +17,7 @@ from rbf_op.fusion.algebra import (
     Leaf,
     Sum,
     is_even,
+    limits_within,
     multiply,
     power_of,
     product_of,
@@ -230,6 +231,19 @@ def sign(polynomial, row, column, signs, tolerance):
     return None
 
 
+def product_flat_at_zero(product, is_flat_at_zero):
+    """Whether a product is known never to be negative, and where zero to have no derivative."""
+    for factor, power in product:
+        if isinstance(factor, (Extent, Absolute)):
+            continue
+        if isinstance(factor, Leaf) and is_flat_at_zero(factor.key, power):
+            continue
+        if isinstance(factor, Sum) and product_flat_at_zero(factor.product, is_flat_at_zero):
+            continue
+        return False
+    return True
+
+
 def split_bounded(polynomial):
     """(inner, rest, limits) with polynomial = m * clip(u, low, high) + rest and inner = m * u.
 
@@ -241,9 +255,11 @@ def split_bounded(polynomial):
     ]
     if not found:
         return polynomial, {}, None
-    if len(found) > 1 or found[0][3] != 1:
+    product, coefficient, bounded, power = found[0]
+    if len(found) > 1 or limits_within(p for p, _ in bounded.terms):
         raise NoMatch("it is limited (clip, maximum, minimum) more than once")
-    product, coefficient, bounded, _ = found[0]
+    if power != 1:
+        raise NoMatch("the exponent has a term that is no part of a squared distance")
     factor = product - {(bounded, Fraction(1))}
     inner = multiply({factor: coefficient}, dict(bounded.terms))
     rest = {p: c for p, c in polynomial.items() if p != product}

@@ -12,6 +12,12 @@ from theano.tensor.subtensor import Subtensor
 from rbf_op.fusion.values import is_elemwise, scalar_constant
 from rbf_op.theano_api import Constant, Maximum
 
+# What moves entries about, or repeats them.
+_THROUGH = (T.DimShuffle, T.Reshape, T.Alloc, Subtensor, T.ExtractDiag, T.Rebroadcast)
+
+# Even functions, of which Theano has the derivative 0 at 0.
+_EVEN = scalar_ops.Sqr, scalar_ops.Abs
+
 
 class Signs:
     """Which variables are known never to be negative, or always to be positive."""
@@ -24,6 +30,27 @@ class Signs:
 
     def positive(self, variable):
         return self._sign(variable, 0)[1]
+
+    def flat_at_zero(self, variable):
+        """Whether what is never negative has no derivative either where it is zero."""
+        if self.positive(variable) or isinstance(variable, Constant):
+            return True
+        node = variable.owner
+        if node is None or not self.nonnegative(variable):
+            return False
+        if isinstance(node.op, (T.elemwise.Sum,) + _THROUGH) or is_elemwise(
+            node, scalar_ops.TrueDiv, scalar_ops.Cast, scalar_ops.Identity
+        ):
+            return self.flat_at_zero(node.inputs[0])
+        if is_elemwise(node, scalar_ops.Mul, scalar_ops.Add):
+            return all(self.flat_at_zero(v) for v in node.inputs)
+        if is_elemwise(node, scalar_ops.Pow):
+            exponent = scalar_constant(node.inputs[1])
+            return exponent is not None and exponent >= 2
+        return isinstance(node.op, T.nnet.Softmax) or (
+            isinstance(node.op, T.Elemwise)
+            and (isinstance(node.op.scalar_op, _EVEN) or _underflows(node.op.scalar_op))
+        )
 
     def _sign(self, variable, depth):
         """(never negative, always positive)."""
@@ -47,8 +74,7 @@ class Signs:
         if node is None:
             return False, False
         op, inputs = node.op, node.inputs
-        through = (T.DimShuffle, T.Reshape, T.Alloc, Subtensor, T.ExtractDiag, T.Rebroadcast)
-        if isinstance(op, through):
+        if isinstance(op, _THROUGH):
             return self._sign(inputs[0], depth)
         if isinstance(op, Shape_i) or isinstance(op, Shape):
             return True, False
@@ -63,13 +89,9 @@ class Signs:
         return self._judge_elemwise(op.scalar_op, inputs, depth)
 
     def _judge_elemwise(self, op, inputs, depth):
-        if isinstance(op, (scalar_ops.Exp, scalar_ops.Exp2)) or type(op).__name__ in (
-            "Softplus",
-            "ScalarSoftplus",
-            "ScalarSigmoid",
-        ):
-            return True, False  # they underflow
-        if isinstance(op, (scalar_ops.Sqr, scalar_ops.Abs)):
+        if _underflows(op):
+            return True, False
+        if isinstance(op, _EVEN):
             return True, self._sign(inputs[0], depth)[1]
         signs = [self._sign(v, depth) for v in inputs]
         everywhere = tuple(all(column) for column in zip(*signs))
@@ -94,6 +116,15 @@ class Signs:
             even = exponent is not None and exponent == int(exponent) and int(exponent) % 2 == 0
             return even or signs[0][0], signs[0][1]
         return False, False
+
+
+def _underflows(op):
+    """Whether a scalar Op's results are positive but where they underflow."""
+    return isinstance(op, (scalar_ops.Exp, scalar_ops.Exp2)) or type(op).__name__ in (
+        "Softplus",
+        "ScalarSoftplus",
+        "ScalarSigmoid",
+    )
 
 
 def _is_rectified(terms):

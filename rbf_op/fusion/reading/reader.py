@@ -19,6 +19,7 @@ from rbf_op.fusion.algebra import (
     Sum,
     Symbol,
     TooManyTerms,
+    is_even,
     number,
     of_factor,
     positions_of,
@@ -335,6 +336,14 @@ class Reader:
 
     def is_nonnegative(self, key):
         return key in self.rooted or self.signs.nonnegative(self.values.variables[key])
+
+    def is_flat_at_zero(self, key, power):
+        """Whether a power of a leaf has no derivative where it is zero."""
+        variable = self.values.variables[key]
+        if is_even(power):
+            return not (variable.owner is not None and is_elemwise(variable.owner, scalar_ops.Sqrt))
+        judge = self.signs.positive if variable in self.closed else self.signs.flat_at_zero
+        return judge(variable)
 
     def same(self, first, second):
         return self.values.key(first) == self.values.key(second)

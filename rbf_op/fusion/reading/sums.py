@@ -102,7 +102,7 @@ def _diagonal_of(reader, variable):
         if isinstance(node.op, T.DimShuffle):
             same = tuple(node.op.new_order) == (0, 1)
         else:
-            same = source.ndim == 2 and all(
+            same = source.ndim == variable.ndim == 2 and all(
                 reader.sizes.equal(
                     reader.sizes.dimension(source, a), reader.sizes.dimension(variable, a)
                 )

@@ -792,6 +792,15 @@ FIELD = {
     "own distances filled": lambda x, c, s, v, w, r: (
         s * T.exp(T.fill_diagonal(-expanded(x, x) / 2, -INF))
     ),
+    "own distances filled, widths of rows": lambda x, c, s, v, w, r: T.exp(
+        -r[:, None] * T.fill_diagonal(squared(x, x), 9.0)
+    ),
+    "own distances set, widths of rows": lambda x, c, s, v, w, r: (
+        lambda i, d: r * T.exp(-T.set_subtensor(d[i, i], s) / T.sqr(r)[:, None])
+    )(T.arange(x.shape[0]), expanded(x, x)),
+    "first columns set, widths of columns": lambda x, c, s, v, w, r: T.exp(
+        -T.set_subtensor(squared(x, c)[:, :2], 1.0) * w
+    ),
     "first row set": lambda x, c, s, v, w, r: T.exp(-s * T.set_subtensor(squared(x, c)[0], w)),
     "some rows set": lambda x, c, s, v, w, r: T.exp(
         -s * T.sqr(T.set_subtensor(T.sqrt(squared(x, c))[[0, 2]], s))
@@ -1756,8 +1765,8 @@ NEAR_MISSES = {
         -0.5 * T.sum(difference(x, c) ** 2 / (T.sqr(x)[:, None, :] + T.sqr(v)), axis=2)
     ),
     "one centre": lambda x, c, s, v, w, r: T.exp(-s * T.sum((x - v) ** 2, axis=1, keepdims=True)),
-    "diagonal set before a width of each row": lambda x, c, s, v, w, r: T.exp(
-        -r[:, None] * T.fill_diagonal(squared(x, x), INF)
+    "a row set before a width of each row": lambda x, c, s, v, w, r: T.exp(
+        -r[:, None] * T.set_subtensor(squared(x, c)[0], w)
     ),
     "pairs further apart masked": lambda x, c, s, v, w, r: (
         lambda d: T.exp(T.switch(d > 2, -INF, -s * d))

@@ -510,12 +510,13 @@ def test_one_of_two_kernels_for_each_pair():
     assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
-def test_infinite_distances_have_no_derivative():
+@pytest.mark.parametrize("of_rows", [False, True])
+def test_infinite_distances_have_no_derivative(of_rows):
     """Where a distance is set to infinity, width and factor get no inf times 0."""
     inputs = x, s, w = T.dmatrix("x"), T.dscalar("s"), T.dvector("w")
-    squared = spellings.squared(x, x)
-    output = T.exp(w) * T.exp(-s * T.fill_diagonal(squared, np.inf))
-    finite = T.fill_diagonal(T.exp(w) * T.exp(-s * squared), 0)
+    squared, width = spellings.squared(x, x), s * T.exp(w)[:, None] if of_rows else s
+    output = T.exp(w) * T.exp(-width * T.fill_diagonal(squared, np.inf))
+    finite = T.fill_diagonal(T.exp(w) * T.exp(-width * squared), 0)
     results = [
         theano.function(inputs, [o] + T.grad(o.sum(), list(inputs)), mode=MODE)(
             np.arange(12.0).reshape(4, 3) / 9, 0.7, np.arange(4.0)

@@ -45,8 +45,9 @@ def read_replaced(graph, root, closed=()):
             raise
     variable = path.pop()
     node = variable.owner
-    # Where it is replaced by index, so would have to be what is applied to it.
-    if not isinstance(node.op, T.Elemwise) and not all(_single(v.owner, 0) for v in path):
+    # Where entries at an index are replaced, and what follows has its own numbers for each row.
+    masked = not isinstance(node.op, T.Elemwise) and any(_single(v.owner, 0) is None for v in path)
+    if masked and long_axes(node.inputs[1]):
         raise NoMatch("entries of its exponent are replaced before a width or factor is applied")
     inputs, kernels = list(node.inputs), []
     stays = {v for w in path for v in w.owner.inputs} - {variable, *path}
@@ -65,10 +66,16 @@ def read_replaced(graph, root, closed=()):
                 stays.discard(value)
     if not kernels:
         raise error
+    if masked:
+        zeros = T.zeros_like(inputs[0], dtype="int8")
+        mask = node.op(zeros, T.constant(1, dtype="int8"), *inputs[2:])
+        result = T.switch(mask, inputs[1], inputs[0])
+    else:
+        result = node.op(*inputs)
     looked_through = {variable, *path}
     return kernels[0]._replace(
         root=root,
-        result=like(root, node.op(*inputs)),
+        result=like(root, result),
         opened=looked_through.union(*(k.opened for k in kernels)),
         passed=looked_through.union(*(k.passed for k in kernels)),
         candidate=kernels[0].candidate._replace(variable=root),

@@ -7,6 +7,7 @@
  * RBFLogSumExp's, rbf_softmax RBFSoftmaxDot's; offset is their log_amplitude, g (of K) and h (of a
  * product) their grad_output.
  */
+#include "shares.h"
 #include "target.h"
 #include "threads.h"
 

@@ -465,6 +465,8 @@ def test_several_kernels_at_once(name):
         (lambda s: T.maximum(s, 0), False),
         (lambda s: T.clip(s, 0, 9), False),
         (T.nnet.relu, False),
+        (lambda s: T.clip(s**2, 0, 5), True),
+        (lambda s: (s**2) ** 1.25, True),
         (lambda s: T.sqrt(s) ** 2, False),
         (lambda s: s**2 * T.maximum(s, 0) + T.maximum(s, 0), False),
     ],
@@ -501,13 +503,34 @@ def test_reasons_of_limits():
     assert "more than once" in twice.reason and "more than once" not in raised.reason
 
 
-def test_one_of_two_kernels_for_each_pair():
-    inputs = x, c, s, v, w, r = variables("float64")
+def test_many_replaced_entries():
+    """Several ways lead down from each of the nested switches, and most are not gone."""
+    x, c, s = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s")
+    layer = T.dot(x, c.T)
+    for _ in range(40):
+        layer = T.switch(layer > 0, layer, T.exp(layer) - 1)
+    assert not fuse_report(T.exp(layer)).fused
     distance = spellings.squared(x, c)
-    output = T.exp(-s * T.switch(T.outer(r, w) > 0.3, distance, 2 * distance))
+    for row in range(45):
+        distance = T.set_subtensor(distance[row], row)
+    assert fuse_report(T.exp(-s * distance)).fused
+    for mask in range(40):
+        distance = T.switch(x[:, :1] > mask, distance, 2 * distance)
+    assert not fuse_report(T.exp(-s * distance)).fused
+
+
+def test_infinite_below_a_fraction():
+    x, c, mask = T.dmatrix("x"), T.dmatrix("c"), T.dmatrix("mask")
+    output = T.exp(-1 / T.switch(mask, 1 / spellings.squared(x, c), np.inf))
     fused = fuse(output)
-    assert len(fused_nodes(fused)) == 2
-    assert_equal(inputs, output, fused, values("float64"), "float64")
+    assert len(fused_nodes(fused)) == 1
+    given = np.arange(6.0).reshape(3, 2) / 4, np.eye(2), np.array([[0, 1], [1, 1], [1, 0]])
+    for mask_of_all in (given[2], np.zeros((3, 2))):
+        results = [
+            theano.function([x, c, mask], o, mode=MODE)(*given[:2], mask_of_all)
+            for o in (fused, output)
+        ]
+        np.testing.assert_allclose(*results, rtol=1e-12)
 
 
 @pytest.mark.parametrize("of_rows", [False, True])

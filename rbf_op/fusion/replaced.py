@@ -5,6 +5,8 @@ exp(f(switch(mask, e, other))) is switch(mask, exp(f(e)), exp(f(other))), f entr
 candidates.py and roots.py. May import Theano.
 """
 
+import itertools
+
 import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
@@ -17,10 +19,9 @@ from rbf_op.fusion.reading import Unreadable
 from rbf_op.fusion.roots import read_kernel
 from rbf_op.fusion.values import is_elemwise, long_axes, scalar_constant
 
-# What is not finite if its operand is not.
+# What is not finite if an operand is not.
 _INFINITE = (
     scalar_ops.Mul,
-    scalar_ops.TrueDiv,
     scalar_ops.Neg,
     scalar_ops.Add,
     scalar_ops.Sub,
@@ -30,9 +31,21 @@ _INFINITE = (
 )
 
 
+# Ways down to what was there before, where several lead on, and variables on one.
+_MOST_WAYS = 4
+_LONGEST_WAY = 100
+
+
 def has_replaced(root):
     """Whether entries of an exponent are replaced below a root."""
-    return _path_to_replaced(root, ()) is not None
+    variable = root
+    for _ in range(_LONGEST_WAY):
+        if variable is not root and _places(variable.owner):
+            return True
+        variable = variable.owner and _single(variable.owner, 1)
+        if variable is None or variable.owner is None:
+            return False
+    return False
 
 
 def read_replaced(graph, root, closed=()):
@@ -40,61 +53,74 @@ def read_replaced(graph, root, closed=()):
     try:
         return read_kernel(graph, root, closed)
     except (NoMatch, Unreadable) as as_it_is:
-        path, error = _path_to_replaced(root, closed), as_it_is
-        if path is None:
-            raise
-    variable = path.pop()
-    node = variable.owner
-    # Where entries at an index are replaced, and what follows has its own numbers for each row.
-    masked = not isinstance(node.op, T.Elemwise) and any(_single(v.owner, 0) is None for v in path)
-    if masked and long_axes(node.inputs[1]):
-        raise NoMatch("entries of its exponent are replaced before a width or factor is applied")
-    inputs, kernels = list(node.inputs), []
-    stays = {v for w in path for v in w.owner.inputs} - {variable, *path}
-    stays.update(inputs)
-    for place in _places(node):
-        value = node.inputs[place]
-        inputs[place] = _again(path, T.cast(value, variable.dtype))
-        if long_axes(value) == long_axes(variable) and value.dtype == variable.dtype:
-            graph.forget_lengths()
-            try:
-                kernels.append(read_replaced(graph, inputs[place], closed))
-            except (NoMatch, Unreadable) as its_error:
-                error = its_error
-            else:
-                inputs[place] = kernels[-1].result
-                stays.discard(value)
-    if not kernels:
-        raise error
-    if masked:
-        zeros = T.zeros_like(inputs[0], dtype="int8")
-        mask = node.op(zeros, T.constant(1, dtype="int8"), *inputs[2:])
-        result = T.switch(mask, inputs[1], inputs[0])
-    else:
-        result = node.op(*inputs)
-    looked_through = {variable, *path}
-    return kernels[0]._replace(
+        error = as_it_is
+    for way in itertools.islice(_ways(root, closed), _MOST_WAYS):
+        graph.forget_lengths()
+        *through, (base, _) = way
+        kept = [v for v, place in through if place is None]
+        try:
+            kernel = read_kernel(graph, _again(kept, base), closed)
+            return _with_replaced(root, kernel, way)
+        except (NoMatch, Unreadable) as its_error:
+            error = its_error
+    raise error
+
+
+def _ways(root, closed):
+    """Ways from a root down: [(variable, the place among its inputs that was there before, or None
+    where it is computed entry by entry)], the last one neither."""
+    stack = [[(root, None)]]
+    while stack:
+        way = stack.pop()
+        variable = way[-1][0]
+        node = None if variable in closed else variable.owner
+        places = _places(node) if node is not None and len(way) > 1 else ()
+        if len(way) > _LONGEST_WAY:
+            continue
+        for place in reversed(places):
+            value = node.inputs[place]
+            if long_axes(value) == long_axes(variable) and value.dtype == variable.dtype:
+                stack.append(way[:-1] + [(variable, place), (value, None)])
+        following = None if node is None or places else _single(node, 1)
+        if following is not None:
+            stack.append(way + [(following, None)])
+        elif not places and any(place is not None for _, place in way):
+            yield way
+
+
+def _with_replaced(root, kernel, way):
+    """The Kernel of a root, given that of what was there before at the end of a way down."""
+    result, looked_through, stays = kernel.result, {v for v, _ in way[:-1]}, set()
+    for number, (variable, place) in reversed(list(enumerate(way[:-1]))):
+        stays.update(variable.owner.inputs)
+        if place is not None:
+            above = [v for v, its_place in way[:number] if its_place is None]
+            result = _replaced(variable, place, above, result)
+    return kernel._replace(
         root=root,
         result=like(root, result),
-        opened=looked_through.union(*(k.opened for k in kernels)),
-        passed=looked_through.union(*(k.passed for k in kernels)),
-        candidate=kernels[0].candidate._replace(variable=root),
-        stays=tuple(stays),
+        opened=kernel.opened | looked_through,
+        passed=kernel.passed | looked_through,
+        candidate=kernel.candidate._replace(variable=root),
+        stays=tuple(stays - looked_through - {way[-1][0]}),
     )
 
 
-def _path_to_replaced(root, closed):
-    """[root, ..., what has replaced entries], each made entry by entry from the next; or None."""
-    path = [root]
-    while path[-1].owner is not None and path[-1] not in closed:
-        node = path[-1].owner
-        if len(path) > 1 and _places(node):
-            return path
-        following = _single(node, 1)
-        if following is None:
-            return None
-        path.append(following)
-    return None
+def _replaced(variable, place, above, result):
+    """The result for what was in a place, with the entries that are others in a variable."""
+    node = variable.owner
+    inputs = list(node.inputs)
+    other = sum(_places(node)) - place
+    value = T.cast(inputs[other], variable.dtype)
+    inputs[place], inputs[other] = result, _again(above, value)
+    if isinstance(node.op, T.Elemwise) or all(_single(v.owner, 0) is not None for v in above):
+        return node.op(*inputs)
+    # What follows has its own numbers for each row.
+    if long_axes(value):
+        raise NoMatch("entries of its exponent are replaced before a width or factor is applied")
+    zeros = T.zeros_like(result, dtype="int8")
+    mask = node.op(zeros, T.constant(1, dtype="int8"), *inputs[2:])
+    return T.switch(mask, inputs[other], result)
 
 
 def _places(node):
@@ -103,8 +129,12 @@ def _places(node):
         return 1, 2
     if isinstance(node.op, FillDiagonal):
         return 0, 1
-    replaces = isinstance(node.op, (IncSubtensor, AdvancedIncSubtensor, AdvancedIncSubtensor1))
-    return (0, 1) if replaces and node.op.set_instead_of_inc else ()
+    if isinstance(node.op, IncSubtensor):
+        return (0, 1) if node.op.set_instead_of_inc else ()
+    # Where an index occurs twice, one value is not seen; and Theano's gradient is another.
+    several = isinstance(node.op, (AdvancedIncSubtensor, AdvancedIncSubtensor1))
+    whole = several and node.op.set_instead_of_inc and not long_axes(node.inputs[1])
+    return (0, 1) if whole else ()
 
 
 def _single(node, others):
@@ -117,17 +147,18 @@ def _single(node, others):
     return found[0] if alone else None
 
 
-def _again(path, value):
-    """What path[0] would be if what path[-1] is computed from were another value."""
+def _again(above, value):
+    """What above[0] would be if what above[-1] is computed from were another value."""
     constant = scalar_constant(value)
     infinite = constant is not None and np.isinf(constant)
-    for variable in reversed(path):
+    for variable in reversed(above):
         node = variable.owner
+        matrix = _single(node, 1)
         if infinite and is_elemwise(node, scalar_ops.Exp):
             value = _exp_of_infinite(value)
             continue
-        infinite = infinite and is_elemwise(node, *_INFINITE)
-        matrix = _single(node, 1)
+        divided = is_elemwise(node, scalar_ops.TrueDiv) and node.inputs[0] is matrix
+        infinite = infinite and (divided or is_elemwise(node, *_INFINITE))
         # Numbers as such: what takes the place of entries has fewer axes.
         inputs = (v if long_axes(v) else v.dimshuffle() for v in node.inputs)
         value = node.op(*(value if v is matrix else v for v in inputs))

@@ -10,7 +10,7 @@ from theano.tensor.opt import Shape, Shape_i
 from theano.tensor.subtensor import Subtensor
 
 from rbf_op.fusion.values import is_elemwise, scalar_constant
-from rbf_op.theano_api import Constant, Maximum
+from rbf_op.theano_api import Constant, Maximum, Minimum
 
 # What moves entries about, or repeats them.
 _THROUGH = (T.DimShuffle, T.Reshape, T.Alloc, Subtensor, T.ExtractDiag, T.Rebroadcast)
@@ -38,15 +38,18 @@ class Signs:
         node = variable.owner
         if node is None or not self.nonnegative(variable):
             return False
-        if isinstance(node.op, (T.elemwise.Sum,) + _THROUGH) or is_elemwise(
+        if isinstance(node.op, (T.elemwise.Sum, T.elemwise.Prod) + _THROUGH) or is_elemwise(
             node, scalar_ops.TrueDiv, scalar_ops.Cast, scalar_ops.Identity
         ):
             return self.flat_at_zero(node.inputs[0])
         if is_elemwise(node, scalar_ops.Mul, scalar_ops.Add):
             return all(self.flat_at_zero(v) for v in node.inputs)
+        if is_elemwise(node, Maximum, Minimum, scalar_ops.Clip):
+            return all(scalar_constant(v) is not None or self.flat_at_zero(v) for v in node.inputs)
         if is_elemwise(node, scalar_ops.Pow):
-            exponent = scalar_constant(node.inputs[1])
-            return exponent is not None and exponent >= 2
+            base, exponent = node.inputs[0], scalar_constant(node.inputs[1])
+            least = 1 if self.flat_at_zero(base) else 2
+            return exponent is not None and exponent >= least
         return isinstance(node.op, T.nnet.Softmax) or (
             isinstance(node.op, T.Elemwise)
             and (isinstance(node.op.scalar_op, _EVEN) or _underflows(node.op.scalar_op))

@@ -17,6 +17,8 @@ import warnings
 #: What install() had to do in this process, in words (empty where Theano works as it is).
 applied = []
 
+_theano_came_next = False  # whether install() was done before Theano was imported
+
 
 def install():
     """Mend what stops Theano here; calling it again does nothing more.
@@ -24,6 +26,7 @@ def install():
     Raises ImportError, saying what to do, when Theano is not installed or was half imported
     earlier, and when Python or NumPy is one that Theano cannot work with.
     """
+    global _theano_came_next
     import numpy as np
 
     imported = _theano_is_imported()
@@ -44,6 +47,7 @@ def install():
         _tell_theano_about_blas()
     _let_scan_run_without_its_extension(directory)
     _let_theano_do_without_pkg_resources()
+    _theano_came_next = not imported
 
 
 def name_the_remedy(error):
@@ -73,6 +77,12 @@ def _theano_is_imported():
     if hasattr(theano, "sparse_grad") and hasattr(theano, "scan"):
         return True
     # Some of its modules stay behind after a failed import, and a second import trips over them.
+    if _theano_came_next:
+        raise ImportError(
+            "rbf_op was imported before in this process, and the import of Theano that belongs to "
+            "it did not finish. Do what its error said, then restart Python (or the notebook's "
+            "kernel)."
+        )
     raise ImportError(
         "theano was imported before rbf_op, and that import did not finish: Theano 1.0.5 needs "
         "what rbf_op.compat supplies on this Python and NumPy, but it must come first. Put "

@@ -1,8 +1,8 @@
 """Says whether the fused node works on this machine, as fast as it can, and if not what to do.
 
 One function a topic, each yielding findings; run() prints them in 80 columns and tells healthy from
-not. Needs Theano and NumPy alone. Touches the public API, compat, reference, sources, theano_api
-and usage; PyCUDA and threadpoolctl if they are there.
+not. Needs Theano and NumPy alone. Touches the public API, compat, device/, reference, sources,
+theano_api and usage; PyCUDA and threadpoolctl if they are there.
 """
 
 import collections
@@ -24,6 +24,8 @@ from theano import config
 
 import rbf_op
 from rbf_op import compat, reference, sources, theano_api, usage
+from rbf_op.device.placement import resolve_device
+from rbf_op.device.runtime import CUDAUnavailable
 
 #: Levels: "ok" (fact), "note" (works, but could be better) and "problem" (not healthy).
 Finding = collections.namedtuple("Finding", "level text advice")
@@ -76,7 +78,7 @@ def compiler():
             "-ffast-math is on: NaN and infinity in the data come out as wrong numbers",
             "Remove -ffast-math and -ffinite-math-only from gcc.cxxflags (THEANO_FLAGS, .theanorc)",
         )
-    if config.linker == "py" or config.mode == "FAST_COMPILE":
+    if _calls_numpy():
         yield note(
             "mode=%s, linker=%s: such functions run in NumPy, not in C"
             % (config.mode, config.linker),
@@ -86,7 +88,7 @@ def compiler():
 
 def vector_width():
     """What c_code/target.h makes of the flags above."""
-    if not config.cxx:
+    if not _compiler_runs():
         return
     macros = _target_macros()
     if "RBF_VECTOR_BYTES" not in macros:
@@ -106,7 +108,7 @@ def vector_width():
 
 def openmp():
     """Whether the C code is compiled for several threads, and how many cores a call uses."""
-    if not config.cxx:
+    if not _compiler_runs():
         return
     if "_OPENMP" not in _target_macros():
         yield note(
@@ -118,22 +120,29 @@ def openmp():
     yield fact(
         "%d core(s) may be used; OMP_NUM_THREADS is %s" % (available, limit or "not set: all")
     )
-    if limit and limit.isdigit() and int(limit) < available:
+    if limit and re.fullmatch("0+", limit):
+        yield note("OMP_NUM_THREADS=%s is invalid and counts as not set" % limit, "Unset it")
+    elif limit and re.fullmatch("[0-9]+", limit) and int(limit) < available:
         yield note("OMP_NUM_THREADS leaves cores idle", "Unset it to use all of them")
+    if _calls_numpy():
+        return
     busy = _busy_cores()
     yield fact("a large call kept %.1f of them busy" % busy)
     if busy < 1.2 and available > 1 and limit != "1":
+        most = os.environ.get("OMP_THREAD_LIMIT")
         yield note(
             "the others did nothing",
-            "See whether this process may use them (taskset, container limits) and whether another "
-            "library set the number of OpenMP threads to 1",
+            "Unset OMP_THREAD_LIMIT, which is %s" % most
+            if most
+            else "See whether this process may use them (taskset, container limits) and whether "
+            "another library set the number of OpenMP threads to 1",
         )
 
 
 def memory():
     """How much the nodes keep for their next call."""
     given = os.environ.get("RBF_OP_POOL_BYTES", "")
-    if given.isdigit():
+    if re.fullmatch("[0-9]+", given):
         yield fact("RBF_OP_POOL_BYTES is %s" % given)
     elif not given:
         yield fact(
@@ -149,6 +158,8 @@ def memory():
 
 def self_check():
     """Value and gradients of the node against NumPy in float64."""
+    if config.cxx and not _compiler_runs():
+        return
     for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-13)):
         error = _self_check_error(dtype)
         if error <= tolerance:
@@ -204,7 +215,11 @@ def blas():
 
 
 def gpu():
-    """PyCUDA and the devices that it sees."""
+    """PyCUDA and the devices that it sees, and whether the device asked for can be used."""
+    try:
+        resolve_device()
+    except (ValueError, CUDAUnavailable) as error:
+        yield problem(str(error), "Or unset RBF_OP_DEVICE: the CPU is used then")
     try:
         import pycuda
     except ImportError:
@@ -242,8 +257,9 @@ TOPICS = (
 def examine(topics):
     """Yields (topic, finding) of each; a check that breaks is itself a problem."""
     for topic, check in topics:
-        test_values = theano.config.compute_test_value
-        theano.config.compute_test_value = "off"  # the variables of the checks have none
+        before = theano.config.compute_test_value, theano.config.warn_float64
+        # The variables of the checks have no test values, and are of both precisions.
+        theano.config.compute_test_value, theano.config.warn_float64 = "off", "ignore"
         try:
             for finding in check():
                 yield topic, finding
@@ -256,7 +272,7 @@ def examine(topics):
                 ),
             )
         finally:
-            theano.config.compute_test_value = test_values
+            theano.config.compute_test_value, theano.config.warn_float64 = before
 
 
 def run(out=None, topics=TOPICS):
@@ -301,10 +317,21 @@ def _run_compiler(arguments):
         return subprocess.CompletedProcess(arguments, 1, "", str(error))
 
 
+def _compiler_runs():
+    """Whether there is a compiler that does anything: compiler() says what is wrong otherwise."""
+    return bool(config.cxx) and _run_compiler(["--version"]).returncode == 0
+
+
+def _calls_numpy():
+    """Whether functions run the node in NumPy, by the user's mode or linker."""
+    numpys = "FAST_COMPILE", "DebugMode", "DEBUG_MODE"
+    return config.linker == "py" or config.mode in numpys
+
+
 def _compile_flags():
     """The flags with which Theano compiles a function that holds the node."""
-    x = T.matrix()
-    graph = theano_api.FunctionGraph([x], [rbf_op.rbf_kernel(x)])
+    x = T.matrix(dtype="float32")
+    graph = theano_api.FunctionGraph([x], [rbf_op.rbf_kernel(x, device="cpu")])
     return theano_api.CLinker().accept(graph).compile_args()
 
 
@@ -337,7 +364,7 @@ def _self_check_error(dtype):
     ]
     values = [value.astype(dtype) for value in values]
     x, y, gamma, amplitude, G = [T.TensorType(dtype, (False,) * v.ndim)() for v in values]
-    K = rbf_op.rbf_kernel(x, y, gamma, amplitude=amplitude)
+    K = rbf_op.rbf_kernel(x, y, gamma, amplitude=amplitude, device="cpu")
     gradients = theano.grad((K * G).sum(), [x, y, gamma, amplitude])
     results = theano.function([x, y, gamma, amplitude, G], [K] + gradients)(*values)
     exact = [value.astype("float64") for value in values]
@@ -352,7 +379,7 @@ def _cores():
 
 def _busy_cores():
     x, y = [T.matrix(dtype="float32") for _ in range(2)]
-    layer = theano.function([x, y], rbf_op.rbf_kernel(x, y, 0.01))
+    layer = theano.function([x, y], rbf_op.rbf_kernel(x, y, 0.01, device="cpu"))
     points = np.random.RandomState(0).normal(size=(2000, 100)).astype("float32")
     layer(points, points)
     with usage.BusyCores() as busy:

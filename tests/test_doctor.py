@@ -10,6 +10,7 @@ import pytest
 from graphs import needs_compiler
 
 from rbf_op import doctor, reference
+from rbf_op.device import runtime
 
 
 def run_process(*, flags="", code="from rbf_op.cli import main; main(['doctor'])", **variables):
@@ -53,7 +54,9 @@ def test_healthy_here(without_extras):
     assert "float64: value and gradients right" in result.stdout
 
 
-@pytest.mark.parametrize("given, healthy", [("0", True), ("256M", False), ("-1", False)])
+@pytest.mark.parametrize(
+    "given, healthy", [("0", True), ("256M", False), ("-1", False), ("\u00b2", False)]
+)
 def test_bytes_of_the_pool(monkeypatch, given, healthy):
     monkeypatch.setenv("RBF_OP_POOL_BYTES", given)
     assert run_here("memory")[0] == healthy
@@ -73,6 +76,24 @@ def test_a_compiler_that_does_not_run(monkeypatch):
     healthy, text = run_here("compiler")
     assert not healthy
     assert "/no/such/g++ does not run" in text and "-> Correct or remove" in text
+    for topic in ("vectors", "OpenMP", "self-check"):
+        assert run_here(topic)[0], topic  # that is said once
+
+
+@needs_compiler
+@pytest.mark.parametrize("flags", ["floatX=float16", "floatX=float32,warn_float64=raise"])
+def test_healthy_with_other_flags(flags):
+    result = run_process(flags=flags)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("device, said", [("foo", "one of 'cpu'"), ("cuda", "RBF_OP_DEVICE is")])
+def test_a_device_that_cannot_be_used(monkeypatch, device, said):
+    monkeypatch.setenv("RBF_OP_DEVICE", device)
+    monkeypatch.setattr(runtime, "why_unavailable", lambda: "rbf_op: none here.")
+    healthy, text = run_here("GPU")
+    assert not healthy and said in " ".join(text.split())
+    assert run_here("self-check")[0]
 
 
 @needs_compiler
@@ -166,6 +187,10 @@ def test_idle_cores_are_pointed_out(monkeypatch):
     assert "the others did nothing" in run_here("OpenMP")[1]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert "Unset it to use all of them" in run_here("OpenMP")[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    assert "counts as not set" in run_here("OpenMP")[1]
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+    assert "Unset OMP_THREAD_LIMIT, which is 1" in run_here("OpenMP")[1]
 
 
 @needs_compiler

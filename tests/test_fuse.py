@@ -507,16 +507,20 @@ def test_many_replaced_entries():
     """Several ways lead down from each of the nested switches, and most are not gone."""
     x, c, s = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s")
     layer = T.dot(x, c.T)
-    for _ in range(40):
+    for _ in range(150):
         layer = T.switch(layer > 0, layer, T.exp(layer) - 1)
     assert not fuse_report(T.exp(layer)).fused
     distance = spellings.squared(x, c)
     for row in range(45):
         distance = T.set_subtensor(distance[row], row)
     assert fuse_report(T.exp(-s * distance)).fused
-    for mask in range(40):
+    for mask in range(150):
         distance = T.switch(x[:, :1] > mask, distance, 2 * distance)
     assert not fuse_report(T.exp(-s * distance)).fused
+    width = T.sqr(s)
+    for _ in range(60):
+        width = width * width
+    assert fuse_report(T.exp(-width * T.maximum(spellings.squared(x, c), 0.5))) is not None
 
 
 def test_infinite_below_a_fraction():

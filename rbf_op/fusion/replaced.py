@@ -30,10 +30,10 @@ _INFINITE = (
     scalar_ops.Cast,
 )
 
-
-# Ways down to what was there before, where several lead on, and variables on one.
+# Ways down to what was there before, where several lead on; variables on one, and on all.
 _MOST_WAYS = 4
 _LONGEST_WAY = 100
+_MOST_STEPS = 1000
 
 
 def has_replaced(root):
@@ -70,7 +70,9 @@ def _ways(root, closed):
     """Ways from a root down: [(variable, the place among its inputs that was there before, or None
     where it is computed entry by entry)], the last one neither."""
     stack = [[(root, None)]]
-    while stack:
+    for _ in range(_MOST_STEPS):
+        if not stack:
+            return
         way = stack.pop()
         variable = way[-1][0]
         node = None if variable in closed else variable.owner

@@ -24,6 +24,7 @@ class Signs:
 
     def __init__(self):
         self._known = {}
+        self._flat = {}
 
     def nonnegative(self, variable):
         return self._sign(variable, 0)[0]
@@ -31,8 +32,14 @@ class Signs:
     def positive(self, variable):
         return self._sign(variable, 0)[1]
 
-    def flat_at_zero(self, variable):
+    def flat_at_zero(self, variable, depth=0):
         """Whether what is never negative has no derivative either where it is zero."""
+        known = self._flat.get(variable)
+        if known is None:
+            known = self._flat[variable] = depth <= 100 and self._is_flat(variable, depth + 1)
+        return known
+
+    def _is_flat(self, variable, depth):
         if self.positive(variable) or isinstance(variable, Constant):
             return True
         node = variable.owner
@@ -41,14 +48,15 @@ class Signs:
         if isinstance(node.op, (T.elemwise.Sum, T.elemwise.Prod) + _THROUGH) or is_elemwise(
             node, scalar_ops.TrueDiv, scalar_ops.Cast, scalar_ops.Identity
         ):
-            return self.flat_at_zero(node.inputs[0])
+            return self.flat_at_zero(node.inputs[0], depth)
         if is_elemwise(node, scalar_ops.Mul, scalar_ops.Add):
-            return all(self.flat_at_zero(v) for v in node.inputs)
+            return all(self.flat_at_zero(v, depth) for v in node.inputs)
         if is_elemwise(node, Maximum, Minimum, scalar_ops.Clip):
-            return all(scalar_constant(v) is not None or self.flat_at_zero(v) for v in node.inputs)
+            varying = (v for v in node.inputs if scalar_constant(v) is None)
+            return all(self.flat_at_zero(v, depth) for v in varying)
         if is_elemwise(node, scalar_ops.Pow):
             base, exponent = node.inputs[0], scalar_constant(node.inputs[1])
-            least = 1 if self.flat_at_zero(base) else 2
+            least = 1 if self.flat_at_zero(base, depth) else 2
             return exponent is not None and exponent >= least
         return isinstance(node.op, T.nnet.Softmax) or (
             isinstance(node.op, T.Elemwise)

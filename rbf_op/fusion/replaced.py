@@ -38,13 +38,14 @@ _MOST_STEPS = 1000
 
 def has_replaced(root):
     """Whether entries of an exponent are replaced below a root."""
-    variable = root
+    variable, exponentials = root, 0
     for _ in range(_LONGEST_WAY):
+        if variable is None or variable.owner is None or exponentials > 1:
+            return False
         if variable is not root and _places(variable.owner):
             return True
-        variable = variable.owner and _single(variable.owner, 1)
-        if variable is None or variable.owner is None:
-            return False
+        exponentials += is_elemwise(variable.owner, scalar_ops.Exp)
+        variable = _single(variable.owner, 1)
     return False
 
 
@@ -68,7 +69,8 @@ def read_replaced(graph, root, closed=()):
 
 def _ways(root, closed):
     """Ways from a root down: [(variable, the place among its inputs that was there before, or None
-    where it is computed entry by entry)], the last one neither."""
+    where it is computed entry by entry)], the last one neither. No distance lies below a second
+    exponential, or is an input."""
     stack = [[(root, None)]]
     for _ in range(_MOST_STEPS):
         if not stack:
@@ -83,11 +85,17 @@ def _ways(root, closed):
             value = node.inputs[place]
             if long_axes(value) == long_axes(variable) and value.dtype == variable.dtype:
                 stack.append(way[:-1] + [(variable, place), (value, None)])
-        following = None if node is None or places else _single(node, 1)
-        if following is not None:
+        if node is None or places:
+            continue
+        following = _single(node, 1)
+        if following is None:
+            if any(place is not None for _, place in way):
+                yield way
+        elif not (
+            is_elemwise(node, scalar_ops.Exp)
+            and any(is_elemwise(v.owner, scalar_ops.Exp) for v, _ in way[:-1])
+        ):
             stack.append(way + [(following, None)])
-        elif not places and any(place is not None for _, place in way):
-            yield way
 
 
 def _with_replaced(root, kernel, way):

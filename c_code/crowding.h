@@ -58,6 +58,7 @@ RBF_FUNCTION void rbf_note_call(int64_t took, int threads, int64_t delay) {
     RBF_STORE(rbf_crowding.to_lose, gained < delay ? patience * delay : 0);
     RBF_STORE(rbf_crowding.patience, gained < delay ? rbf_minimum(RBF_PATIENCE, 2 * patience) : 1);
 }
+
 /* How often the calling thread went to sleep by itself; -1: the system does not tell. */
 RBF_INLINE int64_t rbf_sleeps(void) {
 #ifdef RUSAGE_THREAD

@@ -4,8 +4,8 @@
  * p) and weights W (m, p); then there is the gradient of W too, K^T H. Of the log-sum-exp L of
  * logsum.h it is the same with A[i, j] = exp(offset[j] - gamma[j] D[i, j] - L[i]) for K and one G a
  * row; of the softmax P = A W of softmax.h, with G[i, j] = sum_q H[i, q] (W[j, q] - P[i, q]), both
- * less what rows of W have in common. Of a
- * mixture there are several gamma and amplitude, for all columns, and a dgamma and damplitude each.
+ * less what rows of W have in common. Of a mixture there are several gamma and amplitude, for all
+ * columns, and a dgamma and damplitude each.
  *
  * Nothing of size n * m is kept. For some row panels and one column block, D and E = exp(-gamma D)
  * are computed again, tile by tile, and the weights w[i, j] = 2 gamma[j] amplitude[j] G[i, j]

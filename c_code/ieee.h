@@ -3,8 +3,6 @@
 #ifndef RBF_IEEE_H
 #define RBF_IEEE_H
 
-#include <stdint.h>
-
 #include "target.h"
 
 /* RBF_AS_IEEE: to the end of the block the thread rounds to nearest and keeps denormal numbers,

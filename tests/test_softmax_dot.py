@@ -260,7 +260,6 @@ def test_gradients_are_zero_where_one_centre_counts(dtype):
         assert not gradient.any()
 
 
-@needs_compiler
 @pytest.mark.parametrize("offset, far", [(0, 1e8), (0, -1e8), (1000, 1e8), (-1000, -1e8)])
 def test_weights_without_a_share_spoil_no_gradient(mode, offset, far):
     """Nor does what all weights have in common, but for what P has lost."""
@@ -293,6 +292,7 @@ def test_gamma_of_which_twice_is_infinite(mode, node):
     assert (got[1] == 0).all()
 
 
+@needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_of_large_weights_do_not_overflow(dtype):
     large = np.asarray(np.finfo(dtype).max / 4, dtype)

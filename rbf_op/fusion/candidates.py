@@ -15,9 +15,8 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 from rbf_op.fusion.mixtures import read_mixture, sums_of_kernels
 from rbf_op.fusion.reading.loops import last_state, loop_outputs, set_in_state
 from rbf_op.fusion.reading.reader import widens
-from rbf_op.fusion.replaced import has_replaced, read_replaced
+from rbf_op.fusion.replaced import read_replaced
 from rbf_op.fusion.roots import (
-    read_kernel,
     read_softmax,
     read_sum,
     read_total,
@@ -62,7 +61,7 @@ def find_candidates(nodes, outputs):
     roots = matrices - stable
     mixtures = sums_of_kernels(nodes, roots)
     widths = _sums_over_an_axis(nodes, carrying) - stable
-    readers = {v: read_replaced if has_replaced(v) else read_kernel for v in roots}
+    readers = dict.fromkeys(roots, read_replaced)
     readers.update(dict.fromkeys(widths, read_widths))
     readers.update(dict.fromkeys(_logarithms_of_totals(nodes, users, carrying), read_total))
     for root, logarithm in _sums_of_rows(nodes, users, carrying).items():

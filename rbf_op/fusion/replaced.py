@@ -36,19 +36,6 @@ _LONGEST_WAY = 100
 _MOST_STEPS = 1000
 
 
-def has_replaced(root):
-    """Whether entries of an exponent are replaced below a root."""
-    variable, exponentials = root, 0
-    for _ in range(_LONGEST_WAY):
-        if variable is None or variable.owner is None or exponentials > 1:
-            return False
-        if variable is not root and _places(variable.owner):
-            return True
-        exponentials += is_elemwise(variable.owner, scalar_ops.Exp)
-        variable = _single(variable.owner, 1)
-    return False
-
-
 def read_replaced(graph, root, closed=()):
     """The Kernel that a variable is, as read_kernel, or that it is but for some entries."""
     try:
@@ -58,9 +45,8 @@ def read_replaced(graph, root, closed=()):
     for way in itertools.islice(_ways(root, closed), _MOST_WAYS):
         graph.forget_lengths()
         *through, (base, _) = way
-        kept = [v for v, place in through if place is None]
         try:
-            kernel = read_kernel(graph, _again(kept, base), closed)
+            kernel = read_kernel(graph, _again(_by_entries(through), base), closed)
             return _with_replaced(root, kernel, way)
         except (NoMatch, Unreadable) as its_error:
             error = its_error
@@ -98,14 +84,18 @@ def _ways(root, closed):
             stack.append(way + [(following, None)])
 
 
+def _by_entries(way):
+    """The variables on a way that are computed entry by entry."""
+    return [variable for variable, place in way if place is None]
+
+
 def _with_replaced(root, kernel, way):
     """The Kernel of a root, given that of what was there before at the end of a way down."""
     result, looked_through, stays = kernel.result, {v for v, _ in way[:-1]}, set()
     for number, (variable, place) in reversed(list(enumerate(way[:-1]))):
         stays.update(variable.owner.inputs)
         if place is not None:
-            above = [v for v, its_place in way[:number] if its_place is None]
-            result = _replaced(variable, place, above, result)
+            result = _replaced(variable, place, _by_entries(way[:number]), result)
     return kernel._replace(
         root=root,
         result=like(root, result),

@@ -3,7 +3,8 @@
 Those of sums of K, too, which the same rewrite makes products of, of means, whose gradients
 another does not fill, of slices, of which a third computes no more than they show, and of the
 product with K of y = x, for whose gradient a fourth takes half of K; they have no weights, or some.
-And of a softmax of distances, spelled out, times weights, which the rewrite of kernels fuses.
+And of a softmax of distances, spelled out, times weights, and products of kernels of one distance,
+which the rewrite of kernels and autofuse fuse.
 
 python -m benchmarks.rewriting (an hour; --quick some minutes). Each pair of functions is called in
 turn, one call of each after the other, and what is compared is the least time of either: a ratio
@@ -15,6 +16,7 @@ Imports rbf_op and Theano; click, rich.
 import rbf_op  # first: it lets Theano run on this Python and NumPy
 
 # isort: split
+import contextlib
 import functools
 import gc
 import itertools
@@ -51,6 +53,10 @@ GRAPHS = {
     "normalised": _PRODUCTS,
     "normalised, training": _PRODUCTS,
     "softmax": _SPELLED_OUT,
+    "two widths": _SPELLED_OUT,
+    "two widths, training": _SPELLED_OUT,
+    "four widths": _SPELLED_OUT,
+    "four widths, training": _SPELLED_OUT,
     "mean, y = x, training": _MEANS,
     "mean of five widths, training": _MEANS,
     "half of the rows": _SLICES,
@@ -58,6 +64,12 @@ GRAPHS = {
     "two samples, training": _SLICES,
 }
 WIDTHS = 0.25, 0.5, 1, 2, 4
+
+
+def squared_distances(x, y):
+    """Spelled out, expanded."""
+    norms = [T.sqr(points).sum(axis=1) for points in (x, y)]
+    return norms[0].dimshuffle(0, "x") + norms[1] - 2 * T.dot(x, y.T)
 
 
 def outputs(name, x, y, gamma, weights):
@@ -83,9 +95,15 @@ def outputs(name, x, y, gamma, weights):
         cost = T.sqr(product - 1).mean()
         return [cost] + T.grad(cost, [x, gamma] if name.endswith("x") else [x, gamma, weights])
     if name == "softmax":
-        norms = [T.sqr(points).sum(axis=1) for points in (x, y)]
-        distances = norms[0].dimshuffle(0, "x") + norms[1] - 2 * T.dot(x, y.T)
-        return [T.dot(T.nnet.softmax(-gamma * distances), weights)]
+        return [T.dot(T.nnet.softmax(-gamma * squared_distances(x, y)), weights)]
+    if name.startswith(("two widths", "four widths")):
+        distances = squared_distances(x, y)
+        widths = WIDTHS[:2] if name.startswith("two") else WIDTHS[:4]
+        products = [T.dot(T.exp(-gamma * width * distances), weights) for width in widths]
+        if "training" not in name:
+            return products
+        cost = sum(T.sqr(product - 1).mean() for product in products)
+        return [cost] + T.grad(cost, [x, y, gamma, weights])
     kernel = rbf_op.rbf_kernel(x, y, gamma)
     if name.startswith("half of the rows"):
         half = kernel[: x.shape[0] // 2]
@@ -108,14 +126,19 @@ def outputs(name, x, y, gamma, weights):
 
 
 def functions(name, dtype):
-    """The same function with the rewrite and without."""
+    """The same function with the rewrite (and autofuse) and without."""
     x, y, weights = (T.TensorType(dtype, (False, False))(v) for v in ("x", "y", "weights"))
     inputs = [x, y, T.TensorType(dtype, ())("gamma"), weights]
     mode = theano.compile.get_default_mode()
-    return [
-        theano.function(inputs, outputs(name, *inputs), mode=m, on_unused_input="ignore")
-        for m in (mode, mode.excluding(*GRAPHS[name]))
-    ]
+    pair = []
+    for fusing, its_mode in (
+        (rbf_op.autofuse.enabled(), mode),
+        (contextlib.nullcontext(), mode.excluding(*GRAPHS[name])),
+    ):
+        with fusing:
+            results = outputs(name, *inputs)
+        pair.append(theano.function(inputs, results, mode=its_mode, on_unused_input="ignore"))
+    return pair
 
 
 def least_times(calls, seconds):

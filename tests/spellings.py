@@ -1259,6 +1259,42 @@ SEVERAL = {
             T.exp(-s * expanded(x, c)) * T.exp(-0.5 * T.sqr(r[:, None] - w[None, :]))
         ),
     ),
+    "product of what two widths give": (
+        2,
+        lambda x, c, s, v, w, r: (lambda d2: (1 + T.exp(-d2)) * (1 + T.exp(-s * d2)))(
+            expanded(x, c)
+        ),
+    ),
+    "one distance, amplitudes of columns": (
+        2,
+        lambda x, c, s, v, w, r: (lambda d2: T.exp(-d2) + w * T.exp(-s * d2))(expanded(x, c)),
+    ),
+    "one distance, four widths": (
+        4,
+        lambda x, c, s, v, w, r: (
+            lambda d2: T.stack([T.exp(-g * d2).sum(axis=1) for g in (s, v[0], v[1], 2)])
+        )(squared(x, c)),
+    ),
+    "a mixture, and another of its distance": (
+        3,
+        lambda x, c, s, v, w, r: (
+            lambda d2: T.exp(-s * d2) * (T.exp(-2 * d2) + T.tanh(T.exp(-d2)))
+        )(squared(x, c)),
+    ),
+    "of one distance, one used twice": (
+        2,
+        lambda x, c, s, v, w, r: (lambda first, second: first + second + T.tanh(first))(
+            T.exp(-squared(x, c)), T.exp(-s * squared(x, c))
+        ),
+    ),
+    "a loop over two kernels of one distance": (
+        2,
+        lambda x, c, s, v, w, r: T.stack(
+            theano.map(lambda row: [T.exp(-g * T.sqr(c - row).sum(axis=1)) for g in (s, v[0])], x)[
+                0
+            ]
+        ),
+    ),
 }
 
 
@@ -1630,9 +1666,6 @@ NEAR_MISSES = {
     "median of the distances": lambda x, c, s, v, w, r: (
         lambda d: T.exp(-d / T.sort(d.flatten())[d.size // 2])
     )(expanded(x, x)),
-    "product of what two widths give": lambda x, c, s, v, w, r: (
-        lambda d: (1 + T.exp(-d)) * (1 + T.exp(-s * d))
-    )(expanded(x, c)),
     "shifted by the largest": lambda x, c, s, v, w, r: (
         lambda e: T.exp(e - e.max(axis=1, keepdims=True))
     )(-0.5 * squared(x, c)),

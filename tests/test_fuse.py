@@ -764,22 +764,66 @@ def test_a_report_of_a_deep_graph_is_short():
     assert "1 of 1" in text and "..." in text and len(text) < 500
 
 
-def test_two_kernels_of_one_distance_are_left_alone():
-    x, c, s, _, w, _ = variables("float64")
+def left_alone(outputs):
+    """The reasons why nothing of some outputs is fused."""
+    fused, report = fuse(outputs, report=True)
+    assert fused == outputs and not report.fused, str(report)
+    return [candidate.reason for candidate in report.left_alone]
+
+
+def test_many_kernels_of_one_distance_are_left_alone():
+    x, c, s, _, _, _ = variables("float64")
     distance = spellings.expanded(x, c)
-    for output in (
-        T.exp(-distance) * T.tanh(T.exp(-s * distance)),
-        T.exp(-distance) + w * T.exp(-s * distance),  # has an amplitude a column
-    ):
-        fused, report = fuse(output, report=True)
-        assert fused is output and len(report.left_alone) == 2
-        assert all("elsewhere" in candidate.reason for candidate in report)
+    kernels = [T.exp(-width * distance) for width in (1, 2, 3, 4, s)]
+    assert len(fuse_report(kernels[1:]).fused) == 4
+    reasons = left_alone(kernels)
+    assert len(reasons) == 5 and all("several other kernels" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("columns, fused", [(100, 2), (784, 0)])
+def test_columns_that_are_known_count_where_a_distance_is_computed_again(columns, fused):
+    x = T.dmatrix("x")
+    centres = theano.shared(np.zeros((5, columns)), "centres")
+    distance = spellings.expanded(x, centres * 2)
+    kernels = [T.exp(-width * distance) for width in (1, 2)]
+    assert len(fuse_report(kernels).fused) == fused
+    assert len(fuse_report(kernels[0]).fused) == 1
+
+
+def test_of_one_distance_none_is_computed_from_another():
+    """exp(e - log(sum(exp(e)))) as exp(e) / exp(log(...)) would be 0 / 0 far from all centres."""
+    x, c, s, _, _, _ = variables("float64")
+    distance = spellings.squared(x, c)
+    kernel = T.exp(-distance)
+    reasons = left_alone([kernel, T.exp(-s * distance / kernel.mean())])
+    assert any("parameters" in reason for reason in reasons)
+    largest = T.max(-distance, axis=1)
+    logarithm = T.log(T.exp(-distance - largest[:, None]).sum(axis=1)) + largest
+    shares = T.exp(-distance - logarithm[:, None])
+    assert left_alone([logarithm, shares])
+    written_twice = T.exp(-spellings.squared(x, c) - logarithm[:, None])
+    assert left_alone([logarithm, written_twice])
+
+
+def test_kernels_that_are_powers_of_one_are_computed_from_it():
+    x, c, s, _, w, _ = variables("float64")
+    kernel = T.exp(-s * spellings.expanded(x, c))
+    outputs = [T.dot(kernel**2, w), (kernel**3).sum()]
+    fused, report = fuse(outputs, report=True)
+    assert len(report.fused) == len({n for v in fused for n in fused_nodes(v)}) == 1, str(report)
+
+
+def test_a_softmax_that_is_used_for_two_products_is_left_alone():
+    x, c, s, _, w, _ = variables("float64")
+    shares = T.nnet.softmax(-s * spellings.expanded(x, c))
+    reasons = left_alone([T.dot(shares, w), T.dot(shares, c)])
+    assert reasons and all("softmax" in reason for reason in reasons)
 
 
 def test_equal_distances_written_twice_count_as_one():
     x, c, s, _, _, _ = variables("float64")
-    output = T.exp(-spellings.expanded(x, c)) * T.tanh(T.exp(-s * spellings.expanded(x, c)))
-    assert fuse(output) is output
+    kernels = [T.exp(-width * spellings.expanded(x, c)) for width in (1, 2, 3, 4, s)]
+    assert fuse(kernels) == kernels
     same_twice = T.exp(-spellings.expanded(x, c)) + T.exp(-spellings.expanded(x, c))
     assert len(fuse_report(same_twice).fused) == 2
 
@@ -799,13 +843,6 @@ def test_kernels_of_one_distance_that_are_added_up(name, dtype):
     if name == "equal widths":
         assert len(nodes[0].inputs[2].owner.inputs) == 2
     assert_equal(inputs, output, fused, values(dtype), dtype)
-
-
-def test_a_mixture_of_which_a_term_is_used_alone_too():
-    x, c, s, _, _, _ = variables("float64")
-    first, second = T.exp(-spellings.squared(x, c)), T.exp(-s * spellings.squared(x, c))
-    outputs = [first + second, T.tanh(first)]
-    assert fuse(outputs) == outputs
 
 
 def two_kernels(x, c, u=1):

@@ -43,9 +43,10 @@ FACTOR_OPS = (
 _MOST_AXES = 4
 
 # variables: all candidates, results first; readers: {variable: read(graph, variable, closed)};
-# roots: those that are kernels by themselves; sums: those that are sums of kernels, of which a
-# report has the terms; reasons: {variable: why it is left alone} where that is known.
-Candidates = namedtuple("Candidates", "variables readers roots sums reasons")
+# roots: those that are kernels by themselves; matrices: these, and softmaxes of distances; sums:
+# those that are sums of kernels, of which a report has the terms; reasons: {variable: why it is
+# left alone} where that is known.
+Candidates = namedtuple("Candidates", "variables readers roots matrices sums reasons")
 
 
 def find_candidates(nodes, outputs):
@@ -53,7 +54,7 @@ def find_candidates(nodes, outputs):
     carrying, _ = carriers(nodes)
     softmaxes = {node.outputs[0] for node in nodes if _multiplies_softmax(node)}
     if not carrying and not softmaxes:
-        return Candidates([], {}, set(), set(), {})
+        return Candidates([], {}, set(), set(), set(), {})
     users = users_of(nodes)
     filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
     stable = _stable_in_logarithms(nodes, users, outputs)
@@ -74,7 +75,8 @@ def find_candidates(nodes, outputs):
     variables = [
         v for node in reversed(nodes) for v in node.outputs if v in readers or v in reasons
     ]
-    return Candidates(variables, readers, roots, mixtures | widths, reasons)
+    shares = {root.owner.inputs[0] for root in softmaxes}
+    return Candidates(variables, readers, roots, roots | shares, mixtures | widths, reasons)
 
 
 def carriers(nodes):

@@ -7,6 +7,7 @@ import numpy as np
 import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import MakeVector, Shape, Shape_i
+from theano.tensor.sharedvar import TensorSharedVariable
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.values import all_entries, index_constant, is_elemwise, subtensor_indices
@@ -51,6 +52,15 @@ class Sizes:
         if constant != 1:
             flat.append(constant)
         return flat[0] if len(flat) == 1 else tuple(flat) if flat else 1
+
+    def number(self, variable, axis):
+        """A length as constants and shared variables have it now; None if they do not tell."""
+        size = self.dimension(variable, axis)
+        if isinstance(size, _Dimension) and size.axis is not None:
+            source = self._values.variables[size.key]
+            if isinstance(source, TensorSharedVariable):
+                return source.get_value(borrow=True).shape[size.axis]
+        return size if isinstance(size, int) else None
 
     def equal(self, first, second):
         return self._find(first) == self._find(second)

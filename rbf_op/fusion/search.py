@@ -22,12 +22,19 @@ from rbf_op.theano_api import trace_to
 # Variables tried per kernel: each try reads it once more.
 _MOST_SHARED = 20
 
+# Kernels of one distance, not added up, that compute it once each; and these times the columns of
+# their points, where those are known: with more the distance as a matrix is faster
+# (python -m benchmarks.rewriting --graph "four widths, training").
+_MOST_OF_ONE_DISTANCE = 4
+_MOST_COLUMNS_OF_ALL = 800
+
 
 class Graph:
     """What is known of the graph of some outputs; equal computations count as one."""
 
     def __init__(self, outputs, candidates, kept=(), cautious=False):
         self.roots = candidates.roots
+        self.matrices = candidates.matrices
         self.readers = candidates.readers
         self.kept = set(kept)
         self.values = Values(self.kept)
@@ -116,37 +123,47 @@ class Graph:
     def unfit(self, kernels):
         """{root: why it must be left alone} for those that would not save anything.
 
-        What is opened for a kernel must be superfluous once all are fused. Computing a distance
-        once more for another user would cost more than the fused node saves.
+        What is opened for a kernel must be superfluous once all are fused. A distance may be
+        computed once for each of some kernels, but not a kernel, nor a distance that is needed
+        by itself: that would cost more than the fused node saves.
         """
         key = self.values.key
         needed = self.needed(self.outputs, kernels)
+        as_it_was = needed - {key(kernel.root) for kernel in kernels}
         opened_by = {}
         for kernel in kernels:
             for k in {key(v) for v in kernel.opened}:
                 opened_by.setdefault(k, set()).add(key(kernel.root))
-        # Of those that compute one distance, what has a kernel in it goes first: that may be
-        # another of them, computed twice.
-        larger = {key(k.root) for k in kernels if (k.opened - {k.root}).intersection(self.roots)}
         found = {}
         for kernel in kernels:
             root = kernel.root
             parts = [v for v in kernel.opened if key(v) != key(root)]
-            sharing = {k for v in parts for k in opened_by[key(v)]} - {key(root)}
+            shared = [v for v in parts if len(opened_by[key(v)]) > 1]
+            others = {k for v in shared for k in opened_by[key(v)]} - {key(root)}
             if any(v in self.kept for v in kernel.passed if v is not root):
                 found[root] = "a gradient with respect to a part of it is wanted"
-            elif sharing and (key(root) in larger or not sharing & larger):
-                found[root] = "its squared distance is also used elsewhere, for another kernel"
-            elif any(key(v) in needed or self._with_others(v, needed) for v in parts):
+            elif self.matrices.intersection(shared):
+                found[root] = "a part of it is a kernel or a softmax that is also used for another"
+            elif any(key(v) in needed or self._with_others(v, as_it_was) for v in parts):
                 own = self.needed([root], kernels)
                 found[root] = (
                     "one of its parameters is computed from its squared distance"
                     if any(key(v) in own for v in parts)
                     else "a part of it, such as its squared distance, is also used elsewhere"
                 )
-            elif self._with_others(root, needed):
+            elif others.intersection(self.needed(_inputs_of(kernel.result), kernels)):
+                found[root] = "one of its parameters is computed from its squared distance"
+            elif others and self._is_dear(kernel.candidate, 1 + len(others)):
+                found[root] = "its squared distance is also used for several other kernels"
+            elif self._with_others(root, as_it_was):
                 found[root] = "the loop that computes it is also needed for something else"
         return found
+
+    def _is_dear(self, candidate, times):
+        """Whether to compute a candidate's distance so many times is more than fusing saves."""
+        sizes = Sizes(self.values)
+        columns = [sizes.number(v, 1) or 0 for v in (candidate.x, candidate.y) if v is not None]
+        return times > _MOST_OF_ONE_DISTANCE or times * max(columns) > _MOST_COLUMNS_OF_ALL
 
     def _with_others(self, variable, needed):
         """Whether another output of a variable's node is needed, so that the node stays."""

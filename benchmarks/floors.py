@@ -14,7 +14,7 @@ SMALL_ENTRIES = 1e5
 
 TOGETHER = "both"
 
-PRODUCTS = 32  # columns k from which on distances may be expanded: RBF_EXPANSION_DEPTH
+PRODUCTS = 32  # columns k from which on only what every method needs counts: matrix products
 
 
 class Floor(namedtuple("Floor", "seconds bound parts")):

@@ -33,7 +33,6 @@ _FUNCTIONS = {
 _lock = threading.RLock()
 _originals = {}  # function name -> original
 _wrappers = {}  # function name -> wrapper
-_without = {}  # name of a module that has none of them -> (its id, its number of names)
 _enabled = False
 _contexts = 0  # contexts open in any thread
 _local = threading.local()
@@ -99,22 +98,15 @@ def _uninstall_if_unused():
 def _replace(new_of):
     """Put the new function wherever a module has the old, as after `from theano import grad`.
 
-    new_of: {id of the old: the new}. Modules that had neither are looked at again only if the
-    number of their names has changed: a client has thousands, and contexts are opened often.
+    new_of: {id of the old: the new}.
     """
-    known = {id(f) for functions in (_originals, _wrappers) for f in functions.values()}
     for module_name, module in list(sys.modules.items()):
         namespace = getattr(module, "__dict__", None)
         if not isinstance(namespace, dict) or module_name.split(".")[0] == "rbf_op":
             continue
-        looked_at = id(module), len(namespace)
-        if _without.get(module_name) == looked_at:
-            continue
-        held = [name for name, value in list(namespace.items()) if id(value) in known]
-        for name in held:
-            namespace[name] = new_of.get(id(namespace[name]), namespace[name])
-        if not held:
-            _without[module_name] = looked_at
+        for name, value in list(namespace.items()):
+            if id(value) in new_of:
+                namespace[name] = new_of[id(value)]
 
 
 def _fusing_first(original, argument):

@@ -73,14 +73,9 @@ def compiler():
     flags = _compile_flags()
     shown = [flag for flag in flags if re.match(r"-(O|f|march|mavx2$|mavx512f$|std|pthread)", flag)]
     yield fact("flags: %s (and %d more)" % (" ".join(shown), len(flags) - len(shown)))
-    if _target_macros().get("__FINITE_MATH_ONLY__") == "1":
-        yield problem(
-            "-ffast-math is on: NaN and infinity in the data come out as wrong numbers",
-            "Remove -ffast-math and -ffinite-math-only from gcc.cxxflags (THEANO_FLAGS, .theanorc)",
-        )
     if _calls_numpy():
         yield note(
-            "mode=%s, linker=%s: such functions run in NumPy, not in C"
+            "mode=%s, linker=%s: functions run in NumPy, not in C (in DebugMode in both)"
             % (config.mode, config.linker),
             "Leave `mode` and `linker` at their defaults, but for debugging",
         )
@@ -323,7 +318,7 @@ def _compiler_runs():
 
 
 def _calls_numpy():
-    """Whether functions run the node in NumPy, by the user's mode or linker."""
+    """Whether functions run the node in NumPy (too), by the user's mode or linker."""
     numpys = "FAST_COMPILE", "DebugMode", "DEBUG_MODE"
     return config.linker == "py" or config.mode in numpys
 

@@ -97,8 +97,8 @@ def recycling(dtype):
     return function
 
 
-def rbf_nodes(function):
-    """The nodes of a compiled function that are ours, in the order they run."""
+def kernel_nodes(function):
+    """The matrices and their gradients in a compiled function, in the order they run."""
     return [
         node
         for node in function.maker.fgraph.toposort()

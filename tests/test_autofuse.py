@@ -3,7 +3,9 @@
 Touches rbf_op, Theano and spellings.py.
 """
 
+import sys
 import threading
+import types
 from collections import namedtuple
 
 import numpy as np
@@ -69,6 +71,20 @@ def test_off_by_default():
 def test_importing_the_package_is_enough():
     code = "import rbf_op; rbf_op.autofuse.enable(); report(rbf_op.autofuse.is_enabled())"
     assert run_python(code) is True
+
+
+def test_a_module_that_gets_theanos_function_later(monkeypatch):
+    x, _, _, _, kernel = graph()
+    module = types.ModuleType("imports_lazily")
+    module.grad = None
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with autofuse.enabled():
+        pass
+    module.grad = ORIGINALS[0]
+    autofuse.enable()
+    assert count(module.grad(kernel.sum(), x)) == 1
+    autofuse.disable()
+    assert module.grad is ORIGINALS[0]
 
 
 def test_enable_and_disable():

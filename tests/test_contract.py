@@ -16,6 +16,7 @@ from graphs import ALL_MODES, DTYPES, LARGE_GRAPH_MODES, needs_compiler
 
 from rbf_op import ops, rbf_kernel, rbf_logsumexp
 from rbf_op.ops import (
+    CheckedEntries,
     RBFDistance,
     RBFDot,
     RBFDotGrad,
@@ -25,9 +26,12 @@ from rbf_op.ops import (
     RBFLogSumExpGrad,
     RBFMixture,
     RBFMixtureGrad,
+    RBFOuterGrad,
     RBFSoftmaxDot,
     RBFSoftmaxDotGrad,
+    Repeated,
 )
+from rbf_op.ops.small import Median
 
 EVERY_OP = [
     RBFKernel(),
@@ -51,6 +55,10 @@ EVERY_OP = [
     RBFSoftmaxDotGrad(),
     RBFSoftmaxDotGrad(wrt=("y", "log_amplitude", "weights")),
     RBFDistance(),
+    RBFOuterGrad(),
+    CheckedEntries("rbf_dot", "amplitude", "y", 0),
+    Repeated(),
+    Median(),
 ]
 
 
@@ -189,10 +197,14 @@ def test_second_order_of_empty_matrices(mode):
 # -- identity, copies, pickles -----------------------------------------------------------------
 
 
+def test_every_op_is_here():
+    assert {type(op).__name__ for op in EVERY_OP} == {*ops.__all__, "Median"}
+
+
 def test_equality_and_hash():
     for op in EVERY_OP:
         for same in (copy.copy(op), copy.deepcopy(op), pickle.loads(pickle.dumps(op))):
-            assert same == op and hash(same) == hash(op) and same.openmp == op.openmp
+            assert same == op and hash(same) == hash(op) and vars(same) == vars(op)
     distinct = {RBFKernel(), RBFKernel(symmetric=True), RBFKernelGrad(), RBFKernelGrad(True)}
     assert len(distinct | {RBFKernelGrad(wrt=("x",)), RBFKernelGrad(wrt=("y",))}) == 6
     assert RBFKernel() == RBFKernel() and RBFKernelGrad() == RBFKernelGrad(wrt=oracle.INPUT_NAMES)
@@ -209,7 +221,7 @@ def test_equal_nodes_are_merged():
     """Theano's merge finds the same kernel written twice."""
     x, y = T.dmatrices("x", "y")
     f = theano.function([x, y], rbf_kernel(x, y, gamma=0.5) * rbf_kernel(x, y, gamma=0.5))
-    assert len(graphs.rbf_nodes(f)) == 1
+    assert len(graphs.kernel_nodes(f)) == 1
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
@@ -235,7 +247,7 @@ def test_pickled_op_holds_no_source_code():
     """An Op pickled by one version of the package and loaded by the next runs the next's code."""
     for op in EVERY_OP:
         op.c_code_cache_version()
-        assert set(vars(op)) <= {"openmp", "symmetric", "wrt", "_op_use_c_code"}
+        assert set(vars(op)) <= {"openmp", "_op_use_c_code", *op.__props__}
         assert len(pickle.dumps(op)) < 500
 
 
@@ -277,7 +289,7 @@ def test_shape_graph_does_without_the_node(symmetric):
         on_unused_input="ignore",
         mode=graphs.theano_mode("py"),
     )
-    assert graphs.rbf_nodes(f) == []
+    assert graphs.kernel_nodes(f) == []
     x, y, gamma, amplitude, grad_output = oracle.problem(5, 4, 3, vector=(not symmetric,) * 2)
     values = [x, gamma, amplitude, np.ones((5, 5))]
     if not symmetric:
@@ -306,5 +318,5 @@ def test_gradient_graph_has_no_forward_node():
     f = theano.function(
         [x, y, g], T.grad(None, [x, y], known_grads={k: g}), mode=graphs.theano_mode("py")
     )
-    (node,) = graphs.rbf_nodes(f)
+    (node,) = graphs.kernel_nodes(f)
     assert isinstance(node.op, ops.RBFKernelGrad)

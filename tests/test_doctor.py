@@ -98,12 +98,9 @@ def test_a_device_that_cannot_be_used(monkeypatch, device, said):
 
 @needs_compiler
 def test_fast_math():
+    """The Ops keep the flag from their own code."""
     result = run_process(flags="gcc.cxxflags=-ffast-math")
-    if "-ffast-math is on" in result.stdout:
-        assert result.returncode == 1
-        assert "Remove -ffast-math" in result.stdout
-    else:  # the Ops keep the flag from their own code
-        assert result.returncode == 0
+    assert result.returncode == 0 and "PROBLEM" not in result.stdout, result.stdout
 
 
 @needs_compiler

@@ -1270,8 +1270,17 @@ def test_a_chain_too_deep_to_read():
     deep = x
     for _ in range(3000):
         deep = T.tanh(deep) + x
-    output = T.exp(-s * spellings.squared(deep, c))
-    fuse(output)
+    reasons = left_alone([T.exp(-s * spellings.squared(deep, c))])
+    assert reasons == ["its exponent is too large to read"]
+
+
+@pytest.mark.parametrize("exponent", [np.inf, np.nan])
+def test_powers_that_are_no_numbers(exponent):
+    x, c, s, v, _, _ = variables("float64")
+    power = T.maximum(s**exponent, 0)
+    weighted = T.sum(v**exponent * T.sqr(spellings.difference(x, c)), axis=2)
+    for output in (T.exp(-power * spellings.squared(x, c)), T.exp(-weighted)):
+        assert fuse_report(output).fused
 
 
 def test_a_failure_of_ours_leaves_the_graph_alone(monkeypatch):

@@ -390,7 +390,7 @@ def test_only_wanted_gradients_are_computed(optimizer):
             mode=theano.Mode(linker="py", optimizer=optimizer),
         )
         # fast_compile leaves the forward node in, as the shape that a sum's gradient is filled to.
-        (op,) = {n.op for n in graphs.rbf_nodes(f) if isinstance(n.op, ops.RBFKernelGrad)}
+        (op,) = {n.op for n in graphs.kernel_nodes(f) if isinstance(n.op, ops.RBFKernelGrad)}
         assert op.wrt == subset
         for name, result in zip(subset, f(*(values + [grad_value]))):
             np.testing.assert_allclose(result, expected[name], rtol=1e-14)

@@ -121,7 +121,7 @@ def test_of_a_slice_only_that_is_computed(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     part = rbf_op.rbf_kernel(x, y, gamma=GAMMA)[1:3, 2]
     function = theano.function([x, y], [part] + T.grad(part.sum(), [x, y]))
-    assert rbf_nodes(function, "x") == []
+    assert kernel_nodes(function, "x") == []
     a, b = points
     expected = kernel(a, b)[1:3, 2], np.zeros_like(a), np.zeros_like(b)
     expected[1][1:3], expected[2][2:3] = gradient(a[1:3], b[2:3])
@@ -129,7 +129,7 @@ def test_of_a_slice_only_that_is_computed(points, only_our_c_code):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
 
 
-def rbf_nodes(function, name):
+def kernel_nodes(function, name):
     """The nodes of this package that an input of a function goes into as it is."""
     return [
         node
@@ -143,7 +143,7 @@ def test_gradients_of_a_product_of_points_with_themselves(points, only_our_c_cod
     x, w = T.dmatrix("x"), T.dvector("w")
     product = rbf_op.rbf_dot(x, None, w, GAMMA)
     function = theano.function([x, w], [product] + T.grad(product.sum(), [x, w]))
-    assert any(type(n.op).__name__ == "RBFOuterGrad" for n in rbf_nodes(function, "x"))
+    assert any(type(n.op).__name__ == "RBFOuterGrad" for n in kernel_nodes(function, "x"))
     a, _ = points
     weights = np.array([0.5, -1, 2, 1, 3])
     k = kernel(a, a)

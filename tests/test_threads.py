@@ -134,7 +134,7 @@ def test_the_lock_is_released():
 
 
 def test_concurrent_calls_from_python_threads():
-    """Different functions at the same time: the kernels share no state."""
+    """Different functions at the same time, each with a module of its own."""
     functions = [graphs.forward("float32", "cvm"), graphs.forward("float64", "cvm")]
     problems = [oracle.problem(301, 203, 20, dtype)[:4] for dtype in graphs.DTYPES]
     expected = [f(*values) for f, values in zip(functions, problems)]

@@ -124,7 +124,7 @@ class Signs:
             return signs[1]
         if isinstance(op, scalar_ops.Pow):
             exponent = scalar_constant(inputs[1])
-            even = exponent is not None and exponent == int(exponent) and int(exponent) % 2 == 0
+            even = exponent is not None and exponent % 2 == 0
             return even or signs[0][0], signs[0][1]
         return False, False
 

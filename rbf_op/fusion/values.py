@@ -216,7 +216,7 @@ def index_constant(value):
     if isinstance(value, (int, np.integer)):
         return int(value)
     constant = scalar_constant(value) if hasattr(value, "owner") else None
-    return int(constant) if constant is not None and constant == int(constant) else None
+    return int(constant) if constant is not None and float(constant).is_integer() else None
 
 
 def all_entries(node):

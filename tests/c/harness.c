@@ -273,6 +273,24 @@ static void check_crowding(void) {
 #endif
 }
 
+/* Who finds the pool locked, by another thread, goes on without it. */
+static void check_pool(void) {
+    const size_t bytes = RBF_POOL_FROM;
+    void *kept = rbf_pool_take(bytes), *other;
+    rbf_pool_give(kept, bytes);
+    EXPECT(rbf_pool.count == 1 && rbf_pool.kept == bytes);
+    EXPECT(rbf_pool_lock());
+    EXPECT(!rbf_pool_lock());
+    other = rbf_pool_take(bytes);
+    EXPECT(other != NULL && other != kept && rbf_pool.count == 1);
+    rbf_pool_give(other, bytes);
+    EXPECT(rbf_pool.count == 1 && rbf_pool_empty() == 0);
+    rbf_pool_unlock();
+    EXPECT(rbf_pool_take(bytes) == kept && rbf_pool.count == 0);
+    rbf_pool_give(kept, bytes);
+    EXPECT(rbf_pool_empty() == 1 && rbf_pool.count == 0 && rbf_pool.kept == 0);
+}
+
 int main(int count, char **arguments) {
     if (count > 1)
         share = atoi(arguments[1]);
@@ -283,6 +301,7 @@ int main(int count, char **arguments) {
     printf("%d-byte vectors, tile of %d rows\n", RBF_VECTOR_BYTES, RBF_TILE_ROWS);
     check_shares();
     check_crowding();
+    check_pool();
     check_all_check_f32();
     check_all_check_f64();
     if (failures) {

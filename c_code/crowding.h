@@ -4,7 +4,7 @@
 #ifndef RBF_CROWDING_H
 #define RBF_CROWDING_H
 
-#include "target.h"
+#include "matrix.h"
 
 #include <sys/resource.h>
 #include <time.h>

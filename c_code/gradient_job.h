@@ -1,6 +1,6 @@
 /* What a gradient is computed from and into: sizes of its blocks, the job, a thread's own memory.
  *
- * Types and constants of gradient_weights.h, gradient_sums.h and gradient.h, which says how they
+ * Types and constants of the other gradient_*.h and of gradient.h, which says how they
  * work together. Included once a precision by instantiate.h.
  */
 enum {

@@ -3,7 +3,7 @@
 #ifndef RBF_IEEE_H
 #define RBF_IEEE_H
 
-#include "target.h"
+#include "matrix.h"
 
 /* RBF_AS_IEEE: to the end of the block the thread rounds to nearest and keeps denormal numbers,
  * whatever mode it was in. Loading a library linked with -ffast-math changes that of one thread,

@@ -3,6 +3,8 @@
 
 #include "exponential.h"
 
+#include "lanes.h"
+
 #include "panel.h"
 
 #include "distances.h"
@@ -26,5 +28,9 @@
 #include "gradient_products.h"
 
 #include "gradient_sums.h"
+
+#include "gradient_packing.h"
+
+#include "gradient_reduce.h"
 
 #include "gradient.h"

@@ -8,8 +8,9 @@
  * product) their grad_output.
  */
 #include "shares.h"
-#include "target.h"
+#include "streaming.h"
 #include "threads.h"
+#include "workspace.h"
 
 #ifndef RBF_KERNELS_H
 #define RBF_KERNELS_H

@@ -3,6 +3,10 @@
  * Included by instantiate.h once a precision (RBF_DOUBLE 0 or 1); on purpose without a guard. Every
  * function name carries the suffix _f32 or _f64, so that both can live in one translation unit.
  */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
 #undef REAL
 #undef INTEGER
 #undef RBF_NAME

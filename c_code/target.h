@@ -1,18 +1,10 @@
-/* What the compiler's target offers: vector width, tile shape, attributes, aligned memory.
+/* What the compiler's target offers: vector width, tile shape, settings of processors, attributes.
  *
  * Plain C and C++ (GCC or Clang vector extensions), no Python, independent of the precision. The
  * width is taken from the target macros, since the code is compiled on the machine it runs on.
  */
 #ifndef RBF_TARGET_H
 #define RBF_TARGET_H
-
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "pool.h"
 
 /* Bytes of a vector, rows and vectors of a register tile. The tile needs ROWS * VECTORS
  * accumulators and a few more registers: 32 exist with AVX-512 and on AArch64, 16 elsewhere. */
@@ -195,147 +187,5 @@
 
 /* Cache lines and the widest vectors are 64 bytes: all workspace is aligned to that. */
 #define RBF_ALIGNMENT 64
-
-/* A read-only matrix or vector of the caller: any byte strides, negative and 0 included. */
-typedef struct {
-    const char *data;
-    int64_t rows, columns;
-    int64_t row_stride, column_stride;
-} rbf_matrix;
-
-/* One value a column of K, or a scalar (stride 0) for all of them. */
-typedef struct {
-    const char *data;
-    int64_t stride;
-    int scalar;
-} rbf_vector;
-
-enum { RBF_OK = 0, RBF_NO_MEMORY = -1 };
-
-RBF_INLINE int64_t rbf_minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-
-RBF_INLINE int64_t rbf_maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-
-RBF_INLINE int64_t rbf_ceiling_division(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
-/* An output of so many bytes is written past the caches, which it would not fit; a symmetric one
- * sooner, since no processor foresees the short pieces of rows of its other half; one that goes by
- * way of a stage, which is a copy more, later where that was measured to be better. */
-#define RBF_STREAM_BYTES 24e6
-#if RBF_ZEN5
-#define RBF_STAGED_STREAM_BYTES 96e6
-#define RBF_SYMMETRIC_STREAM_BYTES 20e6
-#else
-#define RBF_STAGED_STREAM_BYTES RBF_STREAM_BYTES
-#define RBF_SYMMETRIC_STREAM_BYTES 6e6
-#endif
-
-/* A vector of no precision. */
-typedef float rbf_bytes __attribute__((vector_size(RBF_VECTOR_BYTES), aligned(4), may_alias));
-
-/* Past the caches, if the target has that, to an address that is a multiple of its size. */
-RBF_INLINE void rbf_stream_vector(void *to, rbf_bytes value) {
-#if defined(__clang__)
-    __builtin_nontemporal_store(value, (rbf_bytes *)to);
-#elif defined(__AVX512F__)
-    __builtin_ia32_movntps512((float *)to, value);
-#elif defined(__AVX__)
-    __builtin_ia32_movntps256((float *)to, value);
-#elif defined(__SSE2__)
-    __builtin_ia32_movntps((float *)to, value);
-#else
-    *(rbf_bytes *)to = value;
-#endif
-}
-
-/* Copies bytes, whole cache lines of the target past the caches. */
-RBF_FUNCTION void rbf_stream(char *to, const char *from, int64_t bytes) {
-    int64_t i = rbf_minimum(bytes, -(int64_t)(uintptr_t)to & (RBF_ALIGNMENT - 1)), v;
-    memcpy(to, from, (size_t)i);
-    for (; i + RBF_ALIGNMENT <= bytes; i += RBF_ALIGNMENT) {
-        RBF_UNROLL
-        for (v = 0; v < RBF_ALIGNMENT; v += RBF_VECTOR_BYTES)
-            rbf_stream_vector(to + i + v, *(const rbf_bytes *)(from + i + v));
-    }
-    memcpy(to + i, from + i, (size_t)(bytes - i));
-}
-
-/* After the last one: other threads see what was streamed. */
-RBF_INLINE void rbf_stream_end(void) {
-#if defined(__SSE2__)
-    __builtin_ia32_sfence();
-#endif
-}
-
-/* One allocation that is cut into aligned pieces: first pass measures, second pass hands out. */
-typedef struct {
-    char *base; /* NULL while measuring */
-    size_t used;
-    int overflow;
-} rbf_workspace;
-
-RBF_INLINE void *rbf_take(rbf_workspace *space, int64_t count, size_t size) {
-    const size_t offset = space->used;
-    size_t bytes;
-    if (count < 0 || (uint64_t)count > (SIZE_MAX / 2) / size) {
-        space->overflow = 1;
-        return NULL;
-    }
-    bytes = ((size_t)count * size + RBF_ALIGNMENT - 1) / RBF_ALIGNMENT * RBF_ALIGNMENT;
-    if (bytes > SIZE_MAX / 2 - offset) {
-        space->overflow = 1;
-        return NULL;
-    }
-    space->used += bytes;
-    return space->base ? space->base + offset : NULL;
-}
-
-/* Entries from one thread's or task's piece of memory to the next. With several threads some
- * pages of nothing lie between: processors read ahead, and a line that one core reads ahead while
- * another writes it travels to and fro. */
-#define RBF_APART_BYTES 8192
-RBF_INLINE int64_t rbf_apart(int64_t count, size_t size, int threads) {
-    const int64_t line = RBF_ALIGNMENT / (int64_t)size;
-    return rbf_ceiling_division(count, line) * line +
-           (threads > 1 ? RBF_APART_BYTES / (int64_t)size : 0);
-}
-
-/* Memory for small problems lives on the stack: a heap allocation would cost more than they do. */
-#define RBF_STACK_BYTES 16384
-
-typedef struct {
-    void *heap;
-    size_t heap_bytes;
-    __attribute__((aligned(RBF_ALIGNMENT))) char stack[RBF_STACK_BYTES];
-} rbf_storage;
-
-/* Gives the measured workspace its memory; RBF_NO_MEMORY if there is not so much. */
-RBF_FUNCTION int rbf_acquire(rbf_workspace *space, rbf_storage *storage) {
-    const size_t bytes = space->used;
-    storage->heap = NULL;
-    storage->heap_bytes = bytes;
-    if (space->overflow)
-        return RBF_NO_MEMORY;
-    if (bytes <= RBF_STACK_BYTES) {
-        space->base = storage->stack;
-    } else {
-        if (bytes >= RBF_POOL_FROM)
-            storage->heap = rbf_pool_take(bytes);
-        else if (posix_memalign(&storage->heap, RBF_ALIGNMENT, bytes) != 0)
-            storage->heap = NULL;
-        if (storage->heap == NULL)
-            return RBF_NO_MEMORY;
-        space->base = (char *)storage->heap;
-    }
-    space->used = 0;
-    return RBF_OK;
-}
-
-RBF_INLINE void rbf_release(rbf_storage *storage) {
-    if (storage->heap != NULL && storage->heap_bytes >= RBF_POOL_FROM)
-        rbf_pool_give(storage->heap, storage->heap_bytes);
-    else
-        free(storage->heap);
-}
 
 #endif

@@ -9,7 +9,7 @@
 #define RBF_THREADS_H
 
 #include "ieee.h"
-#include "target.h"
+#include "matrix.h"
 
 #ifdef _OPENMP
 #include "crowding.h"

@@ -5,7 +5,7 @@
  * differences and multiply-adds share execution units on some and have their own on others.
  * Compiled once a precision, with RBF_DOUBLE 0 or 1 and the kernels' headers on the include path.
  */
-#include "target.h"
+#include "matrix.h"
 
 #include "precision.h"
 

@@ -6,7 +6,7 @@
  * that the processor can have them beside the pairs as far as its units allow. Compiled once a
  * precision, with RBF_DOUBLE 0 or 1 and the kernels' headers on the include path.
  */
-#include "target.h"
+#include "matrix.h"
 
 #include "precision.h"
 

@@ -3,7 +3,7 @@
  * Prints "exponential" and values per second, of all threads together. Compiled once a precision,
  * with RBF_DOUBLE 0 or 1 and the kernels' headers on the include path.
  */
-#include "target.h"
+#include "matrix.h"
 
 #include "precision.h"
 

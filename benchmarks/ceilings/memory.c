@@ -5,7 +5,7 @@
  * and "huge_pages" (the same with MADV_HUGEPAGE). Every thread has an equal part.
  */
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MAP_ANONYMOUS */
-#include "target.h"
+#include "matrix.h"
 
 #define RBF_DOUBLE 0
 #include "precision.h"

@@ -1,0 +1,151 @@
+/* Partial sums of the gradients: cleared, joined, and added up over tasks in a fixed order, so that
+ * results do not depend on the threads. docs/gradients.md. Included once a precision by
+ * instantiate.h.
+ */
+/* The first group's sums for one part of a panel of a block. */
+RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, int64_t block, int64_t part,
+                                      int64_t panel) {
+    return partial.data + block * job->groups * partial.stride +
+           (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
+}
+
+/* Adds to the first of `count` runs of `size` entries, `stride` apart, the others in order. */
+RBF_INLINE void RBF_NAME(add_others)(REAL *first, int64_t count, int64_t stride, int64_t size) {
+    int64_t run, i;
+    for (run = 1; run < count; ++run) {
+        const REAL *more = first + run * stride;
+        for (i = 0; i < size; ++i)
+            first[i] += more[i];
+    }
+}
+
+/* Partial sums of one panel, of the given block of the wave, added over the groups in their order
+ * (into the first), then to rows of target (m, width). */
+RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
+                                         int64_t block, RBF_NAME(partial_sums) partial,
+                                         int64_t width, REAL *target) {
+    const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
+    const int64_t within = partial.size / COLUMNS;
+    int64_t part, k, j, i, l;
+    for (part = 0; part < partial.parts; ++part)
+        RBF_NAME(add_others)(RBF_NAME(first_sums)(job, partial, block, part, panel), job->groups,
+                             partial.stride, partial.size);
+    for (k = 0; k < width; k += LANES)
+        for (j = 0; j < columns; j += LANES) {
+            REAL *to = target + (panel * COLUMNS + j) * width + k;
+            VECTOR square[RBF_NAME(LANES)];
+            for (l = 0; l < LANES; ++l) {
+                const int64_t from = rbf_minimum(k + l, width - 1);
+                square[l] =
+                    RBF_NAME(load)(RBF_NAME(first_sums)(job, partial, block, from / within, panel) +
+                                   from % within * COLUMNS + j);
+            }
+            RBF_NAME(transpose)(square);
+            for (l = 0; l < rbf_minimum(LANES, columns - j); ++l) {
+                REAL row[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
+                RBF_NAME(store)(row, square[l]);
+                for (i = 0; i < rbf_minimum(LANES, width - k); ++i)
+                    to[l * width + i] += row[i];
+            }
+        }
+}
+
+/* Sums of dx of a row panel, added over the blocks of a wave in their order (into the first), then
+ * to dx. */
+RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
+    const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
+    const int64_t together = RBF_NAME(dx_together)(job);
+    int64_t start, r, k;
+    for (start = 0; start < depth; start += together) {
+        REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
+        RBF_NAME(add_others)(sum, job->blocks_per_wave, job->dx_block_stride,
+                             together * RBF_TILE_ROWS);
+        for (r = 0; r < rows; ++r) {
+            REAL *dx = job->dx + (first + r) * depth + start;
+            const REAL *from = sum + (job->by_products ? r * COLUMNS : r);
+            if (job->by_products)
+                for (k = 0; k < rbf_minimum(COLUMNS, depth - start); ++k)
+                    dx[k] += from[k];
+            else
+                for (k = 0; k < depth; ++k)
+                    dx[k] += from[k * RBF_TILE_ROWS];
+        }
+    }
+}
+
+/* All partial sums of one panel, of the given block of the wave, into the results. */
+RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
+                                           int64_t block) {
+    const RBF_NAME(partial_sums) partial = job->column_partial;
+    const int64_t m = job->points.y.rows, columns = rbf_minimum(COLUMNS, m - panel * COLUMNS);
+    const REAL *first = RBF_NAME(first_sums)(job, partial, block, 0, panel);
+    int64_t group, t, j;
+    for (group = 0; group < job->groups; ++group, first += partial.stride)
+        for (t = 0; t < job->terms; ++t) {
+            const REAL *sums = first + t * 2 * COLUMNS;
+            const int64_t to = t * m + panel * COLUMNS;
+            for (j = 0; j < columns; ++j) {
+                if (job->dgamma)
+                    job->dgamma[to + j] -= sums[j];
+                if (job->damplitude)
+                    job->damplitude[to + j] += sums[COLUMNS + j];
+            }
+        }
+    if (job->dy_partial.data)
+        RBF_NAME(reduce_panel)(job, panel, block, job->dy_partial, job->points.y.columns,
+                               job->symmetric ? job->dx : job->dy);
+    if (job->dweights_partial.data)
+        RBF_NAME(reduce_panel)(job, panel, block, job->dweights_partial, job->weights.columns,
+                               job->dweights);
+}
+
+/* Entries of the sums of one task. */
+RBF_INLINE int64_t RBF_NAME(count_sums)(const RBF_NAME(gradient_job) * job,
+                                        RBF_NAME(partial_sums) partial) {
+    return partial.parts * job->panels_per_block * partial.size;
+}
+
+/* A task's partial sums, set to zero; NULL if they are not wanted. */
+RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, int64_t task) {
+    REAL *sums = partial.data;
+    if (sums != NULL) {
+        sums += task * partial.stride;
+        memset(sums, 0, (size_t)RBF_NAME(count_sums)(job, partial) * sizeof(REAL));
+    }
+    return sums;
+}
+
+/* The sums of dx of some row panels, cleared. */
+RBF_FUNCTION void RBF_NAME(clear_rows)(const RBF_NAME(gradient_job) * job, REAL *sums,
+                                       int64_t first, int64_t last) {
+    const int64_t depth = job->points.x.columns, together = RBF_NAME(dx_together)(job);
+    int64_t k;
+    for (k = 0; k < depth; k += together)
+        memset(sums + RBF_NAME(place_of_dx)(job, first, k), 0,
+               (size_t)((last - first) * RBF_TILE_ROWS * together) * sizeof(REAL));
+}
+
+/* Reserves a thread's sums of a chunk at *place, which moves on; NULL if they are not wanted. */
+RBF_INLINE REAL *RBF_NAME(take_chunk)(const RBF_NAME(gradient_job) * job,
+                                      RBF_NAME(partial_sums) partial, REAL **place) {
+    REAL *sums = partial.data ? *place : NULL;
+    if (sums != NULL)
+        *place += RBF_NAME(count_sums)(job, partial);
+    return sums;
+}
+
+/* The sums of a chunk join those of the task, and are zero again: one running sum over all rows of
+ * a task would lose more, the more they are. */
+RBF_FUNCTION void RBF_NAME(join_chunk)(const RBF_NAME(gradient_job) * job,
+                                       RBF_NAME(partial_sums) partial, REAL *chunk, REAL *total) {
+    int64_t i;
+    if (chunk == NULL)
+        return;
+    for (i = 0; i < RBF_NAME(count_sums)(job, partial); ++i) {
+        total[i] += chunk[i];
+        chunk[i] = 0;
+    }
+}

@@ -22,8 +22,18 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE, 2)
 
     const bool aligned = m % 4 == 0 && (unsigned long long)K % sizeof(Four) == 0;
     Four *const fours = (Four *)K; // of an element of K, nvcc would make four stores
+    // Where they do not fit, neighbouring lanes store neighbours: of its eight rows a warp turns
+    // two at a time, in what the slices leave when they have been used.
+    const int me = thread_in_block(), lane = me % 32;
+    typedef Four Pair[2][SIDE + 1];
+    static_assert(SIDE * SIDE / 32 * sizeof(Pair) <= sizeof(slices),
+                  "a pair of rows for each warp");
+    Pair &turned = ((Pair *)&slices)[me / 32];
+    const int64 warp_first = row_first + me / 32 * (2 * R);
+    const int rows_here = existing(warp_first, n, 2 * R);
+    const int entries_here = existing(column_first + lane, m, COLUMNS);
+    real *const corner = K + warp_first * m + column_first + lane;
 
-    const int me = thread_in_block();
     if (me < COLUMNS) { // once a block, and not only when the distances are there
         const int64 j = column_first + me;
         factors[me] = j < m ? exponent_factor(gamma[j * gamma_step]) : real(0);
@@ -50,16 +60,20 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE, 2)
 #pragma unroll
             for (int q = 0; q < 4; ++q)
                 values.v[q] *= scale.v[q];
-            if (i >= n)
-                continue;
             if (aligned) { // then rows of K start on 16 bytes, and groups end with them
-                if (columns_here > 0)
+                if (i < n && columns_here > 0)
                     fours[(i * m + j) / 4] = values;
             } else {
+                turned[lane % 2][tile_x()] = values;
+                __syncwarp();
 #pragma unroll
-                for (int q = 0; q < 4; ++q)
-                    if (q < columns_here)
-                        K[i * m + j + q] = values.v[q];
+                for (int q = 0; q < 4; ++q) { // 32 entries of 64, of the one row and of the other
+                    const int row = r + q / 2 * R, entry = q % 2 * 32;
+                    if (row < rows_here && g * SIDE + entry < entries_here)
+                        corner[row * m + g * SIDE + entry] =
+                            turned[q / 2][(entry + lane) / 4].v[lane % 4];
+                }
+                __syncwarp();
             }
         }
     }

@@ -18,7 +18,11 @@ const int SHARED = 4 * SIDE;                 // other points whose weights all t
 const int PIECE = MANY ? (SINGLE ? 1024 : 512) / COLUMNS : 1;
 
 // At least so many blocks share a multiprocessor: bounds the registers, as far as none are spilled.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000 // rbf_product_gradient_x would spill
 const int BLOCKS_PER_SM = SINGLE ? 2 : 1;
+#else
+const int BLOCKS_PER_SM = SINGLE || !MANY ? 2 : 1;
+#endif
 
 // What a sweep does with the pairs.
 enum Sum {

@@ -356,7 +356,8 @@ class Device:
         """
         key = (text, name)
         if key not in self._functions:
-            self._functions[key] = self._compiled(text, []).get_function(name)
+            unused = ["-diag-suppress=177"]  # inputs, of Theano's second(): no warning
+            self._functions[key] = self._compiled(text, unused).get_function(name)
         grid = (grid_for(arguments[0]), 1)
         packed = [a if isinstance(a, np.floating) else np.int64(_as_integer(a)) for a in arguments]
         self._functions[key](*packed, block=(256, 1, 1), grid=grid)

@@ -1,0 +1,101 @@
+/* Squared distances, by differences and expanded. Included by checks.h, once a
+ * precision.
+ */
+
+/* Squared distances of many columns k, relative to themselves, of points that lie so that some, or
+ * none, can be expanded into norms and inner products. */
+static void CHECK(check_distances)(int64_t d, int place, int layout) {
+    enum { N = 150, M = 131 };
+    const double scale = place == CLUSTERED ? 1e-3 : 1;
+    CHECK(array) xa = CHECK(make_matrix)(N, d, layout, scale);
+    CHECK(array) ya = CHECK(make_matrix)(M, d, (layout + 1) % BROADCAST, scale);
+    const rbf_matrix x = xa.matrix, y = ya.matrix;
+    CHECK_REAL *got[2];
+    double worst[2] = {0, 0}, squares[2] = {0, 0};
+    int64_t i, j, k;
+    int way;
+    for (k = 0; k < d; ++k) {
+        for (i = 0; i < N && place == FAR_OFF; ++i)
+            *CHECK(entry)(x, i, k) += 1000;
+        for (j = 0; j < M; ++j) {
+            CHECK_REAL *to = CHECK(entry)(y, j, k);
+            if (place == FAR_OFF)
+                *to += 1000;
+            else if (place == PAIRED) /* with a row of x: the same, nearer and nearer */
+                *to = *CHECK(entry)(x, j, k) + (j % 8 ? *to * (CHECK_REAL)pow(0.6, j % 8) : 0);
+            else if (place == CENTRED) /* the centre, but for one that is close to it */
+                *to *= (CHECK_REAL)(j == 15 ? 1e-9 : 0);
+            else if (place == HALFWAY) /* D of about half of the squared norms */
+                *to = (CHECK_REAL)(0.5 * *CHECK(entry)(x, j, k) + 0.866 * *to);
+        }
+    }
+    if (place == CLUSTERED) { /* and two of them far away from each other */
+        *CHECK(entry)(x, 0, 0) = 1000;
+        *CHECK(entry)(y, 0, 0) = -1000;
+    } else if (place == WILD) {
+        *CHECK(entry)(x, 5, 1) = (CHECK_REAL)NAN;
+        *CHECK(entry)(y, 9, 2) = (CHECK_REAL)INFINITY;
+        for (k = 0; k < d; ++k) { /* these rows, and those below, are in no sample (sample_row) */
+            *CHECK(entry)(y, 15, k) = -*CHECK(entry)(x, 13, k);
+            *CHECK(entry)(x, 13, k) *= 40;
+            *CHECK(entry)(x, 14, k) *= 1e10f;
+            *CHECK(entry)(x, 20, k) *= 1e-30f;
+            *CHECK(entry)(y, 20, k) *= 1e-30f;
+        }
+    } else if (place == CENTRED) {
+        for (k = 0; k < d; ++k) {
+            const CHECK_REAL close = *CHECK(entry)(y, 15, k);
+            *CHECK(entry)(x, 13, k) = close;
+            *CHECK(entry)(x, 14, k) = (CHECK_REAL)1.001 * close;
+            *CHECK(entry)(x, 20, k) = -close;
+        }
+    }
+    for (way = 0; way < 2; ++way) {
+        got[way] = (CHECK_REAL *)checked_malloc(N * M * sizeof(CHECK_REAL));
+        EXPECT(CHECK_DISTANCES(x, y, way, got[way]) ==
+               (way && RBF_EXPANSION && place != CLUSTERED));
+    }
+    for (i = 0; i < N; ++i)
+        for (j = 0; j < M; ++j) {
+            const long double exact = CHECK(distance)(x, y, i, j);
+            for (way = 0; way < 2; ++way) {
+                const CHECK_REAL entry = got[way][i * M + j];
+                const double error = (double)(fabsl(entry - exact) / (exact * CHECK_EPSILON));
+                if (isnan(exact) || exact > CHECK_LARGEST) {
+                    EXPECT(isnan(exact) ? isnan(entry) : isinf(entry));
+                } else if (exact == 0) {
+                    EXPECT(entry == 0);
+                } else if (exact > 1e-25L) { /* nothing underflows */
+                    squares[way] += error * error;
+                    if (!(error <= worst[way]))
+                        worst[way] = error;
+                }
+            }
+        }
+    EXPECT_BELOW(worst[0], 3);
+    EXPECT_BELOW(worst[1], 3);
+    /* The expansion is the more accurate way, above all where it gives all of the entries. */
+    EXPECT_BELOW(sqrt(squares[1] / squares[0]), RBF_EXPANSION && place == SPREAD ? 0.9 : 1);
+    for (way = 0; way < 2; ++way)
+        free(got[way]);
+    free(xa.memory);
+    free(ya.memory);
+}
+
+/* Without a gamma: the squared distances. */
+static void CHECK(check_plain_distances)(int64_t n, int64_t m, int64_t d, int layout) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, layout, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, (layout + 1) % LAYOUTS, 1);
+    const rbf_vector none = {NULL, 0, 1};
+    CHECK_REAL *got = (CHECK_REAL *)checked_malloc((size_t)(n * m) * sizeof(CHECK_REAL));
+    int64_t i, j;
+    EXPECT(CHECK_FORWARD(xa.matrix, ya.matrix, none, none, got, 0) == RBF_OK);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < m; ++j) {
+            const long double want = CHECK(distance)(xa.matrix, ya.matrix, i, j);
+            EXPECT_BELOW((double)fabsl(got[i * m + j] - want), 4 * CHECK_EPSILON * (double)want);
+        }
+    free(got);
+    free(xa.memory);
+    free(ya.memory);
+}

@@ -28,8 +28,8 @@ PYMC_TESTS := $(THEANO_PYMC:%=pymc-test-%)
 # Tests run in as many processes as there are processors, a file of tests in one of them: most of
 # the time goes into compiling, and a file's tests share what is compiled. WORKERS= for one process.
 WORKERS = -n auto --maxprocesses=8 --dist=loadfile
-C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] cuda/*.cu cuda/*.cuh tests/cuda_emulator/*.[ch] \
-	tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
+C_FILES = $(wildcard c_code/*.[ch] tests/c/*.[ch] tests/c/checks/*.h cuda/*.cu cuda/*.cuh \
+	tests/cuda_emulator/*.[ch] tests/cuda_emulator/*.cpp tests/cuda_emulator/*.cu)
 
 .PHONY: help demo test test-cuda mutations-cuda pymc-test $(PYMC_TESTS) clients environments bench \
 	lint format c-test c-test-machines clean

@@ -21,7 +21,7 @@ from rbf_op.ops import (
     RBFMixture,
     RBFSoftmaxDot,
 )
-from rbf_op.theano_api import common_float, refuse_dtype, widened
+from rbf_op.ops.dtypes import common_float, refuse_dtype, widened
 
 _WIDTHS = ("gamma", "sigma", "lengthscale")
 

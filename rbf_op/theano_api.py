@@ -7,7 +7,7 @@ May import Theano and the standard library only.
 
 import functools
 
-from theano import clone, scalar, tensor
+from theano import clone, scalar
 from theano.compile import optdb
 from theano.gradient import DisconnectedType, disconnected_grad, grad
 from theano.scalar import upcast
@@ -71,18 +71,15 @@ __all__ = [
     "clients",
     "clone",
     "clone_graph",
-    "common_float",
     "disconnected_grad",
     "grad",
     "local_optimizer",
     "optdb",
-    "refuse_dtype",
     "register_canonicalize",
     "register_rewrite",
     "replace",
     "trace_to",
     "upcast",
-    "widened",
 ]
 
 
@@ -130,39 +127,6 @@ def trace_to(old, new, known):
             for output in node.outputs:
                 output.tag.trace = trace
             stack.extend(node.inputs)
-
-
-def refuse_dtype(op_name, argument, variable):
-    """Raise TypeError if a variable is of a dtype that no Op here computes with."""
-    if variable.dtype == "float16":
-        way_out = "Cast it first, e.g. theano.tensor.cast(%s, 'float32')." % argument
-    elif variable.dtype.startswith("complex"):
-        way_out = "Take theano.tensor.real(%s), or real and imaginary parts as columns." % argument
-    else:
-        return
-    raise TypeError(
-        "%s: %s has dtype %s; only float32 and float64 (and integers, which are upcast) are "
-        "supported. %s" % (op_name, argument, variable.dtype, way_out)
-    )
-
-
-def common_float(dtypes):
-    """The dtype, float32 or float64, that variables of these dtypes are computed in."""
-    dtype = upcast(*dtypes)
-    return dtype if dtype in ("float32", "float64") else "float64"
-
-
-def widened(variable, dtype):
-    """A variable cast to a dtype; its gradient is cast back, so that it fits the variable.
-
-    Theano gives the input of a cast a gradient of the wider dtype, but that of a copy one of its
-    own.
-    """
-    if variable.dtype == dtype:
-        return variable
-    if variable.dtype.startswith("float") and not isinstance(variable, Constant):
-        variable = tensor.tensor_copy(variable)
-    return tensor.cast(variable, dtype)
 
 
 def register_rewrite(name, rewrite, position, *tags):

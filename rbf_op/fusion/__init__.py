@@ -10,9 +10,7 @@ forward rewrite.
 Above kernels.py, which it calls.
 """
 
+from rbf_op.fusion import optimizer  # noqa: F401 (registers its rewrite)
 from rbf_op.fusion.fuse import fuse, fuse_report
-from rbf_op.fusion.optimizer import register
-
-register()
 
 __all__ = ["fuse", "fuse_report"]

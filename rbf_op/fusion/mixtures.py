@@ -18,7 +18,8 @@ from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import is_elemwise, rebuild, scalar_constant
 from rbf_op.kernels import rbf_mixture
 from rbf_op.ops import RBFKernel
-from rbf_op.theano_api import upcast, widened
+from rbf_op.ops.dtypes import widened
+from rbf_op.theano_api import upcast
 
 # What is linear in each of its inputs, or in the first.
 _LINEAR_ELEMWISE = scalar_ops.Mul, scalar_ops.TrueDiv, scalar_ops.Neg

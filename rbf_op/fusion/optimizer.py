@@ -35,6 +35,4 @@ class RBFFusion(GlobalOptimizer):
             fgraph.replace_validate(variable, fused, reason=TAG)
 
 
-def register():
-    """Register the rewrite, once."""
-    register_rewrite(TAG, RBFFusion(), POSITION, "fast_run")
+register_rewrite(TAG, RBFFusion(), POSITION, "fast_run")

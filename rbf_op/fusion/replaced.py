@@ -55,8 +55,8 @@ def read_replaced(graph, root, closed=()):
 
 def _ways(root, closed):
     """Ways from a root down: [(variable, the place among its inputs that was there before, or None
-    where it is computed entry by entry)], the last one neither. No distance lies below a second
-    exponential, or is an input."""
+    where it is computed entry by entry)], the last one neither. They end at inputs and at a second
+    exponential, below which no squared distance lies."""
     stack = [[(root, None)]]
     for _ in range(_MOST_STEPS):
         if not stack:

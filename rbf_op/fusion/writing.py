@@ -1,6 +1,6 @@
 """From algebra.py's products back to Theano: the arguments of the fused node.
 
-May import Theano, algebra.py and matching.py.
+May import Theano, algebra.py, matching.py and ops/dtypes.py.
 """
 
 import math
@@ -22,7 +22,8 @@ from rbf_op.fusion.algebra import (
     symbols_of,
 )
 from rbf_op.fusion.matching import NoMatch
-from rbf_op.theano_api import Constant, disconnected_grad, widened
+from rbf_op.ops.dtypes import widened
+from rbf_op.theano_api import Constant, disconnected_grad
 
 
 class Writer:

@@ -1,8 +1,8 @@
 """What the Ops here share: checks of inputs, how their C is compiled, and the derivatives of a
 kernel Op, which are a gradient Op and a rule for the change in a direction.
 
-Touches Theano (what moved between its versions by way of theano_api), sources, forking, and
-reference for `perform`.
+Above dtypes. Touches Theano (what moved between its versions by way of theano_api), sources,
+forking, and reference for `perform`.
 """
 
 import warnings
@@ -12,15 +12,8 @@ import theano.tensor as T
 from theano import config
 
 from rbf_op import forking, reference, sources  # noqa: F401 (forking watches from the start)
-from rbf_op.theano_api import (
-    Apply,
-    DisconnectedType,
-    OpenMPOp,
-    common_float,
-    grad,
-    refuse_dtype,
-    widened,
-)
+from rbf_op.ops.dtypes import common_float, refuse_dtype, widened
+from rbf_op.theano_api import Apply, DisconnectedType, OpenMPOp, grad
 
 # Raised by one when the generated C text of an Op changes in a way that sources_hash cannot see.
 C_TEXT_VERSION = 1

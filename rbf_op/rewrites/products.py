@@ -360,9 +360,4 @@ def _merge_gradients(fgraph):
             replace(fgraph, pairs, NAME)
 
 
-def register():
-    """Register the rewrite, once."""
-    register_rewrite(NAME, RBFProducts(), POSITION, "fast_run")
-
-
-register()
+register_rewrite(NAME, RBFProducts(), POSITION, "fast_run")

@@ -112,14 +112,9 @@ def _scalar_filling(variable):
     return None if number_filling(variable) == 1 else node.inputs[0].dimshuffle()
 
 
-def register():
-    """Register the rewrites, once."""
-    # After Theano's stabilisation (1.5), before rbf_dot (1.6); after that, before BLAS (1.7).
-    for name, gradient_types, linear_input, position in (
-        ("rbf_sum", (RBFKernelGrad, RBFMixtureGrad), "amplitude", 1.55),
-        ("rbf_dot_sum", (RBFDotGrad,), "weights", 1.65),
-    ):
-        register_rewrite(name, RBFSums(name, gradient_types, linear_input), position, "fast_run")
-
-
-register()
+# After Theano's stabilisation (1.5), before rbf_dot (1.6); after that, before BLAS (1.7).
+for _name, _gradient_types, _linear_input, _position in (
+    ("rbf_sum", (RBFKernelGrad, RBFMixtureGrad), "amplitude", 1.55),
+    ("rbf_dot_sum", (RBFDotGrad,), "weights", 1.65),
+):
+    register_rewrite(_name, RBFSums(_name, _gradient_types, _linear_input), _position, "fast_run")

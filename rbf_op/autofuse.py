@@ -34,28 +34,30 @@ _lock = threading.RLock()
 _originals = {}  # function name -> original
 _wrappers = {}  # function name -> wrapper
 _enabled = False
+_report = None  # what is called with each Report
 _contexts = 0  # contexts open in any thread
 _local = threading.local()
 
 
-def enable():
+def enable(report=None):
     """Let theano.grad, Rop, Lop, jacobian, hessian and subgraph_grad fuse first, in all threads.
 
-    Calling it again changes nothing. The gradient is taken of a copy of what is computed from a
-    kernel: replacing such a variable later, by givens or theano.clone, changes the value but not
-    the gradient.
+    Calling it again changes nothing but `report`: a function, such as print, that is called with
+    the Report (see fuse_report) of each gradient in which a candidate was found. The gradient is
+    taken of a copy of what is computed from a kernel: replacing such a variable later, by givens or
+    theano.clone, changes the value but not the gradient.
     """
-    global _enabled
+    global _enabled, _report
     with _lock:
-        _enabled = True
+        _enabled, _report = True, report
         _install()
 
 
 def disable():
     """Undo enable: Theano's own functions are back in place. Open contexts stay in force."""
-    global _enabled
+    global _enabled, _report
     with _lock:
-        _enabled = False
+        _enabled, _report = False, None
         _uninstall_if_unused()
 
 
@@ -147,7 +149,10 @@ def _fuse_arguments(arguments, argument):
     related = ("wrt", "consider_constant", "end")
     kept = [v for name in related for v in _variables(arguments.get(name))]
     kept += list(known) + list(arguments.get("start") or {})
-    _, _, new = fuse_graph(outputs, kept)
+    _, found, new = fuse_graph(outputs, kept)
+    report = _report
+    if report is not None and found:
+        report(found)
     if not new:
         return
     for name in (argument,) + related:

@@ -1,11 +1,12 @@
-"""The command line: `rbf-op demo`, `rbf-op doctor`.
+"""The command line: `rbf-op run`, `rbf-op demo`, `rbf-op doctor`.
 
 Reads arguments and sets exit codes (0 well, 1 something was found wrong, 2 cannot run as asked);
 the work is done elsewhere. Imports click and whatever a command needs only when it is called, so
-that `rbf-op doctor` works where nothing but Theano and NumPy is installed.
+that `rbf-op run` and `rbf-op doctor` work where nothing but Theano and NumPy is installed.
 """
 
 import importlib.util
+import itertools
 import os
 import sys
 
@@ -15,11 +16,17 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if _missing("click"):
         sys.exit(_without_click(arguments))
-    commands()(args=arguments, prog_name="rbf-op")
+    programs = []
+    try:
+        commands(programs.append)(args=arguments, prog_name="rbf-op")
+    except SystemExit:
+        if not programs:
+            raise
+    sys.exit(_run(*programs[0]))  # here, so that its tracebacks have none of click's lines
 
 
-def commands():
-    """The click group with all commands."""
+def commands(run_later=None):
+    """The click group with all commands; run_later gets what is to be run, and how."""
     import click
 
     from rbf_op import __version__
@@ -39,6 +46,17 @@ def commands():
     @click.version_option(__version__)
     def group():
         """Fused, multi-threaded Gaussian-kernel nodes for Theano graphs."""
+
+    @group.command(
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    )
+    @click.option("--report", is_flag=True, help="Write what is found, and why not, to stderr.")
+    @click.option("-m", "module", is_flag=True, help="PROGRAM is a module, as of python -m.")
+    @click.argument("program")
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(report, module, program, arguments):
+        """Run a Python program, unchanged, with gradients and graphs fused."""
+        run_later((program, arguments, module, report))
 
     @group.command()
     @click.option(
@@ -72,8 +90,15 @@ def _without_click(arguments):
     """What can be done where click is not installed; returns the exit code."""
     if arguments == ["doctor"]:
         return _doctor()
+    if arguments[:1] == ["run"]:
+        rest = arguments[1:]
+        options = list(itertools.takewhile(("--report", "-m").__contains__, rest))
+        if len(rest) > len(options):
+            program, *arguments = rest[len(options) :]
+            return _run(program, arguments, "-m" in options, "--report" in options)
     if arguments in ([], ["-h"], ["--help"]):
         missing = _missing_for_demo()
+        print("rbf-op run      Run a Python program, unchanged, with gradients and graphs fused.")
         print("rbf-op doctor   Does the node work here, and with all cores? If not: what to do.")
         print("rbf-op demo     needs more packages: pip install %s" % " ".join(_packages(missing)))
         return 0
@@ -97,6 +122,16 @@ def _has_compiler():
             file=sys.stderr,
         )
     return bool(config.cxx)
+
+
+def _run(name, arguments, module, report):
+    from rbf_op import program
+
+    if not module and not os.path.isfile(name):
+        print("rbf-op run: there is no file %s" % name, file=sys.stderr)
+        return 2
+    program.run(name, arguments, module, report)
+    return 0
 
 
 def _doctor():

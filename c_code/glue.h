@@ -83,10 +83,14 @@ RBF_FUNCTION int rbf_check_shapes(const char *name, PyArrayObject *x, PyArrayObj
         }
     }
     if (weights && PyArray_DIM(weights, 0) != m) {
+        const Py_ssize_t rows = PyArray_DIM(weights, 0);
+        char vector[40] = ""; /* which is a column here */
+        if (output_columns == 1)
+            PyOS_snprintf(vector, sizeof vector, " (or (%zd,))", rows);
         PyErr_Format(PyExc_ValueError,
                      "%s: weights must have one row per row of %s (m), but weights has shape "
-                     "(%zd, %zd) and %s has shape (%zd, %zd).",
-                     name, points, (Py_ssize_t)PyArray_DIM(weights, 0), output_columns, points, m,
+                     "(%zd, %zd)%s and %s has shape (%zd, %zd).",
+                     name, points, rows, output_columns, vector, points, m,
                      (Py_ssize_t)PyArray_DIM(y, 1));
         return -1;
     }

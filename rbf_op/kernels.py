@@ -49,7 +49,8 @@ def rbf_kernel(x, y=None, gamma=None, *, sigma=None, lengthscale=None, amplitude
         x and y are divided by it, then subtracted: what all points have in common, if it is large
         against their differences, should be subtracted before.
     amplitude : () or (m,), optional
-        Factor of each column of K; 1 by default.
+        Factor of each column of K; 1 by default. (Of this and the widths a vector that Theano knows
+        to have one entry, such as a constant, counts as a scalar.)
     device : "cpu", "cuda" or "auto", optional
         Where it is computed; by default what the environment variable RBF_OP_DEVICE says, which is
         "cpu" if it is not set. docs/cuda.md has the rule of "auto".

@@ -42,9 +42,11 @@ def check_shapes(x, y, gamma, amplitude=None, weights=None, grad_output=None, na
                 % ((name, argument, points, argument, value.shape[0], points) + y.shape)
             )
     if weights is not None and weights.shape[0] != y.shape[0]:
+        # A vector is a column here.
+        vector = " (or (%d,))" % weights.shape[0] if weights.shape[1] == 1 else ""
         raise ValueError(
-            "%s: weights must have one row per row of %s (m), but weights has shape (%d, %d) and "
-            "%s has shape (%d, %d)." % ((name, points) + weights.shape + (points,) + y.shape)
+            "%s: weights must have one row per row of %s (m), but weights has shape (%d, %d)%s and "
+            "%s has shape (%d, %d)." % ((name, points) + weights.shape + (vector, points) + y.shape)
         )
     if grad_output is not None:
         expected = (x.shape[0], y.shape[0] if weights is None else weights.shape[1])

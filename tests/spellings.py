@@ -235,6 +235,12 @@ WIDTHS = {
 
 # name -> whole kernels, with features scaled
 KERNELS = {
+    "columns joined, that were scaled": lambda x, c, s, v, w, r: T.exp(
+        -squared(T.stack([x[:, 0] / v[0], x[:, 1] / s], axis=1), c[:, :2])
+    ),
+    "angles as points on a circle": lambda x, c, s, v, w, r: T.exp(
+        -squared(*(T.stack([T.cos(p[:, 0] * v[1]), T.sin(p[:, 0] * v[1])], axis=1) for p in (x, c)))
+    ),
     "ARD, scaled before": lambda x, c, s, v, w, r: T.exp(-0.5 * expanded(x / v, c / v)),
     "ARD, scaled difference": lambda x, c, s, v, w, r: T.exp(
         -T.sum((difference(x, c) / v) ** 2, axis=2)
@@ -1492,6 +1498,13 @@ LOGARITHMS = {
     "all entries, with factors": lambda x, c, s, v, w, r: T.log(
         (T.exp(w - expanded(x, c)) * s).sum(axis=(0, 1))
     ),
+    "Gaussians of a mixture, normalised": lambda x, c, s, v, w, r: shifted(
+        T.log(w) - x.shape[1] * T.log(s) - 0.5 * squared(x, c) / s**2
+    ),
+    "with a constant by the number of columns": lambda x, c, s, v, w, r: shifted(
+        -0.5 * (expanded(x, c) + x.shape[1] * np.log(2 * np.pi).astype(x.dtype))
+    ),
+    "less a large constant": lambda x, c, s, v, w, r: shifted(-s * squared(x, c) - 900),
 }
 
 

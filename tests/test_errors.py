@@ -471,3 +471,11 @@ def test_source_files_missing(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*install") as caught:
         sources.source_directory("c_code")
     assert str(tmp_path / "c_code") in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["FAST_COMPILE", pytest.param("FAST_RUN", marks=needs_compiler)])
+def test_a_vector_of_weights_is_told_its_own_shape(mode):
+    w = T.dvector("w")
+    function = theano.function([w], rbf_dot(A, B, w), mode=mode)
+    with pytest.raises(ValueError, match=r"weights has shape \(4, 1\) \(or \(4,\)\) and y has"):
+        function(np.ones(4))

@@ -1274,6 +1274,21 @@ def test_a_chain_too_deep_to_read():
     assert reasons == ["its exponent is too large to read"]
 
 
+@pytest.mark.parametrize("highway", [False, True])
+def test_layers_that_divide_by_exponentials(highway):
+    """Multiplied out, their exponents have twice as many terms from layer to layer."""
+    x, c, _, _, _, _ = variables("float64")
+    layer = T.dot(x, c.T)
+    for _ in range(30):
+        swish = layer / (1 + T.exp(-layer))
+        if highway:
+            gate = T.nnet.sigmoid(T.dot(layer, c[:, :1]))
+            layer = gate * T.tanh(layer) + (1 - gate) * swish
+        else:
+            layer = layer + swish
+    assert left_alone([layer])
+
+
 @pytest.mark.parametrize("exponent", [np.inf, np.nan])
 def test_powers_that_are_no_numbers(exponent):
     x, c, s, v, _, _ = variables("float64")

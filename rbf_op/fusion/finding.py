@@ -61,7 +61,9 @@ def find_kernel(graph, reader, read, divisor=None):
     distances, inner_rest = find_distances(inner, row, column, reader, reader.tolerance)
     ((amplitude, coefficient),) = read.amplitude.items()
     for polynomial in (rest, inner_rest):
-        _check_rest(graph, polynomial, row, column)
+        _check_rest(polynomial, row, column)
+        if divisor is None:
+            _check_factors(graph, polynomial)
     gamma_coefficient, gamma, sides = _common_width(distances, reader)
     if reader.members and not any(
         reader.members_of(rows) == set(reader.members) for (_, rows), _ in sides
@@ -223,10 +225,17 @@ def _is_expanded(reader):
     return False
 
 
-def _check_rest(graph, rest, row, column):
-    for product, coefficient in rest.items():
+def _check_rest(rest, row, column):
+    for product in rest:
         if {row, column} <= product_symbols(product):
             raise NoMatch("the exponent has a term that is no part of a squared distance")
+        if any(isinstance(f, Sum) and symbols_of(f) & {row, column} for f, _ in product):
+            raise NoMatch("its squared distance is incomplete")
+
+
+def _check_factors(graph, rest):
+    """Whether terms of the exponent may be factors: in a logarithm of sums they stay terms."""
+    for product, coefficient in rest.items():
         if not product and abs(coefficient) > _LARGEST_CONSTANT:
             raise NoMatch("the constant in its exponent would overflow as a factor")
         for factor, _ in product:
@@ -234,8 +243,6 @@ def _check_rest(graph, rest, row, column):
                 raise NoMatch("a term of its exponent may overflow as a factor")
             if isinstance(factor, Extent):
                 raise NoMatch("a term of its exponent grows with a length and may overflow")
-            if isinstance(factor, Sum) and symbols_of(factor) & {row, column}:
-                raise NoMatch("its squared distance is incomplete")
 
 
 def _is_logarithm(graph, factor):

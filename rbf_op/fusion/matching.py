@@ -6,7 +6,8 @@ multiply to; then A, B and G follow by division. Nothing is assumed about the sp
 Pure algebra; whether a leaf may be negative is asked of a function given by the caller.
 """
 
-from collections import namedtuple
+import random
+from collections import defaultdict, namedtuple
 from fractions import Fraction
 
 from rbf_op.fusion.algebra import (
@@ -47,18 +48,22 @@ def find_distances(polynomial, row, column, signs, tolerance):
     relative `tolerance`. Raises NoMatch if the polynomial ties rows to columns in some other way.
     """
     terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
-    crosses = [t for t in terms if _is_cross(t, row, column)]
-    if not crosses:
+    if not any(_is_cross(term, row, column) for term in terms):
         if any({row, column} <= product_symbols(p) for p in polynomial):
             raise NoMatch("the exponent has a term that is no part of a squared distance")
         raise NoMatch("the exponent has no term that ties rows to columns")
     left = dict(polynomial)
+    numbers = random.Random(0)
+    marks, by_mark = defaultdict(lambda: numbers.getrandbits(64)), {}
+    terms = [term._replace(mark=_mark(term.flat, marks)) for term in terms]
+    for term in terms:
+        by_mark.setdefault(term.mark, []).append(term)
     distances, reasons = [], []
-    for cross in crosses:
+    for cross in (term for term in terms if _is_cross(term, row, column)):
         if cross.product not in left:
             continue
         try:
-            distance, used = _complete(cross, terms, left, row, column, signs, tolerance)
+            distance, used = _complete(cross, terms, by_mark, left, row, column, signs, tolerance)
         except NoMatch as error:
             # Perhaps gamma[j] * x[i]**2, which a later product x[i] * y[j] accounts for.
             reasons.append(str(error))
@@ -73,7 +78,8 @@ def find_distances(polynomial, row, column, signs, tolerance):
     return distances, left
 
 
-_Term = namedtuple("_Term", "coefficient flat bounds product")
+# mark: see _mark; of most products that are no products of two others it tells that they are not.
+_Term = namedtuple("_Term", "coefficient flat bounds product mark")
 
 
 def _flatten(coefficient, product, row, column):
@@ -95,7 +101,7 @@ def _flatten(coefficient, product, row, column):
             flat - {(factor, Fraction(1))}, rename(factor.product, Bound(factor.height), bound)
         )
         bounds.append(bound)
-    return _Term(coefficient, flat, tuple(bounds), product)
+    return _Term(coefficient, flat, tuple(bounds), product, None)
 
 
 def _only_sum(flat, factor, bounds):
@@ -117,14 +123,26 @@ def _part(product, symbol):
     return frozenset(item for item in product if symbol in symbols_of(item[0]))
 
 
-def _complete(cross, terms, left, row, column, signs, tolerance):
+def _mark(product, marks):
+    """A number for a product but for absolute values: of products multiplied, numbers are added."""
+    total = 0
+    for factor, power in product:
+        if isinstance(factor, Absolute):
+            mark = _mark(factor.product, marks)
+        else:
+            mark = marks[factor]
+        total += mark * (power.numerator if power.denominator == 1 else power)
+    return total
+
+
+def _complete(cross, terms, by_mark, left, row, column, signs, tolerance):
     """The squared distance that `cross` is the mixed term of, and the terms it consists of."""
     target = power_of(cross.flat, 2)
     reason = "no squares of the rows and columns complete its product of the two"
     for columns_term in terms:
         if columns_term.product not in left or columns_term.bounds != cross.bounds:
             continue
-        for rows_term in terms:
+        for rows_term in by_mark.get(2 * cross.mark - columns_term.mark, ()):
             if rows_term.product not in left or rows_term is columns_term:
                 continue
             if rows_term.bounds != cross.bounds or cross in (rows_term, columns_term):

@@ -128,12 +128,15 @@ def _read_assembled(reader, variable, index, mode, frame):
     if isinstance(variable.owner.op, IncSubtensor) and not reader.block:
         if not fills(reader.sizes, variable, axis, parts):
             return None
+    opened, passed = set(reader.opened), set(reader.passed)
     outer, reader.in_parts = reader.in_parts, True
     try:
         result = _general(reader, parts, index[axis], index[:axis] + index[axis + 1 :], mode)
     finally:
         reader.in_parts = outer
-    if result is not None:
+    if result is None:  # what was looked through in vain stays
+        reader.opened, reader.passed = opened, passed
+    else:
         _note_chain(reader, variable, index)
     return result
 

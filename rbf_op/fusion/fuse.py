@@ -7,6 +7,7 @@ May import Theano by way of theano_api.
 from rbf_op.fusion.reduced_loops import batch_loops
 from rbf_op.fusion.report import Report
 from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.steps import fuse_steps
 from rbf_op.fusion.values import rebuild
 from rbf_op.theano_api import Variable
 
@@ -46,6 +47,10 @@ def fuse(outputs, report=False):
     """
     given = _as_list(outputs)
     replaced, found, _ = fuse_graph(given)
+    in_steps, more = fuse_steps(replaced)
+    rebuilt = rebuild(replaced, in_steps) if in_steps else {}
+    replaced = [rebuilt.get(v, v) for v in replaced]
+    found = Report(found + more)
     if isinstance(outputs, (list, tuple)):
         result = type(outputs)(replaced) if type(outputs) in (list, tuple) else list(replaced)
     else:
@@ -60,7 +65,7 @@ def fuse_report(outputs):
     was left alone (docs/fuse.md explains them). Takes what fuse takes, and raises what it raises;
     changes nothing.
     """
-    return fuse_graph(_as_list(outputs))[1]
+    return fuse(_as_list(outputs), report=True)[1]
 
 
 def _as_list(outputs):

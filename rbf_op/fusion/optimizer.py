@@ -9,6 +9,7 @@ from theano import config
 
 from rbf_op.fusion.reduced_loops import batch_loops
 from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.steps import fuse_steps
 from rbf_op.theano_api import GlobalOptimizer, register_rewrite
 
 TAG = "rbf_fusion"
@@ -33,6 +34,8 @@ class RBFFusion(GlobalOptimizer):
             fgraph.replace_validate(variable, batched, reason=TAG)
         for variable, fused in find_kernels(fgraph.outputs, cautious=True)[0]:
             fgraph.replace_validate(variable, fused, reason=TAG)
+        in_steps = fuse_steps(fgraph.outputs, cautious=True)[0]
+        fgraph.replace_all_validate(list(in_steps.items())[::-1], reason=TAG)
 
 
 register_rewrite(TAG, RBFFusion(), POSITION, "fast_run")

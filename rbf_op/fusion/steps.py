@@ -1,0 +1,80 @@
+"""Kernels that a loop computes in its steps as a matrix: the node in the step, or in front of the
+loop where it is the same in each.
+
+After search.py, for the loops that are left; fuse.py and optimizer.py call it. May import Theano.
+"""
+
+from rbf_op.fusion.reduced_loops import batch_loops
+from rbf_op.fusion.search import find_kernels
+from rbf_op.fusion.values import nodes_of, rebuild
+from rbf_op.ops import RBFDot, RBFKernel, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
+from rbf_op.theano_api import Constant, Scan, clone_graph, trace_to
+
+_NODES = RBFDot, RBFKernel, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
+
+
+def fuse_steps(outputs, cautious=False):
+    """({output of a loop: the same, with the kernels in its steps fused}, [Candidate]).
+
+    A kernel that no step changes is computed in front of the loop, once, and so is its gradient.
+    """
+    replacements, candidates, known = {}, [], set()
+    for node in nodes_of(outputs):
+        known.add(node)
+        if not isinstance(node.op, Scan):
+            continue
+        fused, found = _fused(node.op.outputs, cautious)
+        candidates += found
+        if fused is None:
+            continue
+        constant = dict(
+            zip(node.op.inner_non_seqs(node.op.inputs), node.op.outer_non_seqs(node.inputs))
+        )
+        alike = _alike_in_all_steps(fused, constant)
+        before = _with(alike, constant)
+        names = {v: v.type() for v in alike}
+        # Inner variables are those of one Op.
+        inputs, steps = clone_graph(node.op.inputs + list(names.values()), _with(fused, names))
+        new = Scan(inputs, steps, node.op.info)(*node.inputs, *before, return_list=True)
+        for old, its_new in zip(node.outputs, new):
+            its_new.name = old.name
+            trace_to(old, its_new, known)
+            replacements[old] = its_new
+    return replacements, candidates
+
+
+def _fused(steps, cautious):
+    """(the results of a step with the kernels in them fused, or None; [Candidate])."""
+    without_loops, left_alone = batch_loops(steps, cautious=cautious)
+    steps = _with(steps, without_loops)
+    kernels, report = find_kernels(steps, cautious=cautious)
+    steps = _with(steps, dict(kernels))
+    within, candidates = fuse_steps(steps, cautious)
+    changed = without_loops or kernels or within
+    return _with(steps, within) if changed else None, [*report, *left_alone, *candidates]
+
+
+def _with(variables, replacements):
+    """Variables with others replaced in what they are computed from."""
+    new = rebuild(variables, replacements)
+    return [new.get(v, v) for v in variables]
+
+
+def _alike_in_all_steps(steps, constant):
+    """The nodes' results in a step that are computed of `constant` inputs alone, not within one
+    another."""
+    alike, found = set(constant), []
+    for node in nodes_of(steps):
+        if all(v in alike or isinstance(v, Constant) for v in node.inputs):
+            alike.update(node.outputs)
+    stack, seen = list(steps), set()
+    while stack:
+        variable = stack.pop()
+        if variable in seen or variable.owner is None:
+            continue
+        seen.add(variable)
+        if variable in alike and isinstance(variable.owner.op, _NODES):
+            found.append(variable)
+        else:
+            stack.extend(variable.owner.inputs)
+    return found

@@ -47,7 +47,7 @@ def fuse(outputs, report=False):
     """
     given = _as_list(outputs)
     replaced, found, _ = fuse_graph(given)
-    in_steps, more = fuse_steps(replaced)
+    in_steps, more = fuse_steps(replaced, found.left_alone)
     rebuilt = rebuild(replaced, in_steps) if in_steps else {}
     replaced = [rebuilt.get(v, v) for v in replaced]
     found = Report(found + more)

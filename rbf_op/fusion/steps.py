@@ -13,18 +13,20 @@ from rbf_op.theano_api import Constant, Scan, clone_graph, trace_to
 _NODES = RBFDot, RBFKernel, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
 
 
-def fuse_steps(outputs, cautious=False):
+def fuse_steps(outputs, left_alone=(), cautious=False):
     """({output of a loop: the same, with the kernels in its steps fused}, [Candidate]).
 
-    A kernel that no step changes is computed in front of the loop, once, and so is its gradient.
+    A kernel that no step changes is computed in front of the loop, once, and so is its gradient. Of
+    loops that are `left_alone`, candidates themselves, those count that are fused.
     """
+    loops = {candidate.variable.owner for candidate in left_alone}
     replacements, candidates, known = {}, [], set()
     for node in nodes_of(outputs):
         known.add(node)
         if not isinstance(node.op, Scan):
             continue
         fused, found = _fused(node.op.outputs, cautious)
-        candidates += found
+        candidates += [c for c in found if c.fused or node not in loops]
         if fused is None:
             continue
         constant = dict(
@@ -49,7 +51,7 @@ def _fused(steps, cautious):
     steps = _with(steps, without_loops)
     kernels, report = find_kernels(steps, cautious=cautious)
     steps = _with(steps, dict(kernels))
-    within, candidates = fuse_steps(steps, cautious)
+    within, candidates = fuse_steps(steps, left_alone, cautious)
     changed = without_loops or kernels or within
     return _with(steps, within) if changed else None, [*report, *left_alone, *candidates]
 

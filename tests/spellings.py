@@ -235,6 +235,9 @@ WIDTHS = {
 
 # name -> whole kernels, with features scaled
 KERNELS = {
+    "a batch of images, a codebook": lambda x, c, s, v, w, r: T.exp(
+        -s * T.sqr(batch_of(x).dimshuffle(0, "x", 2, 1) - c.dimshuffle("x", 0, 1, "x")).sum(axis=2)
+    ),
     "columns joined, that were scaled": lambda x, c, s, v, w, r: T.exp(
         -squared(T.stack([x[:, 0] / v[0], x[:, 1] / s], axis=1), c[:, :2])
     ),
@@ -1505,6 +1508,12 @@ LOGARITHMS = {
         -0.5 * (expanded(x, c) + x.shape[1] * np.log(2 * np.pi).astype(x.dtype))
     ),
     "less a large constant": lambda x, c, s, v, w, r: shifted(-s * squared(x, c) - 900),
+    "all entries, shifted": lambda x, c, s, v, w, r: (
+        lambda e: T.log(T.exp(e - e.max()).sum()) + e.max()
+    )(w - s * squared(x, c)),
+    "all entries, less a number": lambda x, c, s, v, w, r: (
+        T.log(T.exp(-s * squared(x, c)).sum()) - v[0]
+    ),
 }
 
 

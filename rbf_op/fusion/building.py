@@ -142,7 +142,8 @@ def _log_sum(writer, found, row_sum):
     x, y = _coordinates(writer, found)
     gamma = _width(writer, found)
     amplitude = _factor(writer, *found.amplitude, (column,))
-    of_columns, of_rows = _exponents(add(found.inner_rest, found.rest), row)
+    # What no column changes is added to the logarithm, of which it may be what was taken.
+    of_rows, of_columns = _exponents(add(found.inner_rest, found.rest), column)
     logarithm = _exponent(writer, of_columns, (column,))
     if logarithm is None:
         result = _node(rbf_logsumexp, x, y, gamma=gamma, amplitude=amplitude)
@@ -189,11 +190,11 @@ def _amplitude(writer, factor, exponent, layout):
     return _times(*factors) if factors else None
 
 
-def _exponents(polynomial, row):
-    """(what is of columns or of neither, what is of rows) of a polynomial."""
+def _exponents(polynomial, symbol):
+    """(the terms without a symbol, those with it) of a polynomial."""
     return [
-        {p: c for p, c in polynomial.items() if (row in product_symbols(p)) is of_rows}
-        for of_rows in (False, True)
+        {p: c for p, c in polynomial.items() if (symbol in product_symbols(p)) is having}
+        for having in (False, True)
     ]
 
 

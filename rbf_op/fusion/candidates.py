@@ -64,9 +64,12 @@ def find_candidates(nodes, outputs):
     widths = _sums_over_an_axis(nodes, carrying) - stable
     readers = dict.fromkeys(roots, read_replaced)
     readers.update(dict.fromkeys(widths, read_widths))
-    readers.update(dict.fromkeys(_logarithms_of_totals(nodes, users, carrying), read_total))
-    for root, logarithm in _sums_of_rows(nodes, users, carrying).items():
-        readers[root] = functools.partial(read_sum, logarithm=logarithm)
+    for read, logarithms in (
+        (read_total, _logarithms_of_totals(nodes, users, carrying)),
+        (read_sum, _sums_of_rows(nodes, users, carrying)),
+    ):
+        for root, logarithm in logarithms.items():
+            readers[root] = functools.partial(read, logarithm=logarithm)
     readers.update(dict.fromkeys(mixtures, read_mixture))
     readers.update(dict.fromkeys(softmaxes, read_softmax))
     reasons = {}
@@ -171,14 +174,25 @@ def _sums(node, carrying, axes):
 
 
 def _logarithms_of_totals(nodes, users, carrying):
-    """Logarithms of the sum of all entries of a carrier."""
-    return {
-        user.outputs[0]
-        for node in nodes
-        if _sums(node, carrying, 2) and (node.inputs[0].ndim, node.outputs[0].ndim) == (2, 0)
-        for user in users.get(node.outputs[0], ())
-        if is_elemwise(user, scalar_ops.Log)
-    }
+    """{root: logarithm} for logarithms of the sum of all entries of a carrier; root as in
+    _sums_of_rows."""
+    found = {}
+    for node in nodes:
+        if _sums(node, carrying, 2) and (node.inputs[0].ndim, node.outputs[0].ndim) == (2, 0):
+            for user in users.get(node.outputs[0], ()):
+                if is_elemwise(user, scalar_ops.Log):
+                    (logarithm,) = user.outputs
+                    for root in (logarithm, _only_sum_of(logarithm, users)):
+                        found[root] = logarithm
+    return found
+
+
+def _only_sum_of(variable, users):
+    """The sum or difference that alone uses a variable, or else the variable."""
+    above = users.get(variable, ())
+    if len(above) == 1 and is_elemwise(above[0], scalar_ops.Add, scalar_ops.Sub):
+        return above[0].outputs[0]
+    return variable
 
 
 def _multiplies_softmax(node):
@@ -210,11 +224,9 @@ def _sums_of_rows(nodes, users, carrying):
         found[root] = logarithm
         while len(users.get(root, ())) == 1 and isinstance(users[root][0].op, T.DimShuffle):
             root = users[root][0].outputs[0]
-        above = users.get(root, ())
-        if len(above) == 1 and is_elemwise(above[0], (scalar_ops.Add, scalar_ops.Sub)):
-            (root,) = above[0].outputs
-            if long_axes(root) == 1:
-                found[root] = logarithm
+        root = _only_sum_of(root, users)
+        if long_axes(root) == 1:
+            found[root] = logarithm
     return found
 
 

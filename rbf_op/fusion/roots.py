@@ -32,7 +32,7 @@ def read_kernel(graph, root, closed=()):
     block = _block(graph, root)
     axes = [a for a, broadcastable in enumerate(root.broadcastable) if not broadcastable]
     # Of more than two axes one is the columns, and the others together the rows.
-    columns = (axes[-1], axes[0]) if len(axes) > 2 else (None,)
+    columns = (axes[-1], axes[0], *axes[1:-1]) if len(axes) > 2 else (None,)
     return _first_kernel(
         graph,
         [
@@ -130,18 +130,22 @@ def read_sum(graph, root, closed=(), *, logarithm):
     return kernel
 
 
-def read_total(graph, root, closed=()):
-    """The Kernel for log(sum(kernel)) over rows and columns: by the logarithms of the rows' sums.
+def read_total(graph, root, closed=(), *, logarithm):
+    """The Kernel for log(sum(kernel)) over rows and columns, or for a sum of which that is a term:
+    by the logarithms of the rows' sums.
 
     The logarithm of the sum of their exponentials is one that Theano computes without overflow.
     """
-    (total,) = root.owner.inputs
-    row_sums = T.log(T.sum(total.owner.inputs[0], axis=1))
-    kernel = read_sum(graph, row_sums, closed, logarithm=row_sums)
+    (total,) = logarithm.owner.inputs
+    of_rows = row_sums = T.log(T.sum(total.owner.inputs[0], axis=1))
+    if root is not logarithm:
+        inputs = (row_sums if v is logarithm else v.dimshuffle("x") for v in root.owner.inputs)
+        of_rows = root.owner.op(*inputs)
+    kernel = read_sum(graph, of_rows, closed, logarithm=row_sums)
     return kernel._replace(
         root=root,
         result=like(root, T.log(T.sum(T.exp(kernel.result)))),
-        opened=kernel.opened | {root, total},
+        opened=kernel.opened | {root, logarithm, total},
         candidate=kernel.candidate._replace(variable=root),
     )
 

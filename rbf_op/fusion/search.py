@@ -26,7 +26,7 @@ _MOST_SHARED = 20
 # their points, where those are known: with more the distance as a matrix is faster
 # (python -m benchmarks.rewriting --graph "four widths, training").
 _MOST_OF_ONE_DISTANCE = 4
-_MOST_COLUMNS_OF_ALL = 800
+_MOST_COLUMNS_OF_ALL = 400
 
 
 class Graph:

@@ -19,7 +19,7 @@ import numpy as np
 import theano
 
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFMixture, RBFMixtureGrad
-from rbf_op.theano_api import Op
+from rbf_op.theano_api import Op, Scan
 
 # Gone since Python 3.10, 3.11 and NumPy 1.23.
 for name in ("Callable", "Iterable", "Mapping", "MutableMapping", "Sequence"):
@@ -63,8 +63,11 @@ def fused_mode():
 
 
 def node_counts(function):
-    """[forward, gradient] fused nodes of a compiled function."""
+    """[forward, gradient] fused nodes of a compiled function, and of its loops' steps."""
     nodes = list(function.maker.fgraph.apply_nodes)
+    for node in nodes:  # longer as it goes
+        if isinstance(node.op, Scan):
+            nodes += node.op.fn.maker.fgraph.apply_nodes
     kinds = (RBFKernel, RBFMixture, RBFDot), (RBFKernelGrad, RBFMixtureGrad, RBFDotGrad)
     return [sum(isinstance(n.op, kind) for n in nodes) for kind in kinds]
 

@@ -38,7 +38,7 @@ CLIENTS = {
     "keras_rbf": "theano==1.0.5 keras==2.3.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
     "lasagne_rbf": "theano==1.0.5 Lasagne==0.1 " + ("numpy==1.26.4" if NEW else "numpy==1.21.6"),
     "moment_matching": "",  # Theano alone
-    "row_by_row": "",
+    "loops": "",
     "question": "",
 }
 # Programs that are not named after their client.

@@ -182,17 +182,16 @@ def _logarithms_of_totals(nodes, users, carrying):
             for user in users.get(node.outputs[0], ()):
                 if is_elemwise(user, scalar_ops.Log):
                     (logarithm,) = user.outputs
-                    for root in (logarithm, _only_sum_of(logarithm, users)):
+                    for root in [logarithm, *_sum_above(logarithm, users)]:
                         found[root] = logarithm
     return found
 
 
-def _only_sum_of(variable, users):
-    """The sum or difference that alone uses a variable, or else the variable."""
+def _sum_above(variable, users):
+    """The sum or difference, in a list, if that alone uses a variable."""
     above = users.get(variable, ())
-    if len(above) == 1 and is_elemwise(above[0], scalar_ops.Add, scalar_ops.Sub):
-        return above[0].outputs[0]
-    return variable
+    alone = len(above) == 1 and is_elemwise(above[0], scalar_ops.Add, scalar_ops.Sub)
+    return above[0].outputs if alone else []
 
 
 def _multiplies_softmax(node):
@@ -224,9 +223,9 @@ def _sums_of_rows(nodes, users, carrying):
         found[root] = logarithm
         while len(users.get(root, ())) == 1 and isinstance(users[root][0].op, T.DimShuffle):
             root = users[root][0].outputs[0]
-        root = _only_sum_of(root, users)
-        if long_axes(root) == 1:
-            found[root] = logarithm
+        for above in _sum_above(root, users):
+            if long_axes(above) == 1:
+                found[above] = logarithm
     return found
 
 

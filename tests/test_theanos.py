@@ -197,6 +197,25 @@ def test_inside_scan(points, only_our_c_code):
     np.testing.assert_allclose((slope * direction).sum(), numeric, rtol=1e-6)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_kernels_in_steps_are_fused(points, shared, only_our_c_code):
+    """A matrix for each step; one for all."""
+    x, y = T.dmatrices("x", "y")
+
+    def step(z):
+        k = T.exp(-GAMMA * ((x[:, None, :] - (y if shared else z)) ** 2).sum(axis=2))
+        return T.dot(k.T, x) / (1 + k.sum(axis=0)[:, None]) + z
+
+    states, _ = theano.scan(step, outputs_info=y, n_steps=3)
+    outputs = []
+    for state in (rbf_op.fuse(states[-1]), states[-1]):
+        outputs += [state] + T.grad(T.sqr(state).sum(), [x, y])
+    assert len(rbf_op.fuse_report(states[-1]).fused) == 1
+    results = theano.function([x, y], outputs)(*points)
+    for fused, plain in zip(results, results[3:]):
+        np.testing.assert_allclose(fused, plain, rtol=1e-11, atol=1e-13)
+
+
 def test_debug_mode(points, only_our_c_code):
     x, y = T.dmatrices("x", "y")
     K = rbf_op.rbf_kernel(x, y, gamma=GAMMA)

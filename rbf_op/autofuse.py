@@ -33,6 +33,7 @@ _FUNCTIONS = {
 _lock = threading.RLock()
 _originals = {}  # function name -> original
 _wrappers = {}  # function name -> wrapper
+_without = {}  # name of a module that has none of them -> (its id, its number of names)
 _enabled = False
 _report = None  # what is called with each Report
 _contexts = 0  # contexts open in any thread
@@ -50,6 +51,7 @@ def enable(report=None):
     global _enabled, _report
     with _lock:
         _enabled, _report = True, report
+        _without.clear()
         _install()
 
 
@@ -58,6 +60,7 @@ def disable():
     global _enabled, _report
     with _lock:
         _enabled, _report = False, None
+        _without.clear()
         _uninstall_if_unused()
 
 
@@ -100,15 +103,23 @@ def _uninstall_if_unused():
 def _replace(new_of):
     """Put the new function wherever a module has the old, as after `from theano import grad`.
 
-    new_of: {id of the old: the new}.
+    new_of: {id of the old: the new}. Contexts are opened often, and a client has thousands of
+    modules: those that had neither are looked at again if the number of their names has changed,
+    or after enable or disable.
     """
+    known = {id(f) for functions in (_originals, _wrappers) for f in functions.values()}
     for module_name, module in list(sys.modules.items()):
         namespace = getattr(module, "__dict__", None)
         if not isinstance(namespace, dict) or module_name.split(".")[0] == "rbf_op":
             continue
-        for name, value in list(namespace.items()):
-            if id(value) in new_of:
-                namespace[name] = new_of[id(value)]
+        looked_at = id(module), len(namespace)
+        if _without.get(module_name) == looked_at:
+            continue
+        held = [name for name, value in list(namespace.items()) if id(value) in known]
+        for name in held:
+            namespace[name] = new_of.get(id(namespace[name]), namespace[name])
+        if not held:
+            _without[module_name] = looked_at
 
 
 def _fusing_first(original, argument):

@@ -5,8 +5,8 @@ turns its graph into algebra.py's normal form. building.py makes the node: findi
 matching.py, which finds distances) tells which kernel it is, writing.py writes the arguments.
 mixtures.py adds up kernels of one distance; values.py, lengths.py and signs.py know what is equal,
 how long and of what sign; report.py says what was done. Before all that, reduced_loops.py takes out
-loops in which a kernel's rows do not stay as they are (by batching.py). optimizer.py registers the
-forward rewrite.
+loops in which a kernel's rows do not stay as they are (by batching.py); after it, steps.py does the
+same in the steps of those that are left. optimizer.py registers the forward rewrite.
 Above kernels.py, which it calls.
 """
 

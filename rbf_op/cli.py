@@ -127,10 +127,11 @@ def _has_compiler():
 def _run(name, arguments, module, report):
     from rbf_op import program
 
-    if not module and not os.path.isfile(name):
-        print("rbf-op run: there is no file %s" % name, file=sys.stderr)
+    try:
+        program.run(name, arguments, module, report)
+    except program.NotThere as error:
+        print("rbf-op run: %s" % error, file=sys.stderr)
         return 2
-    program.run(name, arguments, module, report)
     return 0
 
 

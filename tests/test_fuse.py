@@ -128,7 +128,8 @@ def test_logarithms_of_sums(name, dtype):
     inputs = variables(dtype)
     output = spellings.LOGARITHMS[name](*inputs)
     fused, report = fuse(output, report=True)
-    assert len(report.fused) == len(fused_nodes(fused, RBFLogSumExp)) == 1, str(report)
+    nodes = 1 + name.startswith("all entries")  # the sums of rows are summed in turn
+    assert len(report.fused) == 1 and len(fused_nodes(fused, RBFLogSumExp)) == nodes, str(report)
     assert not fused_nodes(fused) and fuse(fused) is fused
     assert_equal(inputs, output, fused, values(dtype), dtype)
 
@@ -326,6 +327,28 @@ def test_rows_that_do_not_fit_fail_as_before(name):
     for f in functions:
         with pytest.raises((ValueError, AssertionError)):
             f(np.ones((5, 2)), np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_logarithms_of_all_entries_far_apart(shifted):
+    """Their sum would be zero; so would the sum of the rows' sums."""
+    x, c = T.dmatrices("x", "c")
+    exponents = -spellings.squared(x, c)
+    largest = exponents.max() if shifted else 0
+    output = T.log(T.exp(exponents - largest).sum()) + largest
+    fused = fuse(output)
+    assert fused is not output
+    given = [v * 40 for v in values("float64")[:2]]
+    for optimizer in (None, "fast_run"):
+        mode = theano.Mode("py", optimizer).excluding("rbf_fusion")
+        got = theano.function([x, c], [fused] + T.grad(fused, [x, c]), mode=mode)(*given)
+        distances = ((given[0][:, None] - given[1]) ** 2).sum(axis=2)
+        row, column = np.unravel_index(distances.argmin(), distances.shape)
+        assert distances.min() > 800
+        np.testing.assert_allclose(got[0], -distances.min(), rtol=1e-12)
+        slope = np.zeros_like(given[0])
+        slope[row] = -2 * (given[0][row] - given[1][column])
+        np.testing.assert_allclose(got[1], slope, rtol=1e-9, atol=1e-9)
 
 
 # Of which Theano computes the logarithm without them, so that it stays finite.

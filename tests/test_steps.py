@@ -181,6 +181,28 @@ def test_a_loop_that_was_fused_is_no_second_one():
     assert sum(isinstance(op, Scan) for op in operations(function)) == 1
 
 
+def test_a_truncated_gradient_has_the_same_derivative():
+    x, g, z = T.dmatrix("x"), T.dscalar("g"), T.dmatrix("z")
+    kernel = T.exp(-g * squared(x, x))
+    states, _ = theano.scan(
+        lambda s: T.dot(kernel, s), outputs_info=z, n_steps=4, truncate_gradient=2
+    )
+    seconds = []
+    for output, mode in ((states, PLAIN), (fuse(states), MODE)):
+        first = T.grad(T.sqr(output).sum(), g)
+        seconds.append(theano.function([x, g, z], T.grad(first, x), mode=mode)(*given()[:3]))
+    np.testing.assert_allclose(seconds[1], seconds[0], rtol=1e-9)
+
+
+def test_test_values(monkeypatch):
+    monkeypatch.setattr(theano.config, "compute_test_value", "raise")
+    x, v = T.dmatrix("x"), T.dvector("v")
+    x.tag.test_value, v.tag.test_value = given()[0], given()[3]
+    output = fuse(last(lambda u: T.dot(T.exp(-squared(x, x)), u), v))
+    gradient = T.grad(output.sum(), x)
+    assert gradient.tag.test_value.shape == (N, D)
+
+
 def test_reasons_are_given_for_kernels_in_steps():
     x, z = T.dmatrices("x", "z")
     output = last(lambda s: T.exp(-squared(s, x)) * squared(s, x)[:, :1] + s[:, :1], z)

@@ -32,9 +32,11 @@ def fuse_steps(outputs, left_alone=(), cautious=False):
         constant = dict(
             zip(node.op.inner_non_seqs(node.op.inputs), node.op.outer_non_seqs(node.inputs))
         )
-        alike = _alike_in_all_steps(fused, constant)
+        # Of a truncated gradient's own derivative those in the steps count as often as they do.
+        whole = node.op.truncate_gradient == -1
+        alike = _alike_in_all_steps(fused, constant) if whole else []
         before = _with(alike, constant)
-        names = {v: v.type() for v in alike}
+        names = {v: _named(v) for v in alike}
         # Inner variables are those of one Op.
         inputs, steps = clone_graph(node.op.inputs + list(names.values()), _with(fused, names))
         new = Scan(inputs, steps, node.op.info)(*node.inputs, *before, return_list=True)
@@ -54,6 +56,14 @@ def _fused(steps, cautious):
     within, candidates = fuse_steps(steps, left_alone, cautious)
     changed = without_loops or kernels or within
     return _with(steps, within) if changed else None, [*report, *left_alone, *candidates]
+
+
+def _named(variable):
+    """An input for what a variable has in each step."""
+    new = variable.type()
+    if hasattr(variable.tag, "test_value"):
+        new.tag.test_value = variable.tag.test_value
+    return new
 
 
 def _with(variables, replacements):

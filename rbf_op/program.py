@@ -73,7 +73,7 @@ def _file(path):
 
 def _main_of(folder):
     """The spec and the code of __main__ in a folder or an archive."""
-    spec = pkgutil.get_importer(folder).find_spec("__main__")
+    spec = importlib.machinery.PathFinder.find_spec("__main__", [folder])
     if spec is None:
         raise NotThere("there is no __main__.py in %s" % folder)
     return spec, spec.loader.get_code("__main__")

@@ -159,6 +159,13 @@ def _log_sum(writer, found, row_sum):
     return result, [x, y, gamma, amplitude]
 
 
+def log_sum_of(vector):
+    """log(sum(exp(vector))), stable in its derivatives too: of a row, as of points of no features
+    that have the entries as log_amplitude."""
+    points = (T.zeros((count, 0), dtype=vector.dtype) for count in (1, vector.shape[0]))
+    return rbf_logsumexp(*points, gamma=1, log_amplitude=vector)[0]
+
+
 def _node(function, *arguments, **parameters):
     """What a function returns, or NoMatch in the words in which kernels.py refuses arguments."""
     try:

@@ -8,7 +8,7 @@ from rbf_op.fusion.reduced_loops import batch_loops
 from rbf_op.fusion.report import Report
 from rbf_op.fusion.search import find_kernels
 from rbf_op.fusion.steps import fuse_steps
-from rbf_op.fusion.values import rebuild
+from rbf_op.fusion.values import rebuild, with_replaced
 from rbf_op.theano_api import Variable
 
 
@@ -48,8 +48,7 @@ def fuse(outputs, report=False):
     given = _as_list(outputs)
     replaced, found, _ = fuse_graph(given)
     in_steps, more = fuse_steps(replaced, found.left_alone)
-    rebuilt = rebuild(replaced, in_steps) if in_steps else {}
-    replaced = [rebuilt.get(v, v) for v in replaced]
+    replaced = with_replaced(replaced, in_steps)
     found = Report(found + more)
     if isinstance(outputs, (list, tuple)):
         result = type(outputs)(replaced) if type(outputs) in (list, tuple) else list(replaced)

@@ -48,7 +48,8 @@ def find_distances(polynomial, row, column, signs, tolerance):
     relative `tolerance`. Raises NoMatch if the polynomial ties rows to columns in some other way.
     """
     terms = [_flatten(c, p, row, column) for p, c in polynomial.items()]
-    if not any(_is_cross(term, row, column) for term in terms):
+    crosses = [place for place, term in enumerate(terms) if _is_cross(term, row, column)]
+    if not crosses:
         if any({row, column} <= product_symbols(p) for p in polynomial):
             raise NoMatch("the exponent has a term that is no part of a squared distance")
         raise NoMatch("the exponent has no term that ties rows to columns")
@@ -59,7 +60,7 @@ def find_distances(polynomial, row, column, signs, tolerance):
     for term in terms:
         by_mark.setdefault(term.mark, []).append(term)
     distances, reasons = [], []
-    for cross in (term for term in terms if _is_cross(term, row, column)):
+    for cross in [terms[place] for place in crosses]:
         if cross.product not in left:
             continue
         try:

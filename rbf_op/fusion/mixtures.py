@@ -15,7 +15,7 @@ from rbf_op.fusion.building import Kernel
 from rbf_op.fusion.lengths import Sizes
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.report import Candidate
-from rbf_op.fusion.values import is_elemwise, rebuild, scalar_constant
+from rbf_op.fusion.values import is_elemwise, scalar_constant, with_replaced
 from rbf_op.kernels import rbf_mixture
 from rbf_op.ops import RBFKernel
 from rbf_op.ops.dtypes import widened
@@ -236,7 +236,7 @@ def _share_through(graph, term, place, share):
 
 def _with(variable, old, new):
     """A variable computed from `new` where it was from `old`."""
-    return rebuild([variable], {old: new}).get(variable, variable)
+    return with_replaced([variable], {old: new})[0]
 
 
 def _arguments(kernel):

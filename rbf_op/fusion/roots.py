@@ -1,7 +1,7 @@
 """Expressions read as kernels: which symbols the axes of a root stand for, which ways are tried.
 
 Between search.py, which asks for a root that candidates.py found, and reading and building. May
-import Theano and kernels.py.
+import Theano.
 """
 
 import functools
@@ -13,7 +13,7 @@ import theano.tensor as T
 from theano.tensor.subtensor import IncSubtensor
 
 from rbf_op.fusion.algebra import Symbol, add, number, scale
-from rbf_op.fusion.building import RowSum, build, build_softmax, build_widths, like
+from rbf_op.fusion.building import RowSum, build, build_softmax, build_widths, like, log_sum_of
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
 from rbf_op.fusion.reading.assembled import filled_positions, fills, lengths_of
@@ -22,7 +22,6 @@ from rbf_op.fusion.reading.moving import without_new_axes
 from rbf_op.fusion.reading.reader import index_of
 from rbf_op.fusion.reading.sums import summed_axes
 from rbf_op.fusion.values import is_elemwise
-from rbf_op.kernels import rbf_logsumexp
 
 
 def read_kernel(graph, root, closed=()):
@@ -133,7 +132,7 @@ def read_sum(graph, root, closed=(), *, logarithm):
 
 def read_total(graph, root, closed=(), *, logarithm):
     """The Kernel for log(sum(kernel)) over rows and columns, or for a sum of which that is a term:
-    by the logarithms of the rows' sums, which are those of columns of a row without features.
+    by the logarithms of the rows' sums.
     """
     (total,) = logarithm.owner.inputs
     of_rows = row_sums = T.log(T.sum(total.owner.inputs[0], axis=1))
@@ -141,12 +140,9 @@ def read_total(graph, root, closed=(), *, logarithm):
         inputs = (row_sums if v is logarithm else v.dimshuffle("x") for v in root.owner.inputs)
         of_rows = root.owner.op(*inputs)
     kernel = read_sum(graph, of_rows, closed, logarithm=row_sums)
-    rows = kernel.result
-    points = (T.zeros((count, 0), dtype=rows.dtype) for count in (1, rows.shape[0]))
-    result = rbf_logsumexp(*points, gamma=1, log_amplitude=rows)[0]
     return kernel._replace(
         root=root,
-        result=like(root, result),
+        result=like(root, log_sum_of(kernel.result)),
         opened=kernel.opened | {root, logarithm, total},
         candidate=kernel.candidate._replace(variable=root),
     )

@@ -151,7 +151,7 @@ class Graph:
                     if any(key(v) in own for v in parts)
                     else "a part of it, such as its squared distance, is also used elsewhere"
                 )
-            elif others.intersection(self.needed(_inputs_of(kernel.result), kernels)):
+            elif others and others.intersection(self.needed([root], kernels)):
                 found[root] = "one of its parameters is computed from its squared distance"
             elif others and self._is_dear(kernel.candidate, 1 + len(others)):
                 found[root] = "its squared distance is also used for several other kernels"

@@ -6,11 +6,9 @@ After search.py, for the loops that are left; fuse.py and optimizer.py call it. 
 
 from rbf_op.fusion.reduced_loops import batch_loops
 from rbf_op.fusion.search import find_kernels
-from rbf_op.fusion.values import nodes_of, rebuild
-from rbf_op.ops import RBFDot, RBFKernel, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
+from rbf_op.fusion.values import nodes_of, with_replaced
+from rbf_op.ops.base import ForwardOp
 from rbf_op.theano_api import Constant, Scan, clone_graph, trace_to
-
-_NODES = RBFDot, RBFKernel, RBFLogSumExp, RBFMixture, RBFSoftmaxDot
 
 
 def fuse_steps(outputs, left_alone=(), cautious=False):
@@ -35,10 +33,11 @@ def fuse_steps(outputs, left_alone=(), cautious=False):
         # Of a truncated gradient's own derivative those in the steps count as often as they do.
         whole = node.op.truncate_gradient == -1
         alike = _alike_in_all_steps(fused, constant) if whole else []
-        before = _with(alike, constant)
+        before = with_replaced(alike, constant)
         names = {v: _named(v) for v in alike}
+        fused = with_replaced(fused, names)
         # Inner variables are those of one Op.
-        inputs, steps = clone_graph(node.op.inputs + list(names.values()), _with(fused, names))
+        inputs, steps = clone_graph(node.op.inputs + list(names.values()), fused)
         new = Scan(inputs, steps, node.op.info)(*node.inputs, *before, return_list=True)
         for old, its_new in zip(node.outputs, new):
             its_new.name = old.name
@@ -50,12 +49,12 @@ def fuse_steps(outputs, left_alone=(), cautious=False):
 def _fused(steps, cautious):
     """(the results of a step with the kernels in them fused, or None; [Candidate])."""
     without_loops, left_alone = batch_loops(steps, cautious=cautious)
-    steps = _with(steps, without_loops)
+    steps = with_replaced(steps, without_loops)
     kernels, report = find_kernels(steps, cautious=cautious)
-    steps = _with(steps, dict(kernels))
+    steps = with_replaced(steps, dict(kernels))
     within, candidates = fuse_steps(steps, left_alone, cautious)
     changed = without_loops or kernels or within
-    return _with(steps, within) if changed else None, [*report, *left_alone, *candidates]
+    return with_replaced(steps, within) if changed else None, [*report, *left_alone, *candidates]
 
 
 def _named(variable):
@@ -64,12 +63,6 @@ def _named(variable):
     if hasattr(variable.tag, "test_value"):
         new.tag.test_value = variable.tag.test_value
     return new
-
-
-def _with(variables, replacements):
-    """Variables with others replaced in what they are computed from."""
-    new = rebuild(variables, replacements)
-    return [new.get(v, v) for v in variables]
 
 
 def _alike_in_all_steps(steps, constant):
@@ -85,7 +78,7 @@ def _alike_in_all_steps(steps, constant):
         if variable in seen or variable.owner is None:
             continue
         seen.add(variable)
-        if variable in alike and isinstance(variable.owner.op, _NODES):
+        if variable in alike and isinstance(variable.owner.op, ForwardOp):
             found.append(variable)
         else:
             stack.extend(variable.owner.inputs)

@@ -84,6 +84,12 @@ def rebuild(outputs, replacements):
     return changed
 
 
+def with_replaced(variables, replacements):
+    """Variables, in a list, with others replaced in what they are computed from."""
+    new = rebuild(variables, replacements) if replacements else {}
+    return [new.get(v, v) for v in variables]
+
+
 class Values:
     """Numbers variables: the same number for the same Op applied to the same inputs.
 

@@ -19,8 +19,6 @@ from rbf_op import fuse
 # (rows, centres, features)
 SMALL = 20, 7, 3
 SIZE = 2000, 1000, 10
-
-
 STEPS = 10
 
 

@@ -128,15 +128,16 @@ def _read_assembled(reader, variable, index, mode, frame):
     if isinstance(variable.owner.op, IncSubtensor) and not reader.block:
         if not fills(reader.sizes, variable, axis, parts):
             return None
-    opened, passed = set(reader.opened), set(reader.passed)
-    outer, reader.in_parts = reader.in_parts, True
+    before = reader.opened, reader.passed, reader.in_parts
+    opened, passed = set(), set()
+    reader.opened, reader.passed, reader.in_parts = opened, passed, True
     try:
         result = _general(reader, parts, index[axis], index[:axis] + index[axis + 1 :], mode)
     finally:
-        reader.in_parts = outer
-    if result is None:  # what was looked through in vain stays
-        reader.opened, reader.passed = opened, passed
-    else:
+        reader.opened, reader.passed, reader.in_parts = before
+    if result is not None:  # what was looked through in vain stays
+        reader.opened |= opened
+        reader.passed |= passed
         _note_chain(reader, variable, index)
     return result
 

@@ -171,10 +171,10 @@
 
 #define RBF_PRAGMA_(text) _Pragma(#text)
 #define RBF_UNROLL RBF_PRAGMA_(GCC unroll 16)
-/* Where registers are few, a term of a product is so few instructions that its loop's own matter.
- */
+/* A term of a product is so few instructions that its loop's own matter, most where registers are
+ * few. */
 #if RBF_MANY_REGISTERS
-#define RBF_UNROLL_TERMS
+#define RBF_UNROLL_TERMS RBF_PRAGMA_(GCC unroll 4)
 #else
 #define RBF_UNROLL_TERMS RBF_UNROLL
 #endif

@@ -8,14 +8,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Said of sums of kernels, of which a report has the terms alone; by autofuse and the registered
-# rewrite, which print none.
+# Said of sums of kernels, of which a report has the terms alone; by the registered rewrite, which
+# prints none.
 NOT_PRINTED = {
     "no two of its terms are kernels of the same points",
     "it has more than %d terms",
     "no axis of widths is summed",
     "more than widths and factors differ along the axis that is summed",
-    "a gradient with respect to a part of it is wanted",
     "a term of its exponent may overflow as a factor",
     "the loop gets along with a row at a time",
 }

@@ -218,8 +218,8 @@ def _extrapolated(loops, measured, wanted):
     times = all_entries / entries
     return (
         "* At batch %d, hidden %d (%d entries) the nested loops compile in %.1f s and take %.2f ms "
-        "forward. In proportion (extrapolated, not measured) the %s entries here would need at "
-        "least %s hours to compile and %s s a call."
+        "forward. In proportion (extrapolated, not measured) the %s entries here would need "
+        "%s hours to compile and %s s a call."
         % (
             measured
             + (entries, compiling, 1e3 * calling, "{:,}".format(all_entries).replace(",", " "))

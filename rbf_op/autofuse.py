@@ -10,8 +10,10 @@ kernel and its gradient are one node. Off unless asked for. May import Theano an
 import contextlib
 import functools
 import inspect
+import os
 import sys
 import threading
+import types
 from collections import OrderedDict
 
 import theano
@@ -29,6 +31,9 @@ _FUNCTIONS = {
     "hessian": "cost",
     "subgraph_grad": "cost",
 }
+
+# Of a module, whatever its class made of __dict__: asking a lazy module would execute it.
+_namespace_of = types.ModuleType.__dict__["__dict__"].__get__
 
 _lock = threading.RLock()
 _originals = {}  # function name -> original
@@ -50,9 +55,9 @@ def enable(report=None):
     """
     global _enabled, _report
     with _lock:
-        _enabled, _report = True, report
         _without.clear()
         _install()
+        _enabled, _report = True, report
 
 
 def disable():
@@ -74,8 +79,8 @@ def enabled():
     """As enable, for the duration of a with statement and in this thread only. Contexts nest."""
     global _contexts
     with _lock:
-        _contexts += 1
         _install()
+        _contexts += 1
     _local.depth = getattr(_local, "depth", 0) + 1
     try:
         yield
@@ -88,11 +93,14 @@ def enabled():
 
 def _install():
     if not _wrappers:
-        for name, argument in _FUNCTIONS.items():
-            original = getattr(theano.gradient, name)
-            _originals[name] = original
-            _wrappers[name] = _fusing_first(original, argument)
-    _replace({id(_originals[name]): wrapper for name, wrapper in _wrappers.items()})
+        _originals.update({name: getattr(theano.gradient, name) for name in _FUNCTIONS})
+        # All at once: another thread may fork in between.
+        _wrappers.update({n: _fusing_first(_originals[n], a) for n, a in _FUNCTIONS.items()})
+    try:
+        _replace({id(_originals[name]): wrapper for name, wrapper in _wrappers.items()})
+    except BaseException:
+        _uninstall_if_unused()
+        raise
 
 
 def _uninstall_if_unused():
@@ -109,8 +117,10 @@ def _replace(new_of):
     """
     known = {id(f) for functions in (_originals, _wrappers) for f in functions.values()}
     for module_name, module in list(sys.modules.items()):
-        namespace = getattr(module, "__dict__", None)
-        if not isinstance(namespace, dict) or module_name.split(".")[0] == "rbf_op":
+        if not issubclass(type(module), types.ModuleType):
+            continue
+        namespace = _namespace_of(module)
+        if namespace is None or module_name.split(".")[0] == "rbf_op":
             continue
         looked_at = id(module), len(namespace)
         if _without.get(module_name) == looked_at:
@@ -120,6 +130,17 @@ def _replace(new_of):
             namespace[name] = new_of.get(id(namespace[name]), namespace[name])
         if not held:
             _without[module_name] = looked_at
+
+
+def _after_fork_in_child():
+    """Other threads are not in the child: neither those in a context, nor one with the lock."""
+    global _lock, _contexts
+    _lock = threading.RLock()
+    _contexts = getattr(_local, "depth", 0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _fusing_first(original, argument):

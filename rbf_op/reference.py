@@ -72,10 +72,11 @@ def check_entries(name, argument, values, matrix_name, matrix, axis):
     """
     if values.shape[0] != matrix.shape[axis]:
         raise ValueError(
-            "%s: %s must have one entry per %s, but %s has shape %s and %s has shape %s."
+            "%s: %s must have one %s per %s, but %s has shape %s and %s has shape %s."
             % (
                 name,
                 argument,
+                "row" if values.ndim == 2 else "entry",
                 ("row of %s (m)" if axis == 0 else "column of %s (d)") % matrix_name,
                 argument,
                 values.shape,

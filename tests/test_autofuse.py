@@ -3,6 +3,11 @@
 Touches rbf_op, Theano and spellings.py.
 """
 
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import signal
 import sys
 import threading
 import types
@@ -85,6 +90,96 @@ def test_a_module_that_gets_theanos_function_later(monkeypatch):
     assert count(module.grad(kernel.sum(), x)) == 1
     autofuse.disable()
     assert module.grad is ORIGINALS[0]
+
+
+def test_a_lazy_module_is_not_executed(monkeypatch, tmp_path):
+    path = tmp_path / "lazy_module.py"
+    path.write_text("raise RuntimeError('executed')\n")
+    loader = importlib.machinery.SourceFileLoader("lazy_module", str(path))
+    loader = importlib.util.LazyLoader(loader)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("lazy_module", loader))
+    loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "lazy_module", module)
+    autofuse.enable()
+    autofuse.disable()
+    with autofuse.enabled():
+        pass
+    with pytest.raises(RuntimeError, match="executed"):
+        print(module.anything)
+
+
+def test_a_module_whose_namespace_is_computed(monkeypatch):
+    """As those of apipkg, which import all they have when asked for __dict__."""
+
+    class Computed(types.ModuleType):
+        @property
+        def __dict__(self):
+            raise RuntimeError("asked for")
+
+    monkeypatch.setitem(sys.modules, "computed_module", Computed("computed_module"))
+    autofuse.enable()
+
+
+def test_what_is_no_module_is_left_alone(monkeypatch):
+    class Stranger:
+        def __getattribute__(self, name):
+            raise RuntimeError(name)
+
+    monkeypatch.setitem(sys.modules, "no_module", Stranger())
+    autofuse.enable()
+
+
+@pytest.mark.parametrize("put_on", [autofuse.enable, lambda: autofuse.enabled().__enter__()])
+def test_an_error_leaves_nothing_behind(monkeypatch, put_on):
+    replace = autofuse._replace
+
+    def fails_once(new_of):
+        replace(new_of)
+        monkeypatch.setattr(autofuse, "_replace", replace)
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr(autofuse, "_replace", fails_once)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        put_on()
+    assert not autofuse.is_enabled()
+    assert_undone()
+    with autofuse.enabled():
+        assert autofuse.is_enabled()
+    assert_undone()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_forked_while_another_thread_holds_the_lock():
+    held, forked = threading.Event(), threading.Event()
+
+    def hold():
+        with autofuse.enabled(), autofuse._lock:
+            held.set()
+            forked.wait(60)
+
+    with contextlib.ExitStack() as own:
+        own.enter_context(autofuse.enabled())
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(60)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)  # ends a child that hangs
+                autofuse.enable()
+                autofuse.disable()
+                assert autofuse.is_enabled() and theano.grad is not ORIGINALS[0]
+                own.close()  # the one context that is left
+                assert_undone()
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        forked.set()
+        thread.join()
+    assert status == 0
 
 
 def test_enable_and_disable():

@@ -32,6 +32,7 @@ from rbf_op.ops import (
     Repeated,
 )
 from rbf_op.ops.small import Median
+from rbf_op.theano_api import CLinker
 
 EVERY_OP = [
     RBFKernel(),
@@ -213,6 +214,7 @@ def test_equality_and_hash():
 
 def test_names_in_a_printed_graph():
     assert str(RBFKernel()) == "RBFKernel{symmetric=False}"
+    assert str(Median()) == "Median" and str(Repeated()) == "Repeated"
     assert str(RBFDot()) == "RBFDot" and str(RBFLogSumExp()) == "RBFLogSumExp"
     assert str(RBFKernelGrad(wrt=("x",))) == "RBFKernelGrad{symmetric=False, wrt=('x',)}"
 
@@ -249,6 +251,17 @@ def test_pickled_op_holds_no_source_code():
         op.c_code_cache_version()
         assert set(vars(op)) <= {"openmp", "_op_use_c_code", *op.__props__}
         assert len(pickle.dumps(op)) < 500
+
+
+def test_compiled_modules_are_kept():
+    """Theano keeps no module in which one Op has an empty version or empty props."""
+    for op in EVERY_OP:
+        assert op.c_code_cache_version() and op.__props__, op
+    row, (n, m) = T.drow("row"), T.lscalars("n", "m")
+    output = T.exp(Median()(Repeated()(row, n, m)))
+    f = theano.function([row, n, m], output, mode=theano.Mode("py", None))
+    version, _ = CLinker().accept(f.maker.fgraph).cmodule_key()
+    assert version
 
 
 # -- types, shapes, connections ----------------------------------------------------------------

@@ -19,7 +19,13 @@ from graphs import MODES, needs_compiler
 from processes import run_python
 
 from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture
-from rbf_op.ops import CheckedEntries, RBFKernel, RBFKernelGrad
+from rbf_op.ops import (
+    CheckedEntries,
+    RBFKernel,
+    RBFKernelGrad,
+    RBFLogSumExpGrad,
+    RBFSoftmaxDotGrad,
+)
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -123,11 +129,11 @@ WHEN_BUILT = {
         lambda: rbf_kernel(A, B, 1, amplitude=np.ones(4)),
     ),
     "constant weights": (
-        ValueError, ["weights has shape (3, 2)", "y has shape (5, 3)"],
+        ValueError, ["one row per row of y", "weights has shape (3, 2)", "y has shape (5, 3)"],
         lambda: rbf_dot(A, B, np.ones((3, 2))),
     ),
     "constant vector of weights": (
-        ValueError, ["weights has shape (4,)", "y has shape (5, 3)"],
+        ValueError, ["one entry per row of y", "weights has shape (4,)", "y has shape (5, 3)"],
         lambda: rbf_dot(A, B, np.ones(4)),
     ),
     "Op, number of inputs": (
@@ -135,7 +141,7 @@ WHEN_BUILT = {
         lambda: RBFKernel()(X, Y),
     ),
     "Op, vector x": (
-        TypeError, ["RBFKernel: x must have 2 dimension(s)", "1"],
+        TypeError, ["RBFKernel: x must have 2 dimension(s)", "1", "x.dimshuffle('x', 0)"],
         lambda: RBFKernel()(T.dvector(), Y, 1.0, 1.0),
     ),
     "Op, matrix gamma": (
@@ -152,6 +158,14 @@ WHEN_BUILT = {
     "gradient Op, vector gradient": (
         TypeError, ["RBFKernelGrad: grad_output must have 2"],
         lambda: RBFKernelGrad()(X, Y, 1.0, 1.0, T.dvector()),
+    ),
+    "gradient Op, matrix gradient of a vector": (
+        TypeError, ["RBFLogSumExpGrad: grad_output must have 1", "one entry per row of x"],
+        lambda: RBFLogSumExpGrad()(X, Y, 1.0, 0.0, T.dvector(), T.dvector(), X),
+    ),
+    "gradient Op, matrix of sums": (
+        TypeError, ["RBFSoftmaxDotGrad: log_sums must have 1", "one entry per row of x"],
+        lambda: RBFSoftmaxDotGrad()(X, Y, 1.0, 0.0, Y, X, X, T.dvector(), X),
     ),
     "gradient Op, symmetric with a vector": (
         TypeError, ["RBFKernelGrad: gamma must have 0"],
@@ -256,7 +270,7 @@ STRETCHED_WHEN_RUN = {
         lambda v: rbf_kernel(T.addbroadcast(X[:, :1], 1), lengthscale=v[:4]),
     ),
     "weights of one row": (
-        ["rbf_dot: weights", "row of y", "(1, 2)", "(5, 3)"],
+        ["rbf_dot: weights", "one row per row of y", "(1, 2)", "(5, 3)"],
         lambda v: rbf_dot(X, Y, T.addbroadcast(T.ones((1, 2)), 0), amplitude=T.ones(5) * v[0]),
     ),
 }  # fmt: skip
@@ -440,7 +454,10 @@ def test_without_openmp(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("cxxflags", ["-ffast-math -Ofast -ffp-contract=off", "-O0", "-O1"])
+@pytest.mark.parametrize(
+    "cxxflags",
+    ["-ffast-math -Ofast -ffp-contract=off", "-ffast-math -O2 -ffast-math", "-O0", "-O1"],
+)
 def test_the_users_compiler_flags_change_no_value(tmp_path, cxxflags):
     """-ffast-math, often recommended for Theano, and what would round K twice."""
     code = """

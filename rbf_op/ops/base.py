@@ -21,6 +21,15 @@ C_TEXT_VERSION = 1
 _PER_CENTRE = ("gamma", "amplitude", "log_amplitude")  # scalars or vectors
 
 
+def _users_flags():
+    """The compiler flags of gcc.cxxflags, which Theano-PyMC 1.1 renamed."""
+    try:
+        flags = config.gcc__cxxflags
+    except AttributeError:
+        flags = config.gcc.cxxflags
+    return flags.split()
+
+
 class RBFOp(OpenMPOp):
     """What all Ops here share: checking inputs, and how their C is compiled.
 
@@ -71,6 +80,8 @@ class RBFOp(OpenMPOp):
 
     def _way_out(self, name):
         if name not in _PER_CENTRE:
+            if 2 not in self._allowed_ndim(name):
+                return "Give one entry per row of x."
             return "For one row use %s.dimshuffle('x', 0)." % name
         if self.mixture:
             return "Give one entry per term."
@@ -108,7 +119,7 @@ class RBFOp(OpenMPOp):
         # NaN, inf, signed zero and the digits of the exponential must survive these among a user's
         # gcc.cxxflags. Flags of an Op's own come before those: -fno-fast-math would be overruled.
         # Below -O2 GCC fuses no multiply-adds; without these it is Theano's own -O3 that counts.
-        return [
+        unwanted = [
             "-O",
             "-O0",
             "-O1",
@@ -123,6 +134,9 @@ class RBFOp(OpenMPOp):
             "-ffinite-math-only",
             "-fno-signed-zeros",
         ]
+        # Theano removes one for each mention.
+        given = _users_flags()
+        return [flag for flag in unwanted for _ in range(max(1, given.count(flag)))]
 
     def c_code_cache_version(self):
         self.update_self_openmp()

@@ -18,7 +18,15 @@ class SmallOp(Op):
 
     That is for graphs that are one C module: a module of its own would take a second to compile,
     which two or three NumPy calls are not worth.
+
+    Subclasses name that function, `c_function`.
     """
+
+    # Not empty: Theano takes an Op with no props for unversioned, and all that it is linked with.
+    __props__ = ("c_function",)
+
+    def __str__(self):
+        return type(self).__name__
 
     def make_c_thunk(self, *args, **kwargs):
         raise NotImplementedError("in NumPy")
@@ -43,6 +51,7 @@ class CheckedEntries(SmallOp):
     """
 
     __props__ = ("function", "argument", "matrix_name", "axis")
+    c_function = "rbf_checked_entries"
     view_map = {0: [0]}
 
     def __init__(self, function, argument, matrix_name, axis):
@@ -67,7 +76,8 @@ class CheckedEntries(SmallOp):
             _c_string, (self.function, self.argument, self.matrix_name)
         )
         arguments = function, argument, inputs[0], matrix_name, inputs[1], "%d" % self.axis
-        return "{ if (rbf_checked_entries(%s, &%s) != 0) { %s } }" % (
+        return "{ if (%s(%s, &%s) != 0) { %s } }" % (
+            self.c_function,
             ", ".join(arguments),
             outputs[0],
             sub["fail"],
@@ -91,7 +101,7 @@ class Median(SmallOp):
     derivative: only differences matter.
     """
 
-    __props__ = ()
+    c_function = "rbf_column_medians"
 
     def make_node(self, matrix):
         return Apply(self, [matrix], [T.TensorType(matrix.dtype, (matrix.broadcastable[1],))()])
@@ -108,11 +118,8 @@ class Median(SmallOp):
         output_storage[0][0] = np.where(np.isfinite(median), median, 0).astype(matrix.dtype)
 
     def c_code(self, node, name, inputs, outputs, sub):
-        return "{ if (rbf_column_medians(%s, &%s) != 0) { %s } }" % (
-            inputs[0],
-            outputs[0],
-            sub["fail"],
-        )
+        arguments = (self.c_function, inputs[0], outputs[0], sub["fail"])
+        return "{ if (%s(%s, &%s) != 0) { %s } }" % arguments
 
     def connection_pattern(self, node):
         return [[False]]
@@ -131,7 +138,7 @@ class Repeated(SmallOp):
     zero, so no Op may write into it; put where the graph is compiled, it has no derivative.
     """
 
-    __props__ = ()
+    c_function = "rbf_repeated"
     view_map = {0: [0]}
 
     def make_node(self, values, *lengths):
@@ -151,8 +158,8 @@ class Repeated(SmallOp):
         output_storage[0][0] = matrix
 
     def c_code(self, node, name, inputs, outputs, sub):
-        arguments = (*inputs, outputs[0], sub["fail"])
-        return "{ if (rbf_repeated(%s, %s, %s, &%s) != 0) { %s } }" % arguments
+        arguments = (self.c_function, *inputs, outputs[0], sub["fail"])
+        return "{ if (%s(%s, %s, %s, &%s) != 0) { %s } }" % arguments
 
 
 def _c_string(text):

@@ -436,3 +436,32 @@ def test_functions_that_were_imported_by_name():
         assert module.grad is ORIGINALS[0]
     finally:
         del sys.modules["module_of_a_user"]
+
+
+def _log_of_sums(x, c):
+    sums = T.exp(-spellings.squared(x, c)).sum(axis=1)
+    return T.log(sums).sum(), sums
+
+
+def _log_of_all(x, c):
+    total = T.exp(-spellings.squared(x, c)).sum()
+    return T.log(total), total
+
+
+def _states(x, c):
+    states, _ = theano.scan(
+        lambda point, sums: sums + T.exp(-T.sqr(point - c).sum(axis=1)), x, T.zeros_like(c[:, 0])
+    )
+    return T.sqr(states[-1]).sum(), states
+
+
+@pytest.mark.parametrize("build", [_log_of_sums, _log_of_all, _states])
+def test_what_is_constant_on_the_way_stays(build):
+    x, c = T.matrix("x", "float64"), T.matrix("c", "float64")
+    cost, part = build(x, c)
+    with autofuse.enabled():
+        gradient = theano.grad(cost + T.sqr(x).sum(), x, consider_constant=[part])
+        theano.grad(cost, part)
+    given = np.random.RandomState(3).randn(5, 3)
+    function = theano.function([x, c], gradient, mode=MODE, on_unused_input="ignore")
+    np.testing.assert_allclose(function(given, given[:4]), 2 * given)

@@ -1505,3 +1505,104 @@ def test_the_same_constant_twice_around_a_gate():
     exponent = -2 * (-1 * (-1 * (distance * (distance > 0))))
     _, report = fuse(T.exp(exponent), report=True)
     assert len(report.fused) == 1, str(report)
+
+
+# Each was wrong once: where values decide, those at which it was.
+EDGES = {
+    "a fast sigmoid as weights": (
+        lambda x, c, w: T.log((T.nnet.ultra_fast_sigmoid(w) * distances_exp(x, c)).sum(axis=1)),
+        [(6, 3), (4, 3)],
+        [1.0, -3.0, -20.0, 2.0],
+    ),
+    "the diagonal of a product that is not square": (
+        lambda x, c, w: distances_exp(x, c) * T.diag(T.dot(x, c.T))[:, None],
+        [(3, 3), (5, 3)],
+        [0.0] * 5,
+    ),
+    "weights limited from above by what is negative": (
+        lambda x, c, w: T.exp(
+            -T.sum(T.clip(w, 0, w[0] - 2) * T.sqr(x[:, None, :] - c[None, :, :]), axis=2)
+        ),
+        [(4, 3), (5, 3)],
+        [1.0, 1.0, 1.0],
+    ),
+    "weights that are zero as integers": (
+        lambda x, c, w: T.exp(
+            -T.sum(
+                T.sqr(x[:, None, :] - c[None, :, :]) / T.cast(T.exp(w), "int8"),
+                axis=2,
+            )
+        ),
+        [(4, 3), (5, 3)],
+        [0.0, 1.0, 5.2],
+    ),
+    "a block that is added to": (
+        lambda x, c, w: T.inc_subtensor(distances_exp(x, c)[:2, :2], 0.1),
+        [(6, 3), (4, 3)],
+        [0.0] * 4,
+    ),
+    "a row that is replaced": (
+        lambda x, c, w: T.set_subtensor(distances_exp(x, c)[0], 0.0),
+        [(6, 3), (4, 3)],
+        [0.0] * 4,
+    ),
+}
+
+
+def distances_exp(x, c):
+    return T.exp(-spellings.squared(x, c))
+
+
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_edges(name):
+    build, shapes, weights = EDGES[name]
+    x, c, w = T.matrix("x", "float64"), T.matrix("c", "float64"), T.vector("w", "float64")
+    output, rng = build(x, c, w), np.random.RandomState(5)
+    given = [rng.randn(*shape) for shape in shapes] + [np.asarray(weights)]
+    function = theano.function(
+        [x, c, w], [output, fuse(output)], mode=MODE, on_unused_input="ignore"
+    )
+    np.testing.assert_allclose(*function(*given)[::-1], rtol=1e-9, atol=1e-12)
+    if name in ("a block that is added to", "a row that is replaced"):
+        assert fused_nodes(fuse(output))
+
+
+def test_points_of_several_axes_and_no_rows():
+    x, c = T.tensor3("x", "float64"), T.tensor3("c", "float64")
+    pairs = x.dimshuffle(0, "x", 1, 2) - c.dimshuffle("x", 0, 1, 2)
+    fused = fuse(T.exp(-T.sqr(pairs).sum(axis=(2, 3))))
+    function = theano.function([x, c], fused, mode=MODE)
+    assert fused_nodes(fused)
+    for n, m in ((0, 3), (3, 0), (2, 3)):
+        assert function(np.zeros((n, 4, 4)), np.zeros((m, 4, 4))).shape == (n, m)
+
+
+def test_a_length_that_is_what_is_left():
+    x, c, length = T.matrix("x", "float64"), T.matrix("c", "float64"), T.iscalar("length")
+    output = T.exp(-T.reshape(spellings.squared(x, c), (length, c.shape[0])))
+    function = theano.function([x, c, length], [output, fuse(output)], mode=MODE)
+    given = np.random.RandomState(5).randn(6, 3), np.random.RandomState(6).randn(4, 3)
+    for length in (-1, 6):
+        np.testing.assert_allclose(*function(*given, length), rtol=1e-12)
+
+
+def test_what_cancels_keeps_its_gradient():
+    x, c, _, v, w, r = variables("float64")
+    for output, cancelling in (
+        (T.exp(-spellings.squared(x, c) + 0.0 * w[None, :]), w),
+        (r + T.log(T.exp(-spellings.squared(x, c) - r[:, None]).sum(axis=1)), r),
+    ):
+        gradient = theano.grad(fuse(output).sum(), cancelling)  # which is not disconnected
+        given = dict(zip((x, c, v, w, r), np.split(np.arange(5.0) / 9, 5)))
+        given.update({x: np.ones((N, D)), c: np.zeros((M, D)), w: np.ones(M), r: np.ones(N)})
+        function = theano.function(list(given), gradient, mode=MODE, on_unused_input="ignore")
+        np.testing.assert_allclose(function(*given.values()), 0, atol=1e-12)
+
+
+def test_names_of_the_users_variables_stay():
+    x, c, _, _, w, _ = variables("float64")
+    rows, products = theano.map(
+        lambda i: [x[i], T.dot(T.exp(-T.sqr(x[i] - c).sum(axis=1)), w)], T.arange(x.shape[0])
+    )[0]
+    fuse_report([rows, products])
+    assert x.name == "x"

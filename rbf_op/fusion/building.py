@@ -19,7 +19,7 @@ from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture, rbf_softmax_dot
-from rbf_op.theano_api import Constant
+from rbf_op.theano_api import Constant, Scan
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
 # was looked through; stays: what the result has of root as it was.
@@ -45,6 +45,7 @@ def build(graph, root, reader, read, index, base=None, lengths=(), row_sum=None)
     if lengths:
         block = tuple(slice(lengths.get(axis)) for axis in range(root.ndim))
         result = T.set_subtensor(base[block], result)
+    _check_nothing_lost(root, result, reader)
     return Kernel(root, like(root, result), reader.opened, reader.passed, candidate, ())
 
 
@@ -121,19 +122,35 @@ def build_softmax(graph, root, reader, read, weights):
     of_columns, _ = _exponents(add(found.inner_rest, found.rest), found.row)
     logarithm = _exponent(writer, of_columns, (found.column,))
     result = _node(rbf_softmax_dot, x, y, weights, gamma=gamma, log_amplitude=logarithm)
-    # Whoever wants its gradient, which is zero, or gives it a value, must find it.
-    lost = _given([root], reader.closed) - _given([result], reader.closed)
-    if lost:
-        raise NoMatch("it depends on something that cancels in its softmax, and would not any more")
+    _check_nothing_lost(root, result, reader)
     amplitude = None if logarithm is None else T.exp(logarithm)  # as the report has it
     candidate = Candidate(root, True, None, x, y, gamma, amplitude, False, found.symmetric)
     return Kernel(root, like(root, result), reader.opened, reader.passed, candidate, ())
 
 
-def _given(variables, closed):
-    """What some variables are computed from: inputs of the graph, and `closed` variables."""
-    found = {v for node in nodes_of(variables) for v in node.inputs}
-    return {v for v in found if v.owner is None and not isinstance(v, Constant) or v in closed}
+def _check_nothing_lost(root, result, reader):
+    """Whoever wants the gradient of what cancels, which is zero, or gives it a value, must find it.
+
+    What a loop takes in need not be for this output of it.
+    """
+    if _given(root, reader.closed, False) - _given(result, reader.closed, True):
+        raise NoMatch("it depends on something that cancels in it, and would not any more")
+
+
+def _given(variable, closed, through_loops):
+    """What a variable is computed from: inputs of the graph, and `closed` variables."""
+    found, seen, stack = set(), set(), [variable]
+    while stack:
+        variable = stack.pop()
+        if variable in seen:
+            continue
+        seen.add(variable)
+        node = variable.owner
+        if variable in closed or node is None and not isinstance(variable, Constant):
+            found.add(variable)
+        if node is not None and (through_loops or not isinstance(node.op, Scan)):
+            stack.extend(node.inputs)
+    return found
 
 
 def _log_sum(writer, found, row_sum):
@@ -230,7 +247,8 @@ def like(root, result):
         result = T.patternbroadcast(result, root.broadcastable)
     if result.type != root.type:
         raise NoMatch("the fused node has another type: %s" % result.type)
-    result.name = root.name
+    if result.owner is not None and result.name is None:  # it may be what the user has, and named
+        result.name = root.name
     return result
 
 
@@ -279,7 +297,8 @@ def _points(writer, sides, symbol, distances):
         if part.ndim == 1:
             part = part.dimshuffle(0, "x")
         elif part.ndim > 2:
-            part = T.flatten(part, 2)
+            # Not with -1: of no rows NumPy would not know.
+            part = part.reshape((part.shape[0], T.prod(part.shape[1:])), ndim=2)
         parts.append(part)
     return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
 
@@ -291,7 +310,8 @@ def _checked(points, reader):
         computed = {reader.values.key(v) for node in nodes_of(lengths) for v in node.outputs}
         if not computed & opened:
             message = "fused: two lengths differ that a reshape or a sum needs to be equal"
-            points = Assert(message)(points, T.eq(*lengths))
+            # A length of -1, of a reshape, is what is left.
+            points = Assert(message)(points, T.or_(T.eq(*lengths), T.lt(T.minimum(*lengths), 0)))
     return points
 
 

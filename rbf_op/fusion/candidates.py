@@ -56,7 +56,12 @@ def find_candidates(nodes, outputs):
     if not carrying and not softmaxes:
         return Candidates([], {}, set(), set(), set(), {})
     users = users_of(nodes)
-    filled = {node.inputs[0] for node in nodes if isinstance(node.op, IncSubtensor)}
+    filled = {  # those that are filled step by step
+        node.inputs[0]
+        for node in nodes
+        if isinstance(node.op, IncSubtensor)
+        and isinstance(getattr(node.inputs[0].owner, "op", None), IncSubtensor)
+    }
     stable = _stable_in_logarithms(nodes, users, outputs)
     matrices = {v for v in carrying if v not in filled and _is_root(v)}
     roots = matrices - stable

@@ -187,9 +187,9 @@ def _stable_logarithms(product, reader):
         variable = reader.variable(factor.key) if isinstance(factor, Leaf) else None
         if variable is None or variable in reader.closed:
             continue
-        logarithm = _logarithm_of_probabilities(variable)
-        if logarithm is not None:
-            reader.passed.add(variable)
+        logarithm, way = _logarithm_of_probabilities(variable)
+        if logarithm is not None and not any(v in reader.closed for v in way):
+            reader.passed.update(way)
             leaf = Leaf(reader.key_of(logarithm), factor.index)
             logarithms = add(logarithms, scale(of_factor(leaf), power))
             left = left - {(factor, power)}
@@ -197,19 +197,20 @@ def _stable_logarithms(product, reader):
 
 
 def _logarithm_of_probabilities(variable):
-    """The logarithm of a softmax or sigmoid, of which one is left where they underflow; or None."""
-    node = variable.owner
-    if node is None:
-        return None
-    if isinstance(node.op, T.nnet.Softmax):
-        return T.nnet.logsoftmax(*node.inputs)
-    if isinstance(node.op, T.Elemwise) and "Sigmoid" in type(node.op.scalar_op).__name__:
-        return -T.nnet.softplus(-node.inputs[0])
-    if isinstance(node.op, (T.DimShuffle, Subtensor)):
-        inner = _logarithm_of_probabilities(node.inputs[0])
+    """(the logarithm of a softmax or sigmoid, of which one is left where they underflow, or None;
+    the variables from here to it)."""
+    node, logarithm, way = variable.owner, None, [variable]
+    op = None if node is None else node.op
+    if isinstance(op, T.nnet.Softmax):
+        logarithm = T.nnet.logsoftmax(*node.inputs)
+    elif isinstance(op, T.Elemwise) and type(op.scalar_op).__name__ == "ScalarSigmoid":
+        logarithm = -T.nnet.softplus(-node.inputs[0])
+    elif isinstance(op, (T.DimShuffle, Subtensor)):
+        inner, rest = _logarithm_of_probabilities(node.inputs[0])
+        way += rest
         if inner is not None:
-            return node.clone_with_new_inputs([inner] + node.inputs[1:]).outputs[0]
-    return None
+            logarithm = node.clone_with_new_inputs([inner] + node.inputs[1:]).outputs[0]
+    return logarithm, way
 
 
 def _is_expanded(reader):

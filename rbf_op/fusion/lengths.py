@@ -128,7 +128,9 @@ class Sizes:
         if isinstance(op, T.AllocDiag) and inputs[0].ndim == 1 and op.offset == 0:
             return self.dimension(inputs[0], 0)
         if isinstance(op, T.ExtractDiag) and inputs[0].ndim == 2 and op.offset == 0:
-            return self.dimension(inputs[0], 0)
+            rows, columns = (self.dimension(inputs[0], a) for a in (0, 1))
+            if self.equal(rows, columns):
+                return rows
         if isinstance(op, IncSubtensor):
             while isinstance(inputs[0].owner.op if inputs[0].owner else None, IncSubtensor):
                 inputs = inputs[0].owner.inputs

@@ -31,7 +31,7 @@ def batch_loops(outputs, kept=(), cautious=False):
         node
         for node in nodes
         if isinstance(node.op, Scan)
-        and not any(v in kept for v in [*node.outputs, *totals.get(node, ())])
+        and not any(v in kept for v in [*node.outputs, *_states(totals.get(node, ()))])
     ]
     if not scans:
         return {}, []
@@ -64,6 +64,11 @@ def batch_loops(outputs, kept=(), cautious=False):
         for node in reversed(scans)
         if node in reasons
     ]
+
+
+def _states(lasts):
+    """Last states, and what each is the last of: all of them, without the one begun with."""
+    return [v for last in lasts for v in (last, last.owner.inputs[0])]
 
 
 def _totals(nodes, outputs):

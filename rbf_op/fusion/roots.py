@@ -127,6 +127,7 @@ def read_sum(graph, root, closed=(), *, logarithm):
     read = reader.read(source, inner, LOGARITHM)
     kernel = build(graph, root, reader, read, index, row_sum=RowSum(terms, divisor))
     kernel.opened.update(looked_through)
+    kernel.passed.update(looked_through)
     return kernel
 
 
@@ -144,6 +145,7 @@ def read_total(graph, root, closed=(), *, logarithm):
         root=root,
         result=like(root, log_sum_of(kernel.result)),
         opened=kernel.opened | {root, logarithm, total},
+        passed=kernel.passed | {root, logarithm, total},
         candidate=kernel.candidate._replace(variable=root),
     )
 

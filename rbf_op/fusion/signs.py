@@ -114,14 +114,18 @@ class Signs:
             if _is_rectified(inputs):
                 return True, False
             return everywhere[0], everywhere[0] and any(positive for _, positive in signs)
-        if isinstance(op, (scalar_ops.Cast, scalar_ops.Identity)):
+        if isinstance(op, scalar_ops.Identity):
             return everywhere
+        if isinstance(op, scalar_ops.Cast):  # 0.5 may become 0, and 200 negative
+            target = op.o_type.dtype
+            kept = target.startswith("float") or np.can_cast(inputs[0].dtype, target, "safe")
+            return everywhere if kept else (False, False)
         if isinstance(op, scalar_ops.Second):
             return signs[1]
         if isinstance(op, Maximum):
             return any(s[0] for s in signs), any(s[1] for s in signs)
         if isinstance(op, scalar_ops.Clip):
-            return signs[1]
+            return tuple(low and high for low, high in zip(*signs[1:]))
         if isinstance(op, scalar_ops.Pow):
             exponent = scalar_constant(inputs[1])
             even = exponent is not None and exponent % 2 == 0

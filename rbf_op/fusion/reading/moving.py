@@ -157,7 +157,13 @@ def _step_position(reader, entry, source, axis, frame):
 
 def _read_diagonal(reader, variable, index, mode, frame):
     op, source = variable.owner.op, variable.owner.inputs[0]
-    if source.ndim != 2 or op.offset != 0 or True in source.broadcastable:
+    rows, columns = (reader.sizes.dimension(source, axis) for axis in (0, -1))
+    if (
+        source.ndim != 2
+        or op.offset != 0
+        or True in source.broadcastable
+        or not reader.sizes.equal(rows, columns)  # else it may be shorter
+    ):
         return None
     return reader.read(source, (index[0], index[0]), mode, frame)
 

@@ -8,6 +8,7 @@ that `rbf-op run` and `rbf-op doctor` work where nothing but Theano and NumPy is
 import importlib.util
 import itertools
 import os
+import subprocess
 import sys
 
 
@@ -16,17 +17,11 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if _missing("click"):
         sys.exit(_without_click(arguments))
-    programs = []
-    try:
-        commands(programs.append)(args=arguments, prog_name="rbf-op")
-    except SystemExit:
-        if not programs:
-            raise
-    sys.exit(_run(*programs[0]))  # here, so that its tracebacks have none of click's lines
+    commands()(args=arguments, prog_name="rbf-op")
 
 
-def commands(run_later=None):
-    """The click group with all commands; run_later gets what is to be run, and how."""
+def commands():
+    """The click group with all commands."""
     import click
 
     from rbf_op import __version__
@@ -56,7 +51,7 @@ def commands(run_later=None):
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def run(report, module, program, arguments):
         """Run a Python program, unchanged, with gradients and graphs fused."""
-        run_later((program, arguments, module, report))
+        _run(program, arguments, module, report)
 
     @group.command()
     @click.option(
@@ -95,7 +90,7 @@ def _without_click(arguments):
         options = list(itertools.takewhile(("--report", "-m").__contains__, rest))
         if len(rest) > len(options):
             program, *arguments = rest[len(options) :]
-            return _run(program, arguments, "-m" in options, "--report" in options)
+            _run(program, arguments, "-m" in options, "--report" in options)
     if arguments in ([], ["-h"], ["--help"]):
         missing = _missing_for_demo()
         print("rbf-op run      Run a Python program, unchanged, with gradients and graphs fused.")
@@ -125,14 +120,18 @@ def _has_compiler():
 
 
 def _run(name, arguments, module, report):
-    from rbf_op import program
-
-    try:
-        program.run(name, arguments, module, report)
-    except program.NotThere as error:
-        print("rbf-op run: %s" % error, file=sys.stderr)
-        return 2
-    return 0
+    """Replaces this process: Theano is imported here, and has read the environment."""
+    flags = subprocess._args_from_interpreter_flags()
+    # Two that are not among them.
+    flags += ["-i"] if sys.flags.inspect else []
+    flags += ["-u"] if getattr(sys.stdout, "write_through", False) else []
+    options = ["--report"] * report + ["-m"] * module
+    file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program.py")
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    # Set where Theano's flags name a device: it would refuse to use that again.
+    os.environ.pop("THEANO_GPU_IS_ALREADY_ACTIVE", None)
+    os.execv(sys.executable, [sys.executable, *flags, file, *options, "--", name, *arguments])
 
 
 def _doctor():

@@ -39,11 +39,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def rbf_op(folder, *arguments, before=""):
+def rbf_op(folder, *arguments, before="", flags=()):
     """`rbf-op` in a folder."""
     code = before + "import sys; from rbf_op.cli import main; main(sys.argv[1:])"
+    return python(folder, *flags, "-c", code, *arguments)
+
+
+def python(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, *arguments],
+        input="typed",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -147,3 +152,108 @@ def test_a_program_that_is_not_there(folder, program, said):
 def test_a_program_must_be_named(folder):
     result = rbf_op(folder, "run")
     assert result.returncode == 2 and "PROGRAM" in result.stderr
+
+
+FIRST = """
+import importlib.util, os, sys
+os.environ["THEANO_FLAGS"] = os.environ.get("THEANO_FLAGS", "") + ",floatX=float32"
+found = importlib.util.find_spec("theano")
+print(os.path.basename(os.path.dirname(found.origin)), "theano" in sys.modules)
+%s
+import rbf_op, theano, theano.tensor as T
+from theano import grad
+own = [m.__spec__.loader is m.__loader__ and m.__spec__.has_location for m in (theano, rbf_op)]
+print(theano.config.floatX, own, importlib.util.find_spec("theano") is theano.__spec__)
+x, c = T.matrices("xc")
+cost = T.exp(-((x[:, None, :] - c[None, :, :]) ** 2).sum(axis=2)).sum()
+nodes = [theano.gof.graph.ops([x, c], [g(cost, x)]) for g in (grad, T.grad)]
+print([any(type(n.op).__name__ == "RBFKernelGrad" for n in graph) for graph in nodes])
+"""
+
+# As where only the folder of `rbf-op` has it.
+NOT_FOUND = """
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name == "rbf_op" else self.finder.find_spec(name, path, target)
+sys.meta_path[1:] = map(Without, sys.meta_path[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "first", ["import theano", "import rbf_op", "from theano import grad", NOT_FOUND]
+)
+def test_what_a_program_sets_before_it_imports_theano(folder, first):
+    (folder / "train.py").write_text(FIRST % first)
+    result = rbf_op(folder, "run", "train.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "theano False",
+        "float32 [True, True] True",
+        "[True, True]",
+    ]
+
+
+def test_theano_may_come_with_the_package_of_a_module(folder):
+    package = folder / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from theano import grad")
+    (package / "steps.py").write_text("from package import grad; print(grad.__wrapped__.__name__)")
+    result = rbf_op(folder, "run", "-m", "package.steps")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["grad"]
+
+
+PLAIN = """
+import sys
+main = sys.modules["__main__"]
+names = ["theano", "numpy", "rbf_op"]
+print([name in sys.modules for name in names], sys.argv, sys.path[0], sys.flags, sys.warnoptions)
+print(main.__name__, main.__file__, main.__package__, main.__spec__ and main.__spec__.name)
+print(sys.stdin.read(), __debug__, sys.stdout.write_through)
+sys.exit("left")
+"""
+
+
+@pytest.mark.parametrize(
+    "flags, way", [(["-O", "-B", "-u", "-W", "error::ImportWarning"], "file"), ([], "module")]
+)
+def test_a_program_without_theano_is_run_as_by_python(folder, flags, way):
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "plain.py").write_text(PLAIN)
+    (folder / "linked.py").symlink_to(folder / "elsewhere" / "plain.py")
+    program = {"file": ["linked.py"], "module": ["-m", "linked"]}[way]
+    program += ["--", "--report"]  # which are not for `rbf-op run`
+    expected = python(folder, *flags, *program)
+    result = rbf_op(folder, "run", *program, flags=flags)
+    assert result.stdout.startswith("[False, False, False] ")
+    if sys.version_info >= (3, 9):  # before, __file__ is as it was given
+        assert result.stdout == expected.stdout
+    assert (result.returncode, result.stderr) == (expected.returncode, expected.stderr)
+    assert (result.returncode, result.stderr) == (1, "left\n")
+
+
+def test_an_interrupt_ends_a_program_as_by_python(folder):
+    (folder / "train.py").write_text("raise KeyboardInterrupt")
+    assert rbf_op(folder, "run", "train.py").returncode == python(folder, "train.py").returncode
+
+
+CHILD = """
+import multiprocessing, sys
+print(__name__, flush=True)
+
+def names(_):
+    return [sys.modules["__main__"].__spec__, "theano" in sys.modules]
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(names, [0]))
+"""
+
+
+def test_children_do_not_run_the_program(folder):
+    (folder / "train.py").write_text(CHILD)
+    result = rbf_op(folder, "run", "train.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["__main__", "__mp_main__", "[[None, False]]"]

@@ -179,6 +179,7 @@ class ForwardOp(RBFOp):
     """An Op whose derivatives are a gradient Op and a rule in terms of itself.
 
     Subclasses have `input_names`, `gradient_op()` and `directional_derivative(inputs, directions)`.
+    Those are of the first output; where there are more, the gradient Op takes all of them.
     """
 
     __props__ = ("input_names",)  # not empty: Theano takes an Op with no props for unversioned
@@ -193,14 +194,19 @@ class ForwardOp(RBFOp):
         arguments = tuple(inputs) + tuple("&" + output for output in outputs)
         return self._c_call(arguments, node, sub)
 
+    def connection_pattern(self, node):
+        return [[True] + [False] * (len(node.outputs) - 1) for _ in node.inputs]
+
     def L_op(self, inputs, outputs, output_gradients):
-        return self.gradient_op()(*(list(inputs) + [output_gradients[0]]), return_list=True)
+        known = outputs if len(outputs) > 1 else []
+        return self.gradient_op()(*inputs, *known, output_gradients[0], return_list=True)
 
     def R_op(self, inputs, eval_points):
         change = self.directional_derivative(inputs, eval_points)
-        if change is None:
-            return [None]
-        return [T.patternbroadcast(change, self.make_node(*inputs).outputs[0].broadcastable)]
+        outputs = self.make_node(*inputs).outputs
+        if change is not None:
+            change = T.patternbroadcast(change, outputs[0].broadcastable)
+        return [change] + [None] * (len(outputs) - 1)
 
 
 class FirstGradientOp(RBFOp):

@@ -51,17 +51,8 @@ class RBFSoftmaxDot(ForwardOp):
         for storage, values in zip(output_storage, reference.rbf_softmax_dot(*inputs)):
             storage[0] = values
 
-    def connection_pattern(self, node):
-        return [[True, False, False] for _ in self.input_names]
-
-    def L_op(self, inputs, outputs, output_gradients):
-        grad_op = RBFSoftmaxDotGrad(openmp=self.openmp)
-        # Of the inputs' dtype, as RBFLogSumExp's.
-        grad_output = T.cast(output_gradients[0], inputs[0].dtype)
-        return grad_op(*(list(inputs) + list(outputs) + [grad_output]), return_list=True)
-
-    def R_op(self, inputs, eval_points):
-        return ForwardOp.R_op(self, inputs, eval_points) + [None, None]
+    def gradient_op(self):
+        return RBFSoftmaxDotGrad(openmp=self.openmp)
 
     def directional_derivative(self, inputs, directions):
         """The change of P when its inputs move in the given directions (None: zero).

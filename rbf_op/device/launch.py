@@ -86,6 +86,26 @@ def product_gradient(device, x, y, gamma, weights, grad_output, wanted):
     return gradients
 
 
+def outer_gradient(device, x, gamma, amplitude, left, right, wanted):
+    """Gradients of sum((left right^T) * K), K of y = x, by name, for those of x, gamma, amplitude
+    in `wanted`.
+
+    left and right (n, p), gamma and amplitude numbers. left right^T is computed as in
+    product_gradient. The amplitude multiplies the last sums, which must be in range without it.
+    """
+    reference.check_shapes(x, x, gamma, amplitude, weights=right, grad_output=left)
+    x, left, right = map(device.contiguous, (x, left, right))
+    p = right.shape[1]
+    gradients = _gradients(
+        device, "rbf_product_gradient", x, x, gamma, device.one(runtime.NAMES[x.dtype]),
+        ["x+y" if name == "x" else name for name in wanted],
+        [None, left, right, p],
+        [None, right, left, p],
+        amplitude,
+    )  # fmt: skip
+    return {"x" if key == "x+y" else key: gradient for key, gradient in gradients.items()}
+
+
 # -- Sweeps: cuda/sweep.cuh ------------------------------------------------------------------------
 
 
@@ -153,8 +173,11 @@ def _product(device, name, owner, other, gamma, payload):
     return result.sum()
 
 
-def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y):
-    """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G."""
+def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y, factor=None):
+    """Both sweeps, as far as wanted. source_x, source_y: the arguments that tell each its G.
+
+    `factor`, a number on the device, multiplies all but the gradient of the amplitude.
+    """
     (n, d), m, dtype = x.shape, y.shape[0], runtime.NAMES[x.dtype]
     scalars = [k for k, v in (("gamma", gamma), ("amplitude", amplitude)) if not v.ndim]
     if not (n and m):  # no tile at all: nothing would be written
@@ -162,7 +185,8 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
         shapes.update((key, ()) for key in scalars)
         return {key: device.zeros(shapes[key], dtype) for key in wanted if key in shapes}
     inner = source_x[3]
-    narrow = _is_narrow(d, inner)
+    # The kernels for few dimensions have no gradient of an amplitude.
+    narrow = _is_narrow(d, inner) and "amplitude" not in wanted
     if narrow:
         rows = _NARROW_TILE * _NARROW_GRADIENT_ROWS[dtype]
         cut = (rows, _NARROW_TILE, 1, _NARROW_SHORT_TILE)
@@ -216,11 +240,12 @@ def _gradients(device, name, x, y, gamma, amplitude, wanted, source_x, source_y)
         width = d if dy is not None else 0
         outputs = [dy, parameters["gamma"], parameters["amplitude"]]
         sweep(name + "_y", y, x, width, grid_y, source_y, outputs)
-    return {
-        key: slabs[key].sum_all() if key in scalars else slabs[key].sum()
-        for key in wanted
-        if key in slabs
-    }
+    gradients = {}
+    for key in wanted:
+        if key in slabs:
+            add = slabs[key].sum_all if key in scalars else slabs[key].sum
+            gradients[key] = add(None if key == "amplitude" else factor)
+    return gradients
 
 
 class _Slabs:
@@ -237,26 +262,26 @@ class _Slabs:
             return 0
         return int(self.array.gpudata) + slab * (self.array.nbytes // self.count)
 
-    def sum(self):
-        """The sum of the arrays, in their order."""
-        if self.count == 1:
+    def sum(self, factor=None):
+        """The sum of the arrays, in their order, times a number on the device."""
+        if self.count == 1 and factor is None:
             return self.array
         result = self.device.empty(self.shape, self.dtype)
         if result.size:
             self.device.launch(
                 ("arrays.cu", "sum_slabs", self.dtype),
                 (runtime.grid_for(result.size), 1),
-                [self.array, self.count, result.size, result],
+                [self.array, self.count, result.size, factor, result],
             )
         return result
 
-    def sum_all(self):
-        """The sum of all entries of all arrays."""
+    def sum_all(self, factor=None):
+        """The sum of all entries of all arrays, times a number on the device."""
         device, size = self.device, self.array.size
         blocks = max(1, min(_BLOCKS_SUMMED, runtime.grid_for(size)))
         sums, result = device.empty((blocks,), "float64"), device.empty((), self.dtype)
         device.launch(
             ("arrays.cu", "sum_blocks", self.dtype), (blocks, 1), [self.array, size, sums]
         )
-        device.launch(("arrays.cu", "sum_all", self.dtype), (1, 1), [sums, blocks, result])
+        device.launch(("arrays.cu", "sum_all", self.dtype), (1, 1), [sums, blocks, factor, result])
         return result

@@ -21,7 +21,7 @@ from rbf_op.device.types import (
     host_from_device,
     local_cut_copies,
 )
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFOuterGrad
 from rbf_op.rewrites.gradients import only_what_is_used
 from rbf_op.rewrites.products import POSITION, RBFProducts
 from rbf_op.theano_api import (
@@ -59,7 +59,7 @@ class _Twin(Op):
 
 
 class CudaOp(_Twin):
-    """An RBFKernel, RBFKernelGrad, RBFDot or RBFDotGrad computed on the device.
+    """An RBFKernel, RBFDot, gradient of either or RBFOuterGrad, computed on the device.
 
     Inputs and outputs are those of `host_op`, which also says what is differentiable and how, with
     DeviceType in the place of TensorType.
@@ -119,7 +119,8 @@ def _kernel_gradient(op, device, inputs, output_storage):
 
 
 def _with_y(op, inputs):
-    return [inputs[0]] + list(inputs) if op.symmetric else list(inputs)
+    symmetric = getattr(op, "symmetric", False)  # products always have a y
+    return [inputs[0]] + list(inputs) if symmetric else list(inputs)
 
 
 def _product(op, device, inputs, output_storage):
@@ -131,11 +132,17 @@ def _product_gradient(op, device, inputs, output_storage):
     return [gradients[n] for n in op.wrt]
 
 
+def _outer_gradient(op, device, inputs, output_storage):
+    gradients = launch.outer_gradient(device, *inputs, wanted=op.wrt)
+    return [gradients[n] for n in op.wrt]
+
+
 _COMPUTE = {
     RBFKernel: _kernel,
     RBFKernelGrad: _kernel_gradient,
     RBFDot: _product,
     RBFDotGrad: _product_gradient,
+    RBFOuterGrad: _outer_gradient,
 }
 
 
@@ -252,10 +259,13 @@ def local_choose_device(node, fgraph):
 
 
 def _chosen(op, inputs):
-    """The outputs of an RBFDot or RBFDotGrad of host arrays, computed where it is done sooner."""
-    x, y, _, weights = inputs[:4]
-    sizes = x.shape[0], y.shape[0], x.shape[1], weights.shape[1]
-    pays = placement.product_pays(*sizes, dtype=x.dtype, wrt=getattr(op, "wrt", None))
+    """The outputs of an RBFDot, RBFDotGrad or RBFOuterGrad of host arrays, computed where it is
+    done sooner.
+    """
+    x, y, *_, last = _with_y(op, inputs)  # weights, or what has as many columns
+    sizes = x.shape[0], y.shape[0], x.shape[1], last.shape[1]
+    how = dict(wrt=getattr(op, "wrt", None), symmetric=isinstance(op, RBFOuterGrad))
+    pays = placement.product_pays(*sizes, dtype=x.dtype, **how)
     on_device = [host_from_device(o) for o in CudaOp(op)(*inputs, return_list=True)]
     return ifelse(pays, on_device, op(*inputs, return_list=True))
 
@@ -293,7 +303,7 @@ class AutoProducts(GlobalOptimizer):
     def apply(self, fgraph):
         points, before = getattr(fgraph, "rbf_op_auto", ((), ()))
         for node in _host_nodes(fgraph) if points else ():
-            if node not in before and tuple(node.inputs[:3]) in points:
+            if node not in before and tuple(_with_y(node.op, node.inputs)[:3]) in points:
                 chosen = _chosen(node.op, node.inputs)
                 replace(fgraph, list(zip(node.outputs, chosen)), reason=self.name)
 

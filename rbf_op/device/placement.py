@@ -54,33 +54,41 @@ def resolve_device(requested=None):
     raise runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
 
 
-def calls(wrt=None):
+def calls(wrt=None, symmetric=False):
     """(copies, launches) of a product of host arrays, or of its gradient with respect to `wrt`.
 
-    At most: a gamma that is a constant is copied once only, and large sums need no second launch.
+    symmetric: of RBFOuterGrad, whose `wrt` are of x, gamma, amplitude. At most: a gamma that is a
+    constant is copied once only, and large sums need no second launch.
     """
     if wrt is None:
         return 5, 2  # x, y, gamma, weights and P; the sweep, and the sum of its slabs
-    # The sweep over y's rows gives two of them. A scalar gamma's is summed by two launches.
-    sweeps = ("x" in wrt) + ("y" in wrt or "gamma" in wrt) + ("weights" in wrt)
-    return 5 + len(wrt), sweeps + len(wrt) + ("gamma" in wrt)
+    # The sweep over y's rows gives two of them. A number's gradient is summed by two launches.
+    if symmetric:
+        sweeps = ("x" in wrt) + 1
+    else:
+        sweeps = ("x" in wrt) + ("y" in wrt or "gamma" in wrt) + ("weights" in wrt)
+    return 5 + len(wrt), sweeps + len(wrt) + ("gamma" in wrt) + ("amplitude" in wrt)
 
 
-def product_pays(n, m, d, p, dtype, wrt=None):
+def product_pays(n, m, d, p, dtype, wrt=None, symmetric=False):
     """Whether a product of host arrays is done sooner on the device, copies included; or, with
     `wrt`, its gradient with respect to those of x, y, gamma, weights.
 
     x (n, d), y (m, d), weights (m, p). Numbers, or symbolic integers: then the result is symbolic.
+    symmetric: RBFOuterGrad, y is x and `wrt` those of x, gamma, amplitude.
     """
     size = 4 if dtype == "float32" else 8
-    terms, copied = d + p + EXPONENTIAL_TERMS, (n + m) * (d + p)
+    terms, copied = d + EXPONENTIAL_TERMS, (n + m) * (d + p)
+    if symmetric:  # the CPU computes half of K; x is copied once
+        terms, copied = 0.5 * terms, copied - m * d
+    terms += p
     # Of a gradient dP is copied in the place of P. Each result is one more sum over all pairs.
     for name in wrt or ():
-        terms += {"x": d, "y": d, "gamma": 1, "weights": p}[name]
-        copied += {"x": n * d, "y": m * d, "gamma": 0, "weights": m * p}[name]
+        terms += {"x": d, "y": d, "gamma": 1, "amplitude": 1, "weights": p}[name]
+        copied += {"x": n * d, "y": m * d, "gamma": 0, "amplitude": 0, "weights": m * p}[name]
     # The first factor makes everything float64: n * m overflows 32 bits.
     on_cpu = 1.0 * n * m * terms / (CPU_TERMS_A_SECOND[dtype] * (os.cpu_count() or 1))
-    copies, launches = calls(wrt)
+    copies, launches = calls(wrt, symmetric)
     at_least = copies * COPY_SECONDS + launches * LAUNCH_SECONDS
     return on_cpu > at_least + 1.0 * size * copied / COPIED_BYTES_A_SECOND
 

@@ -99,6 +99,31 @@ def test_product_and_its_gradient(device, slabs, dtype, shape, p):
         assert (np.abs(result - expected) <= roundings(dtype, 20) * scale).all(), name
 
 
+@pytest.mark.parametrize("p", [1, 3, 16, 33])
+@pytest.mark.parametrize(
+    "n, d", [(1, 1), (5, 3), (70, 3), (130, 4), (65, 17), (515, 70), (1030, 3)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_outer_gradient(device, slabs, dtype, n, d, p):
+    x, _, gamma, amplitude, _ = oracle.problem(n, n, d, dtype=dtype, vector=(False, False))
+    amplitude = np.asarray(-1.7 * amplitude, dtype)
+    right, left = weights_for(n, n, p, dtype)
+    arrays = on_device(device, [x, gamma, amplitude, left, right])
+    dK = np.asarray(left, oracle.LONG).dot(np.asarray(right, oracle.LONG).T)
+    terms = np.abs(left).astype(oracle.LONG).dot(np.abs(right).T)
+    exact = oracle.gradients(x, x, gamma, amplitude, dK)
+    scales = oracle.gradient_terms(x, x, gamma, amplitude, terms)
+    for wrt in (("x",), ("x", "gamma"), ("gamma", "amplitude"), ("x", "gamma", "amplitude")):
+        found = launch.outer_gradient(device, *arrays, wanted=wrt)
+        assert set(found) == set(wrt)
+        for name in wrt:
+            result = device.to_host(found[name])
+            of_both = {"x": (0, 1), "gamma": (2,), "amplitude": (3,)}[name]
+            expected, scale = (sum(v[k] for k in of_both) for v in (exact, scales))
+            assert result.shape == expected.shape and result.dtype == dtype
+            assert (np.abs(result - expected) <= roundings(dtype, 20) * scale).all(), name
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_in_every_order_of_threads(device, slabs, dtype, order):
     # A race that poisoning does not show: the result would depend on who comes first.

@@ -16,7 +16,7 @@ import pytest
 from rbf_op.device import launch, nodes, placement, runtime, types
 from rbf_op.fusion import fuse
 from rbf_op.kernels import rbf_dot, rbf_kernel
-from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFOuterGrad
 
 import theano  # isort: skip  (rbf_op mends it before its import)
 import theano.tensor as T  # isort: skip
@@ -487,7 +487,7 @@ def device_ops(compiled):
     for op in ops_of(compiled):
         if isinstance(op, nodes.CudaOp):
             names.append("cuda " + type(op.host_op).__name__)
-        elif isinstance(op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad)):
+        elif isinstance(op, (RBFKernel, RBFKernelGrad, RBFDot, RBFDotGrad, RBFOuterGrad)):
             names.append(type(op).__name__)
     return sorted(names)
 
@@ -539,6 +539,66 @@ def test_kernel_matrices_that_are_wanted_stay_on_the_device(problem):
         without = mode().excluding(excluded)
         plain = theano.function(symbols, T.dot(kernel, weights), mode=without)
         assert device_ops(plain) == ["cuda RBFKernel"]
+
+
+SUBSETS = [
+    [name for bit, name in enumerate(("x", "gamma", "amplitude")) if number >> bit & 1]
+    for number in range(1, 8)
+]
+
+
+def gradients_where_y_is_x(dtype, columns, vectors, wrt, device):
+    """A function of x, gamma, amplitude and weights; vectors: whether gamma and amplitude are."""
+    ndims = (2,) + vectors + (1 if columns == 1 else 2,)  # one column is known to be
+    symbols = [T.TensorType(dtype, (False,) * ndim)() for ndim in ndims]
+    x, gamma, amplitude, weights = symbols
+    kernel = rbf_kernel(x, gamma=gamma, amplitude=amplitude, device=device)
+    cost = T.sqr(T.dot(kernel, weights)).sum()
+    names = {"x": x, "gamma": gamma, "amplitude": amplitude}
+    outputs = T.grad(cost, [names[name] for name in wrt])
+    return function(symbols, outputs, on_unused_input="ignore")
+
+
+def arguments_where_y_is_x(x, columns, vectors):
+    random, n, dtype = np.random.RandomState(columns), len(x), x.dtype
+    gamma, amplitude = (random.uniform(0.5, 1.5, (n,) * vector) for vector in vectors)
+    weights = random.uniform(-1, 1, n if columns == 1 else (n, columns))
+    return [x] + [np.asarray(v, dtype) for v in (0.1 * gamma, amplitude, weights)]
+
+
+@pytest.mark.parametrize("columns", [1, 20])
+@pytest.mark.parametrize(
+    "vectors, wrt",
+    [((0, 0), wrt) for wrt in SUBSETS]
+    + [(vectors, wrt) for vectors in [(1, 0), (0, 1), (1, 1)] for wrt in SUBSETS[::3]],
+)
+def test_gradients_of_products_where_y_is_x_are_computed_there(problem, columns, vectors, wrt):
+    _, values, dtype = problem
+    there, here = (
+        gradients_where_y_is_x(dtype, columns, vectors, wrt, device) for device in ("cuda", "cpu")
+    )
+    found = device_ops(there)
+    assert found and all(name.startswith("cuda ") for name in found)
+    if not any(vectors):  # with more columns K stays, as on the host
+        kernel = "RBFDot" if columns == 1 else "RBFKernel"
+        assert found == ["cuda " + kernel, "cuda RBFOuterGrad"]
+        assert device_ops(here) == [kernel, "RBFOuterGrad"]
+    for n in (0, 1, N):
+        arguments = arguments_where_y_is_x(values[0][:n], columns, vectors)
+        for result, expected in zip(there(*arguments), here(*arguments)):
+            close(np.asarray(result), np.asarray(expected), dtype)
+
+
+def test_gradients_of_products_where_y_is_x_copy_the_arguments_and_the_gradient(problem, transfers):
+    _, values, dtype = problem
+    x, w = T.TensorType(dtype, (False, False))(), T.TensorType(dtype, (False,))()
+    cost = T.sqr(T.dot(rbf_kernel(x, gamma=0.1, device="cuda"), w)).sum()
+    compiled = function([x, w], T.grad(cost, x))
+    given = values[0], np.ones(N, dtype)
+    compiled(*given)  # copies the constants
+    size = np.dtype(dtype).itemsize
+    expected = (2, (N * D + N) * size, 1, N * D * size)
+    assert transfers.of(lambda: compiled(*given)) == expected
 
 
 def dtype_of(value, dtype):
@@ -730,7 +790,7 @@ def test_what_fuse_finds_follows_the_setting(problem, monkeypatch):
 def device_calls(monkeypatch):
     """A list that grows by a name each time a product or its gradient is computed on the device."""
     calls = []
-    for name in ("product", "product_gradient"):
+    for name in ("product", "product_gradient", "outer_gradient"):
         compute = getattr(launch, name)
         monkeypatch.setattr(
             launch, name,
@@ -806,6 +866,27 @@ def test_auto_decides_on_products_of_kernel_matrices(problem, monkeypatch, large
         assert device_ops(without) == left
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_auto_decides_on_gradients_where_y_is_x(problem, monkeypatch, large):
+    symbols, values, dtype = problem
+    x, w = symbols[0], symbols[2]
+    gamma, amplitude = (T.scalar(dtype=dtype) for _ in range(2))
+    force_auto(monkeypatch, large)
+    calls, compiled = device_calls(monkeypatch), []
+    for device in ("auto", "cpu"):
+        kernel = rbf_kernel(x, gamma=gamma, amplitude=amplitude, device=device)
+        cost = T.sqr(T.dot(kernel, w)).sum()
+        outputs = [cost] + T.grad(cost, [x, gamma, amplitude])
+        linker = VM_Linker(c_thunks=False)  # lazy
+        compiled.append(function([x, gamma, amplitude, w], outputs, linker=linker))
+    given = values[0], dtype_of(0.1, dtype), dtype_of(1.5, dtype), np.ones(N, dtype)
+    results, expected = (f(*given) for f in compiled)
+    assert sorted(calls) == (["outer_gradient", "product"] if large else [])
+    assert device_ops(compiled[1]) == ["RBFDot", "RBFOuterGrad"]
+    for result, right in zip(results, expected):
+        close(np.asarray(result), np.asarray(right), dtype)
+
+
 def test_auto_without_rewrites_and_its_derivatives(problem, monkeypatch):
     (x, y, gamma, _, weights), values, dtype = problem
     arguments = [values[i] for i in (0, 1, 2, 4)]
@@ -849,6 +930,34 @@ def test_the_rule_of_auto_for_gradients(monkeypatch):
     # Many more terms than of the product.
     wide = 500, 500, 100, 1, "float32"
     assert not pays(*wide) and pays(*wide, wrt=("x", "y"))
+
+
+def test_the_rule_of_auto_where_y_is_x(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    pays = placement.product_pays
+    at_the_bound = (1600, 1600, 3, 1, "float32")
+    # The CPU computes half of the exponentials.
+    assert pays(*at_the_bound, wrt=("x", "gamma"))
+    assert not pays(*at_the_bound, wrt=("x", "gamma"), symmetric=True)
+    assert pays(10**5, 10**5, 3, 1, "float32", wrt=("x", "gamma", "amplitude"), symmetric=True)
+
+
+@pytest.mark.parametrize("wrt", SUBSETS, ids="-".join)
+def test_the_rule_of_auto_counts_for_products_where_y_is_x(emulator, wrt):
+    x, left, right = T.fmatrices(3)
+    gamma, amplitude = T.fscalars(2)
+    inputs = [x, gamma, amplitude, left, right]
+    random = np.random.RandomState(0)
+    arguments = [random.uniform(-1, 1, (300, 3)).astype("float32"), np.float32(0.5), np.float32(2)]
+    arguments += [np.ones((300, 2), "float32")] * 2
+    on_device = nodes.CudaOp(RBFOuterGrad(wrt))(*inputs, return_list=True)
+    f = function(inputs, [types.host_from_device(o) for o in on_device])
+    f(*arguments)
+    emulator.read()
+    f(*arguments)
+    seen = emulator.read()
+    found = seen["to_device"] + seen["to_host"], seen["launches"]
+    assert placement.calls(tuple(wrt), symmetric=True) == found
 
 
 @pytest.mark.parametrize(

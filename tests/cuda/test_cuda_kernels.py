@@ -99,10 +99,8 @@ def test_product_and_its_gradient(device, slabs, dtype, shape, p):
         assert (np.abs(result - expected) <= roundings(dtype, 20) * scale).all(), name
 
 
-@pytest.mark.parametrize("p", [1, 3, 16, 33])
-@pytest.mark.parametrize(
-    "n, d", [(1, 1), (5, 3), (70, 3), (130, 4), (65, 17), (515, 70), (1030, 3)]
-)
+@pytest.mark.parametrize("p", [1, 33])
+@pytest.mark.parametrize("n, d", [(1, 1), (70, 3), (65, 17), (515, 70)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_outer_gradient(device, slabs, dtype, n, d, p):
     x, _, gamma, amplitude, _ = oracle.problem(n, n, d, dtype=dtype, vector=(False, False))

@@ -19,7 +19,7 @@ from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture, rbf_softmax_dot
-from rbf_op.theano_api import Constant, Scan
+from rbf_op.theano_api import Constant, Scan, ancestors
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
 # was looked through; stays: what the result has of root as it was.
@@ -133,24 +133,16 @@ def _check_nothing_lost(root, result, reader):
 
     What a loop takes in need not be for this output of it.
     """
-    if _given(root, reader.closed, False) - _given(result, reader.closed, True):
+    loops = {v for v in ancestors([root]) if v.owner and isinstance(v.owner.op, Scan)}
+    if _given(root, reader.closed, loops) - _given(result, reader.closed):
         raise NoMatch("it depends on something that cancels in it, and would not any more")
 
 
-def _given(variable, closed, through_loops):
-    """What a variable is computed from: inputs of the graph, and `closed` variables."""
-    found, seen, stack = set(), set(), [variable]
-    while stack:
-        variable = stack.pop()
-        if variable in seen:
-            continue
-        seen.add(variable)
-        node = variable.owner
-        if variable in closed or node is None and not isinstance(variable, Constant):
-            found.add(variable)
-        if node is not None and (through_loops or not isinstance(node.op, Scan)):
-            stack.extend(node.inputs)
-    return found
+def _given(variable, closed, blockers=()):
+    """What a variable is computed from, not looking behind `blockers`: inputs of the graph, and
+    `closed` variables."""
+    found = ancestors([variable], blockers)
+    return {v for v in found if v.owner is None and not isinstance(v, Constant) or v in closed}
 
 
 def _log_sum(writer, found, row_sum):

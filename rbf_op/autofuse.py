@@ -15,6 +15,7 @@ import sys
 import threading
 import types
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import theano
 import theano.gradient
@@ -174,6 +175,9 @@ def _variables(value):
 
 def _fuse_arguments(arguments, argument):
     """Replace expressions by fused ones, and what they are differentiated by accordingly."""
+    constant = arguments.get("consider_constant")
+    if isinstance(constant, Iterable) and not isinstance(constant, Variable):
+        arguments["consider_constant"] = list(constant)
     known = arguments.get("known_grads") or {}
     outputs = _variables(arguments.get(argument)) + _variables(list(known))
     if not outputs:

@@ -136,6 +136,17 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
     Returns the four arrays in that order. docs/gradients.md derives them.
     """
     check_shapes(x, y, gamma, amplitude, grad_output=grad_output)
+
+    def weights(rows, distance):
+        return grad_output[rows] * np.exp(-gamma * distance)
+
+    return _gradients(x, y, gamma, amplitude, amplitude, weights)
+
+
+def _gradients(x, y, gamma, amplitude, factor, weights):
+    """The gradients of rbf_kernel_grad for G * E = weights(rows, D[rows]) and M = factor * G * E;
+    damplitude has the shape of amplitude.
+    """
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     dx = np.zeros(x.shape, dtype=x.dtype)
     dy = np.zeros(y.shape, dtype=y.dtype)
@@ -145,12 +156,12 @@ def rbf_kernel_grad(x, y, gamma, amplitude, grad_output):
         for rows in _row_blocks(x, y):
             difference = x[rows, None, :] - y[None, :, :]
             distance = _sums_of_squares(difference)
-            weight = grad_output[rows] * np.exp(-gamma * distance)
+            weight = weights(rows, distance)
             damplitude += weight.sum(axis=0)
-            weight *= amplitude
+            weight *= factor
             dgamma -= (weight * distance).sum(axis=0)
-            weight *= gamma  # twice it may be infinite
-            weight *= 2
+            weight *= gamma
+            weight *= 2  # twice gamma may be infinite
             dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
             dy += np.einsum("ij,ijk->jk", weight, difference)
     if gamma.ndim == 0:
@@ -276,29 +287,12 @@ def rbf_logsumexp_grad(x, y, gamma, log_amplitude, log_sums, rests, grad_output)
 
 def _gradients_of_shares(x, y, gamma, log_amplitude, log_sums, rests, upstream):
     """The gradients of rbf_logsumexp_grad for G[rows] = upstream(rows, R[rows])."""
-    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
-    dx = np.zeros(x.shape, dtype=x.dtype)
-    dy = np.zeros(y.shape, dtype=y.dtype)
-    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
-    dlog_amplitude = np.zeros(y.shape[0], dtype=x.dtype)
-    with np.errstate(all="ignore"):
-        for rows in _row_blocks(x, y):
-            difference = x[rows, None, :] - y[None, :, :]
-            distance = _sums_of_squares(difference)
-            shares = _shares(distance, gamma, log_amplitude, log_sums[rows], rests[rows])
-            weight = shares * upstream(rows, shares)
-            dlog_amplitude += weight.sum(axis=0)
-            dgamma -= (weight * distance).sum(axis=0)
-            weight *= gamma
-            weight *= 2  # twice gamma may be infinite
-            dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
-            dy += np.einsum("ij,ijk->jk", weight, difference)
-    return (
-        dx,
-        dy,
-        dgamma if gamma.ndim else dgamma.sum(),
-        dlog_amplitude if log_amplitude.ndim else dlog_amplitude.sum(),
-    )
+
+    def weights(rows, distance):
+        shares = _shares(distance, gamma, log_amplitude, log_sums[rows], rests[rows])
+        return shares * upstream(rows, shares)
+
+    return _gradients(x, y, gamma, log_amplitude, 1, weights)
 
 
 def _shares(distance, gamma, log_amplitude, log_sums, rests):

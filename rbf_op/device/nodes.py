@@ -107,20 +107,14 @@ def _is_on_device(variable):
 
 
 def _kernel(op, device, inputs, output_storage):
-    x, y, gamma, amplitude = _with_y(op, inputs)
-    return [launch.forward(device, x, y, gamma, amplitude, out=output_storage[0][0])]
+    return [launch.forward(device, *op.with_y(inputs), out=output_storage[0][0])]
 
 
 def _kernel_gradient(op, device, inputs, output_storage):
     # Where y is x, the gradient with respect to x is the sum of both.
     names = ["x+y" if n == "x" and op.symmetric else n for n in op.wrt]
-    gradients = launch.gradient(device, *_with_y(op, inputs), wanted=names)
+    gradients = launch.gradient(device, *op.forward_op().with_y(inputs), wanted=names)
     return [gradients[n] for n in names]
-
-
-def _with_y(op, inputs):
-    symmetric = getattr(op, "symmetric", False)  # products always have a y
-    return [inputs[0]] + list(inputs) if symmetric else list(inputs)
 
 
 def _product(op, device, inputs, output_storage):
@@ -262,12 +256,18 @@ def _chosen(op, inputs):
     """The outputs of an RBFDot, RBFDotGrad or RBFOuterGrad of host arrays, computed where it is
     done sooner.
     """
-    x, y, *_, last = _with_y(op, inputs)  # weights, or what has as many columns
-    sizes = x.shape[0], y.shape[0], x.shape[1], last.shape[1]
+    x, y, _ = _points(op, inputs)
+    p = inputs[-1].shape[1]  # of weights, or what has as many columns
+    sizes = x.shape[0], y.shape[0], x.shape[1], p
     how = dict(wrt=getattr(op, "wrt", None), symmetric=isinstance(op, RBFOuterGrad))
     pays = placement.product_pays(*sizes, dtype=x.dtype, **how)
     on_device = [host_from_device(o) for o in CudaOp(op)(*inputs, return_list=True)]
     return ifelse(pays, on_device, op(*inputs, return_list=True))
+
+
+def _points(op, inputs):
+    """(x, y, gamma) of an RBFDot or RBFDotGrad, or of an RBFOuterGrad, in which y is x."""
+    return (inputs[0], *inputs[:2]) if isinstance(op, RBFOuterGrad) else tuple(inputs[:3])
 
 
 # Of the outputs of RBFKernel nodes, in their tag: device "auto" was asked for.
@@ -303,7 +303,7 @@ class AutoProducts(GlobalOptimizer):
     def apply(self, fgraph):
         points, before = getattr(fgraph, "rbf_op_auto", ((), ()))
         for node in _host_nodes(fgraph) if points else ():
-            if node not in before and tuple(_with_y(node.op, node.inputs)[:3]) in points:
+            if node not in before and _points(node.op, node.inputs) in points:
                 chosen = _chosen(node.op, node.inputs)
                 replace(fgraph, list(zip(node.outputs, chosen)), reason=self.name)
 

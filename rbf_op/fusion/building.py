@@ -9,7 +9,6 @@ from fractions import Fraction
 
 import numpy as np
 import theano.tensor as T
-from theano.tensor.opt import Assert
 
 from rbf_op.fusion.algebra import UNIT, add, product_symbols, symbols_of
 from rbf_op.fusion.finding import find_kernel
@@ -19,7 +18,7 @@ from rbf_op.fusion.report import Candidate
 from rbf_op.fusion.values import nodes_of
 from rbf_op.fusion.writing import Writer, at_least_tiny
 from rbf_op.kernels import rbf_kernel, rbf_logsumexp, rbf_mixture, rbf_softmax_dot
-from rbf_op.theano_api import Constant, Scan, ancestors
+from rbf_op.theano_api import Assert, Constant, Scan, ancestors
 
 # What is to be put in the place of root; opened: what that makes superfluous, passed: what else
 # was looked through; stays: what the result has of root as it was.
@@ -161,7 +160,7 @@ def _log_sum(writer, found, row_sum):
             logarithm = logarithm + T.log(amplitude)
         result = _node(rbf_logsumexp, x, y, gamma=gamma, log_amplitude=logarithm)
         amplitude = T.exp(logarithm)  # as the report has it
-    for product, c in sorted(add(row_sum.terms, of_rows).items(), key=_order):
+    for product, c in add(row_sum.terms, of_rows).items():
         result = result + writer.product(c, product, (row,))
     for product, c in row_sum.divisor.items():
         result = result - T.log(writer.product(c, product, ()))
@@ -250,8 +249,8 @@ def _with_signed_weights(x, y, weights, gamma, amplitude):
     The node takes points times the root of the weights. So it computes all rows or, should a weight
     be negative, none, and the formula those that are left.
     """
-    usable = T.all(T.ge(weights, 0) * T.lt(weights, np.inf))
-    count = T.switch(usable, x.shape[0], 0)
+    unusable = T.sum(T.invert(T.and_(T.ge(weights, 0), T.lt(weights, np.inf))))  # All has no R_op
+    count = T.switch(unusable, 0, x.shape[0])
     root = T.sqrt(at_least_tiny(T.switch(T.ge(weights, 0), weights, 0)))
     fused = rbf_kernel(x[:count] * root, y * root, gamma=gamma, amplitude=amplitude)
     pairs = x[count:].dimshuffle(0, "x", 1) - y.dimshuffle("x", 0, 1)
@@ -290,7 +289,8 @@ def _points(writer, sides, symbol, distances):
             part = part.dimshuffle(0, "x")
         elif part.ndim > 2:
             # Not with -1: of no rows NumPy would not know.
-            part = part.reshape((part.shape[0], T.prod(part.shape[1:])), ndim=2)
+            features = T.mul(*[part.shape[k] for k in range(1, part.ndim)])
+            part = part.reshape((part.shape[0], features), ndim=2)
         parts.append(part)
     return parts[0] if len(parts) == 1 else T.concatenate(parts, axis=1)
 
@@ -307,11 +307,6 @@ def _checked(points, reader):
     return points
 
 
-def _order(term):
-    """Something to sort the terms of a polynomial by."""
-    return repr(term[1])
-
-
 def _exponential(writer, polynomial, layout):
     """exp(polynomial) over a layout, or None for 1."""
     exponent = _exponent(writer, polynomial, layout)
@@ -321,7 +316,7 @@ def _exponential(writer, polynomial, layout):
 def _exponent(writer, polynomial, layout):
     """A polynomial over a layout, or None for 0."""
     total, constant = None, polynomial.get(frozenset(), 0)
-    for product, coefficient in sorted(polynomial.items(), key=_order):
+    for product, coefficient in polynomial.items():
         if product:
             term = _factor(writer, coefficient, product, layout)
             total = term if total is None else total + term

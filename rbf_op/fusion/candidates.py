@@ -157,10 +157,7 @@ def _stable_in_logarithms(nodes, users, outputs):
         ):
             continue
         if len(owner.inputs) <= 2 and all(
-            v.owner is not None
-            and is_elemwise(v.owner, scalar_ops.Exp)
-            and len(users[v]) == 1
-            and v not in outputs
+            is_elemwise(v.owner, scalar_ops.Exp) and len(users[v]) == 1 and v not in outputs
             for v in owner.inputs
         ):
             found.update([sum_], owner.inputs)

@@ -239,10 +239,10 @@ def _check_factors(graph, rest):
     for product, coefficient in rest.items():
         if not product and abs(coefficient) > _LARGEST_CONSTANT:
             raise NoMatch("the constant in its exponent would overflow as a factor")
-        for factor, _ in product:
+        for factor, power in product:
             if graph.cautious and not _is_logarithm(graph, factor):
                 raise NoMatch("a term of its exponent may overflow as a factor")
-            if isinstance(factor, Extent):
+            if isinstance(factor, Extent) and power > 0:
                 raise NoMatch("a term of its exponent grows with a length and may overflow")
 
 

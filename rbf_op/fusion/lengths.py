@@ -11,7 +11,7 @@ from theano.tensor.sharedvar import TensorSharedVariable
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from rbf_op.fusion.values import all_entries, index_constant, is_elemwise, subtensor_indices
-from rbf_op.theano_api import Constant, Minimum
+from rbf_op.theano_api import Constant, Minimum, ancestors
 
 
 class Sizes:
@@ -254,21 +254,9 @@ class Sizes:
             factors = [self.expression(s) for s in size]
             return None if any(f is None for f in factors) else T.mul(*factors)
         variable = self._values.variables[size.key]
-        if self._is_inside(variable):
+        if self.inside and any(v in self.inside for v in ancestors([variable])):
             return None
         return variable if size.axis is None else variable.shape[size.axis]
-
-    def _is_inside(self, variable):
-        """Whether a variable is computed in a loop's body."""
-        stack, seen = [variable], set()
-        while stack and self.inside:
-            current = stack.pop()
-            if current in self.inside:
-                return True
-            if current not in seen and current.owner is not None:
-                stack.extend(current.owner.inputs)
-            seen.add(current)
-        return False
 
 
 class _Dimension:

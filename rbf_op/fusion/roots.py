@@ -87,22 +87,22 @@ def read_sum(graph, root, closed=(), *, logarithm):
     row = Symbol("i", graph.sizes.dimension(root, axis))
     index = tuple((row,) if a == axis else () for a in range(root.ndim))
     terms, stack, found = {}, [(1, root, index)], None
-    looked_through = set()
+    looked_through, with_it = set(), {logarithm: True}
     while stack:
         sign, variable, its_index = stack.pop()
         looked_through.add(variable)
         node = variable.owner
         if variable is logarithm:
             found = sign, its_index
-        elif isinstance(node.op, T.DimShuffle) and _within(logarithm, variable):
+        elif not _has_term(variable, with_it):
+            looked_through.discard(variable)
+            terms = add(terms, scale(reader.read(variable, its_index), sign))
+        elif isinstance(node.op, T.DimShuffle):
             stack.append((sign, node.inputs[0], without_new_axes(node, its_index)))
-        elif _within(logarithm, variable):
+        else:
             signs = (sign, -sign if isinstance(node.op.scalar_op, scalar_ops.Sub) else sign)
             for operand, its_sign in zip(node.inputs, signs + (sign,) * len(node.inputs)):
                 stack.append((its_sign, operand, index_of(operand, its_index)))
-        else:
-            looked_through.discard(variable)
-            terms = add(terms, scale(reader.read(variable, its_index), sign))
     if found is None or found[0] != 1:
         raise NoMatch("the logarithm of the sum is subtracted")
     sums, its_index, divisor = logarithm.owner.inputs[0], found[1], {}
@@ -177,19 +177,15 @@ def softmax_of(variable):
     if not is_elemwise(node, scalar_ops.TrueDiv):
         return None
     exponential, sums = node.inputs
-    if not _is_result(exponential, scalar_ops.Exp) or not _sums_its_rows(sums, exponential):
+    if not is_elemwise(exponential.owner, scalar_ops.Exp) or not _sums_its_rows(sums, exponential):
         return None
     (shifted,) = exponential.owner.inputs
-    if not _is_result(shifted, scalar_ops.Sub):
+    if not is_elemwise(shifted.owner, scalar_ops.Sub):
         return None
     source, shift = shifted.owner.inputs
     if any(source.broadcastable) or not shift.broadcastable[1]:
         return None
     return source, {variable, exponential, sums, sums.owner.inputs[0], shifted}
-
-
-def _is_result(variable, scalar_op):
-    return variable.owner is not None and is_elemwise(variable.owner, scalar_op)
 
 
 def _sums_its_rows(column, matrix):
@@ -240,18 +236,14 @@ def _reader(graph, root, roots, closed, separate=False, members=()):
     )
 
 
-def _within(inner, variable):
-    """Whether a variable is a sum (of sums) that has another as a term."""
-    if variable is inner:
-        return True
-    node = variable.owner
-    if node is None:
-        return False
-    if isinstance(node.op, T.Elemwise) and isinstance(
-        node.op.scalar_op, (scalar_ops.Add, scalar_ops.Sub)
-    ):
-        return any(_within(inner, v) for v in node.inputs)
-    return isinstance(node.op, T.DimShuffle) and _within(inner, node.inputs[0])
+def _has_term(variable, known):
+    """Whether a variable is a term, or a sum (of sums) with a term, of which that is `known`."""
+    if variable not in known:
+        node = variable.owner
+        adds = is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
+        adds = adds or node is not None and isinstance(node.op, T.DimShuffle)
+        known[variable] = adds and any([_has_term(v, known) for v in node.inputs])
+    return known[variable]
 
 
 def _block(graph, root):

@@ -257,7 +257,7 @@ def _without_products(report):
 
 def _contains_factor(variable, candidates):
     """Whether one of the factors of a product (of products) is in a set."""
-    stack = [variable]
+    stack, seen = [variable], set()
     while stack:
         node = stack.pop().owner
         if node is None or not (
@@ -269,5 +269,7 @@ def _contains_factor(variable, candidates):
         for v in node.inputs:
             if v in candidates:
                 return True
-            stack.append(v)
+            if v not in seen:
+                seen.add(v)
+                stack.append(v)
     return False

@@ -87,7 +87,7 @@ class Signs:
         op, inputs = node.op, node.inputs
         if isinstance(op, _THROUGH):
             return self._sign(inputs[0], depth)
-        if isinstance(op, Shape_i) or isinstance(op, Shape):
+        if isinstance(op, (Shape_i, Shape)):
             return True, False
         if isinstance(op, T.elemwise.CAReduce):
             name = getattr(op.scalar_op, "name", "")
@@ -145,7 +145,7 @@ def _underflows(op):
 def _is_rectified(terms):
     """Whether a sum is u + |u|, half of which is relu(u)."""
     return len(terms) == 2 and any(
-        b.owner is not None and is_elemwise(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
+        is_elemwise(b.owner, scalar_ops.Abs) and b.owner.inputs[0] is a
         for a, b in (terms, terms[::-1])
     )
 

@@ -209,8 +209,10 @@ def _computed_constant(node, depth):
 
 
 def is_elemwise(node, *classes):
-    """Whether a node applies one of some scalar Ops, given one by one or as tuples, to entries."""
-    return isinstance(node.op, T.Elemwise) and isinstance(node.op.scalar_op, classes)
+    """Whether a node (or None) applies one of some scalar Ops, given one by one or as tuples, to
+    entries."""
+    op = getattr(node, "op", None)
+    return isinstance(op, T.Elemwise) and isinstance(op.scalar_op, classes)
 
 
 def subtensor_indices(node):

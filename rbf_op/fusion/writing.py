@@ -38,6 +38,11 @@ class Writer:
         self.dtype = dtype
 
     def number(self, value):
+        """A constant; NoMatch where a Fraction is none in this dtype."""
+        if isinstance(value, Fraction) and value:
+            limits = np.finfo(self.dtype)
+            if not limits.tiny <= abs(value) <= limits.max:
+                raise NoMatch("a number in it is too large or too small for %s" % self.dtype)
         return T.constant(float(value), dtype=self.dtype)
 
     def product(self, coefficient, product, layout):
@@ -78,10 +83,6 @@ class Writer:
             if exponent is not None:
                 return exponent
         base = self._factor(factor, layout)
-        is_leaf = isinstance(factor, Leaf)
-        if is_leaf and power.denominator == 1 and self.reader.under_root(factor.key):
-            # Where it is negative the root is NaN, here as in the original.
-            base = T.switch(T.lt(base, 0), self.number(np.nan), base)
         if power == 1:
             return base
         if power == 2:

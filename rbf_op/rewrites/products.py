@@ -15,7 +15,7 @@ from theano.compile import SharedVariable
 from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad, RBFOuterGrad
 from rbf_op.rewrites.gradients import forward_nodes
 from rbf_op.rewrites.outer_products import Made, OuterProducts, dimshuffled, is_column
-from rbf_op.theano_api import GlobalOptimizer, clients, register_rewrite, replace
+from rbf_op.theano_api import GlobalOptimizer, ancestors, clients, register_rewrite, replace
 
 NAME = "rbf_dot"
 
@@ -334,15 +334,7 @@ def _is_cyclic(pairs):
 
 def _depends(variable, on, but_for=()):
     """Is a variable computed from another, other than by way of some?"""
-    stack, seen = [variable], set(but_for)
-    while stack:
-        current = stack.pop()
-        if current is on:
-            return True
-        if current.owner is not None and current not in seen:
-            seen.add(current)
-            stack.extend(current.owner.inputs)
-    return False
+    return on in ancestors([variable], but_for)
 
 
 def _merge_gradients(fgraph):

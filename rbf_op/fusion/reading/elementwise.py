@@ -11,7 +11,7 @@ import theano.tensor as T
 from rbf_op.fusion.algebra import add, scale
 from rbf_op.fusion.reading.limits import read_absolute, read_limited, read_switched
 from rbf_op.fusion.reading.powers import exponent_of, read_power, read_product
-from rbf_op.fusion.reading.reader import LINEAR, index_of, widens
+from rbf_op.fusion.reading.reader import LINEAR, index_of, keeps_values, widens
 from rbf_op.theano_api import Maximum, Minimum
 
 
@@ -36,6 +36,8 @@ def _read_elemwise(reader, variable, index, mode, frame):
     if isinstance(op, scalar_ops.Neg):
         return scale(operand(0), -1)
     if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)):
+        if not keeps_values(node):
+            return None
         return read_product(reader, op, operands, mode, frame)
     if isinstance(op, scalar_ops.Identity):
         return operand(0)

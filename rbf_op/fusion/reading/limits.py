@@ -42,10 +42,8 @@ def read_switched(reader, operands, mode, frame):
     """switch(u > b, u, b) and switch(u < b, b, u), which are max(u, b)."""
     (condition, _), (yes, yes_index), (no, no_index) = operands
     node = condition.owner
-    if node is None:
-        return None
-    above = is_elemwise(node, (scalar_ops.GT, scalar_ops.GE))
-    if not above and not is_elemwise(node, (scalar_ops.LT, scalar_ops.LE)):
+    above = is_elemwise(node, scalar_ops.GT, scalar_ops.GE)
+    if not above and not is_elemwise(node, scalar_ops.LT, scalar_ops.LE):
         return None
     value, bound = node.inputs
     if scalar_constant(value) is not None:  # 0 < u

@@ -91,10 +91,8 @@ def _at_most(sizes, count, length):
         (count,) = count.owner.inputs
     if sizes.equal(sizes.of_scalar(count), length):
         return True
-    return (
-        count.owner is not None
-        and is_elemwise(count.owner, Minimum)
-        and any(_at_most(sizes, other, length) for other in count.owner.inputs)
+    return is_elemwise(count.owner, Minimum) and any(
+        _at_most(sizes, other, length) for other in count.owner.inputs
     )
 
 

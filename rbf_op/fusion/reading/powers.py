@@ -13,8 +13,6 @@ import theano.tensor as T
 from rbf_op.fusion import matching
 from rbf_op.fusion.algebra import (
     Absolute,
-    Fixed,
-    Gathered,
     Leaf,
     add,
     is_even,
@@ -36,6 +34,7 @@ from rbf_op.fusion.reading.reader import (
     WHOLE,
     Unreadable,
     index_of,
+    keeps_values,
     moves_entries,
     widens,
 )
@@ -101,7 +100,7 @@ def _factors_of(reader, operands, frame):
     factors = []
     for v, i in operands:
         node = v.owner
-        is_product = node is not None and is_elemwise(node, (scalar_ops.Mul, scalar_ops.Neg))
+        is_product = is_elemwise(node, scalar_ops.Mul, scalar_ops.Neg)
         if not is_product or not reader.readable(v) or len(factors) > 20:
             factors.append((v, i))
             continue
@@ -117,10 +116,10 @@ def _read_gate(reader, operands, mode, frame):
     """u * (u > 0), which is max(u, 0), perhaps among other factors."""
     for gate, gate_index in operands:
         gates, node = [gate], gate.owner
-        while node is not None and is_elemwise(node, scalar_ops.Cast):
+        while is_elemwise(node, scalar_ops.Cast):
             gates.append(node.inputs[0])
             node = node.inputs[0].owner
-        if node is None or not is_elemwise(node, (scalar_ops.GT, scalar_ops.GE)):
+        if not is_elemwise(node, scalar_ops.GT, scalar_ops.GE):
             continue
         if scalar_constant(node.inputs[1]) != 0:
             continue
@@ -171,7 +170,7 @@ def _read_power(reader, variable, index, power, mode, frame):
     if power == 1 and (exponent is None or not reader.readable(variable)):
         return reader.read(variable, index, mode, frame)
     value = scalar_constant(variable)
-    if value is not None:
+    if value is not None and math.isfinite(value):
         return _constant_power(reader, variable, index, value, power)
     node = variable.owner
     whole = power.denominator == 1
@@ -199,8 +198,10 @@ def _read_power(reader, variable, index, power, mode, frame):
                 isinstance(op, scalar_ops.Cast) and widens(node.inputs[0].dtype, variable.dtype)
             ):
                 return read_power(reader, *operands[0], power, mode, frame)
-            elif isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and (
-                whole or all(_never_negative(reader, v, i, frame=frame) for v, i in operands)
+            elif (
+                isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv))
+                and keeps_values(node)
+                and (whole or all(_never_negative(reader, v, i, frame=frame) for v, i in operands))
             ):
                 if _read_gate(reader, operands, WHOLE, frame) is None:
                     reader.note_opened(variable, index, frame)
@@ -219,8 +220,8 @@ def _read_power(reader, variable, index, power, mode, frame):
 
 def _power_of_read(reader, variable, index, power, mode, frame):
     """The same, of what the base is read as."""
-    if power == 1:
-        return reader.read(variable, index, mode, frame)
+    if power == 1:  # reading it asks for this power of it
+        return reader.leaf(variable, index, mode, frame)
     base = reader.read(variable, index, WHOLE, frame)
     term = single(base)
     whole = power.denominator == 1
@@ -230,11 +231,6 @@ def _power_of_read(reader, variable, index, power, mode, frame):
         coefficient, product = term
         if whole and coefficient:
             return {power_of(product, power): coefficient**power.numerator}
-        if power.denominator == 2 and len(product) == 1:
-            ((factor, its_power),) = product
-            whole_leaf = isinstance(factor, Leaf) and _is_whole(factor)
-            if whole_leaf and its_power == 1 and coefficient > 0:
-                reader.rooted.add(factor.key)
         if coefficient > 0 and matching.product_nonnegative(product, reader.is_nonnegative):
             if all((p * power).denominator <= 2 for _, p in product):
                 root = Fraction(float(coefficient) ** float(power))
@@ -249,11 +245,6 @@ def _power_of_read(reader, variable, index, power, mode, frame):
         if variable is None:
             raise Unreadable("the loop computes a power of each row that cannot be undone")
     return reader.leaf_of(variable, index, power)
-
-
-def _is_whole(leaf):
-    """Whether a leaf stands for all entries of its variable, not for some positions."""
-    return not any(isinstance(entry, (Fixed, Gathered)) for axis in leaf.index for entry in axis)
 
 
 def _constant_power(reader, variable, index, value, power):

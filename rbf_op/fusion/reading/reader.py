@@ -82,7 +82,6 @@ class Reader:
         self.in_parts = False  # reading a part of what assembled.py puts together
         self.block = False  # rows and columns are the first ones of a larger matrix
         self.frames = {}
-        self.rooted = set()  # keys of variables of which the graph takes the square root
         self.required = []  # [length, length]: what is looked through needs them to be equal
         self.leaves = {}  # key: the variable that was read, of those that are equal
         self.integers = Integers()
@@ -319,29 +318,19 @@ class Reader:
     def sign(self, polynomial):
         """1, -1 or None: the sign that the polynomial is known to have."""
         row, column = (tuple(self.roots) + (None, None))[:2]
-        return matching.sign(
-            polynomial,
-            row,
-            column,
-            self,
-            self.tolerance,
-        )
-
-    def under_root(self, key):
-        """Whether the graph takes the root of it, and it may be negative."""
-        return key in self.rooted and not self.signs.nonnegative(self.values.variables[key])
+        return matching.sign(polynomial, row, column, self, self.tolerance)
 
     def is_positive(self, key):
-        return key in self.rooted or self.signs.positive(self.values.variables[key])
+        return self.signs.positive(self.values.variables[key])
 
     def is_nonnegative(self, key):
-        return key in self.rooted or self.signs.nonnegative(self.values.variables[key])
+        return self.signs.nonnegative(self.values.variables[key])
 
     def is_flat_at_zero(self, key, power):
         """Whether a power of a leaf has no derivative where it is zero."""
         variable = self.values.variables[key]
         if is_even(power):
-            return not (variable.owner is not None and is_elemwise(variable.owner, scalar_ops.Sqrt))
+            return not is_elemwise(variable.owner, scalar_ops.Sqrt)
         judge = self.signs.positive if variable in self.closed else self.signs.flat_at_zero
         return judge(variable)
 
@@ -356,8 +345,15 @@ def moves_entries(variable):
 
 
 def widens(source, target):
-    """Whether a cast keeps every value."""
+    """Whether NumPy calls a cast safe, and neither is float16. (Of integers of 64 bits a float64
+    holds those up to 2^53.)"""
     return np.can_cast(source, target, "safe") and target != "float16" and source != "float16"
+
+
+def keeps_values(node):
+    """Whether a node computes in a type that holds its inputs: a quotient of integers is a float32
+    if floatX is."""
+    return all(widens(v.dtype, node.outputs[0].dtype) for v in node.inputs)
 
 
 def index_of(variable, index):

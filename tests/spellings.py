@@ -251,6 +251,24 @@ KERNELS = {
     "ARD, exp weights": lambda x, c, s, v, w, r: T.exp(
         -T.sum(T.exp(v) * difference(x, c) ** 2, axis=2)
     ),
+    "ARD, expanded, over exp": lambda x, c, s, v, w, r: T.exp(
+        -T.sum(x**2 / T.exp(v), axis=1)[:, None]
+        - T.sum(c**2 / T.exp(v), axis=1)
+        + 2 * T.dot(x / T.exp(v), c.T)
+    ),
+    "two distances, each over an exp": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, c) / (2 * T.exp(s)) - squared(x[:, :2], c[:, :2]) / T.nnet.softplus(v[0])
+    ),
+    "two distances, each times an abs": lambda x, c, s, v, w, r: T.exp(
+        -squared(x, c) * abs(s) - squared(x[:, :2], c[:, :2]) * abs(v[0])
+    ),
+    "centres and width of one vector": lambda x, c, s, v, w, r: T.exp(
+        -parts_of(w, v, r)[1] * squared(x, parts_of(w, v, r)[0])
+    ),
+    "a mean in the exponent": lambda x, c, s, v, w, r: T.exp(-squared(x, c) - w.mean()),
+    "ones in the shape of the distance": lambda x, c, s, v, w, r: (
+        T.exp(-s * squared(x, c)) * (T.ones_like(squared(x, c)) - T.eye(x.shape[0], c.shape[0]))
+    ),
     "ARD, dot with squares": lambda x, c, s, v, w, r: T.exp(-T.dot(difference(x, c) ** 2, v**-2)),
     "ARD, over l^2": lambda x, c, s, v, w, r: T.exp(
         -0.5 * T.sum(T.sqr(difference(x, c)) / T.sqr(v), axis=2)
@@ -331,6 +349,12 @@ KERNELS = {
         lambda row, all_: T.exp(-T.sum((all_ - row) ** 2, axis=1)), x, [c], go_backwards=True
     )[0],
 }
+
+
+def parts_of(*vectors):
+    """As of all parameters of a model: (centres, width)."""
+    parameters = T.concatenate(vectors)
+    return T.tanh(parameters[:9]).reshape((3, 3)), parameters[9:10].reshape(())
 
 
 def batched_dot(x, c):

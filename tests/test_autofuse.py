@@ -24,7 +24,7 @@ import theano.tensor as T
 from processes import run_python
 
 from rbf_op.fusion.values import nodes_of
-from rbf_op.ops import RBFKernel, RBFKernelGrad
+from rbf_op.ops import RBFDot, RBFDotGrad, RBFKernel, RBFKernelGrad
 
 pytestmark = pytest.mark.usefixtures("only_our_c_code")
 
@@ -332,10 +332,11 @@ def test_with_respect_to_what_is_computed_from_a_kernel():
 
 def test_known_gradients_and_constants():
     x, c, s, _, kernel = graph()
-    weights = T.ones_like(kernel) * 3
+    weights, mean = T.ones_like(kernel) * 3, kernel.mean()
     for arguments in (
         dict(cost=None, known_grads={kernel: weights}),
         dict(cost=kernel.sum(), consider_constant=[c]),
+        dict(cost=mean * T.sqr(kernel).sum(), consider_constant={mean}),
     ):
         plain = theano.grad(wrt=[x, c], disconnected_inputs="ignore", **arguments)
         with autofuse.enabled():
@@ -343,6 +344,22 @@ def test_known_gradients_and_constants():
         assert count(fused) == 1
         for a, b in zip(*[values([x, c, s], g) for g in (plain, fused)]):
             np.testing.assert_allclose(b, a, atol=1e-12)
+
+
+@pytest.mark.parametrize("prior", [lambda s: 0.1 * s**2, lambda s: 1 / (2 * s**2)])
+def test_value_and_gradient_share_a_node(prior):
+    """Whatever else depends on what the width is computed from."""
+    x, c, s, w = T.dmatrix("x"), T.dmatrix("c"), T.dscalar("s"), T.dvector("w")
+    product = T.dot(T.exp(-spellings.squared(x, c) / (2 * s**2)), w)
+    cost = T.sqr(product).sum() + prior(s)
+    with autofuse.enabled():
+        gradient = theano.grad(cost, c)
+    mode = theano.Mode(linker="py", optimizer="fast_run")
+    function = theano.function([x, c, s, w], [cost, gradient], mode=mode)
+    assert [
+        sum(isinstance(n.op, o) for n in function.maker.fgraph.toposort())
+        for o in (RBFDot, RBFDotGrad)
+    ] == [1, 1]
 
 
 def test_the_relatives_of_grad():

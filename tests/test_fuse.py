@@ -778,6 +778,43 @@ def test_a_kernel_that_is_written_twice():
         assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
+def test_a_kernel_that_is_left_alone_takes_no_other_with_it():
+    x, y = T.dmatrix("x"), T.dmatrix("y")
+    gram = T.dot(y, y.T)
+    norms = T.diag(gram)
+    of_x = T.exp(T.dot(x, y.T) - T.sqr(x).sum(axis=1)[:, None] / 2 - norms / 2)
+    of_y = T.exp(gram - norms[:, None] / 2 - norms / 2)
+    for also in (T.sqr(of_x), T.sqrt(of_x), of_x / of_x.sum(axis=1, keepdims=True)):
+        fused, report = fuse([of_y, of_x, also], report=True)
+        assert len(report.fused) == 2, str(report)
+        assert not [v for v in nodes_of(fused) if isinstance(v.op, T.ExtractDiag)]
+
+
+def test_reading_does_not_depend_on_how_deep_the_caller_is():
+    x, c, s, _, _, _ = variables("float64")
+
+    def report_from(depth):
+        if depth:
+            return report_from(depth - 1)
+        return fuse_report(T.exp(-T.sqrt(s) * spellings.squared(x, c)))
+
+    assert len(report_from(500).fused) == 1
+
+
+def test_factors_that_are_used_twice_and_twice_again():
+    """2^40 ways lead to the first of them."""
+    x, c, s, _, _, _ = variables("float64")
+    total = product = spellings.squared(x, c)
+    logarithm = T.log(T.exp(-s * spellings.squared(x, c)).sum(axis=1))
+    for _ in range(40):
+        product = product * T.sqrt(product)
+    assert len(fuse_report(T.exp(s) * T.exp(x.sum(axis=1))[:, None] * product)) <= 1
+    total = logarithm
+    for _ in range(40):
+        total = total + total
+    assert len(fuse_report(logarithm + total).fused) == 1
+
+
 def test_a_report_of_a_deep_graph_is_short():
     """What is written twice in a layer is written 2^40 times in 40."""
     x, c, s, v, w, r = variables("float64")
@@ -1049,6 +1086,32 @@ def test_kernels_among_factors_of_pairs():
     assert_equal(inputs, output, fused, values("float64"), "float64")
 
 
+def test_what_is_kept():
+    """By which a gradient is taken, which is constant in it, or which something else replaces."""
+    x = T.dmatrix("x")
+    points = values("float64")[0]
+    width = 1.06 * x.std() * T.cast(x.shape[0], "float64") ** -0.2  # Silverman's
+    cost = T.exp(-spellings.squared(x, x) / (2 * width**2)).sum()
+    kept = fuse(cost, keep=width)
+    assert len(fused_nodes(kept)) == 1
+    results = [
+        theano.function(
+            [x],
+            [
+                theano.grad(o, x, consider_constant=[width]),
+                theano.grad(o, width),
+                theano.clone(o, {width: T.constant(1, dtype="float64")}),
+            ],
+            mode=MODE,
+        )(points)
+        for o in (cost, kept)
+    ]
+    for expected, got in zip(*results):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+    distance = spellings.squared(x, x)
+    assert fuse(T.exp(-distance), keep=[distance]).owner.inputs[0].owner.inputs[0] is distance
+
+
 def test_gradients_are_fused_too():
     x, c, s, _, _, _ = variables("float64")
     cost = T.sqr(fuse(T.exp(-s * spellings.expanded(x, c)))).sum()
@@ -1245,6 +1308,113 @@ def test_the_root_of_a_negative_width_is_nan(of_points):
     assert_equal([x, c, s], output, fused, [points, centres, width], "float64")
 
 
+ROOTS_OF_ZERO = {
+    "of a relu": lambda u: T.sqrt(T.maximum(u, 0)),
+    "of a clip": lambda u: T.sqrt(T.clip(u, 0, 5)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROOTS_OF_ZERO))
+def test_roots_of_what_may_be_zero(name):
+    """They scale points of which others are not scaled, or the distance beside another."""
+    x, c, s, _, w, _ = variables("float64")
+    points, centres, width, _, weights, _ = values("float64")
+    weights[0] = -1
+    scaled = T.exp(
+        -T.sqr(
+            ROOTS_OF_ZERO[name](w).dimshuffle("x", 0, "x") * x.dimshuffle(0, "x", 1)
+            - c.dimshuffle("x", 0, 1)
+        ).sum(axis=2)
+    )
+    first = ROOTS_OF_ZERO[name](s) * spellings.squared(x, c)
+    beside = T.exp(-first - spellings.squared(x[:, :2], c[:, :2]))
+    for output, number in ((scaled, width), (beside, -1.0), (beside, 0.01)):
+        given = [points, centres, number, weights]
+        assert_equal([x, c, s, w], output, fuse(output), given, "float64")
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-22, 1e20, 1e22])
+def test_a_scale_whose_square_no_float_holds(scale):
+    """Points in joules, or masses in kilograms."""
+    x, c, _, _, _, _ = variables("float32")
+    output = T.exp(-spellings.squared(x / np.float32(scale), c / np.float32(scale)))
+    assert left_alone([output]) == ["a number in it is too large or too small for its dtype"]
+
+
+QUOTIENTS = {
+    "of the square": lambda i, j: T.exp(-T.sqr(i[:, None] - j[None, :]) / T.constant(2, "int32")),
+    "of the difference": lambda i, j: T.exp(-T.sqr((i[:, None] - j[None, :]) / 2)),
+    "of a power": lambda i, j: T.exp(-(T.sqrt(T.sqr((i[:, None] - j[None, :]) / 2)) ** 2)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(QUOTIENTS))
+def test_quotients_of_integers_that_no_float_holds(name):
+    i, j = T.ivector("i"), T.ivector("j")
+    with theano.configparser.change_flags(floatX="float32"):
+        output = QUOTIENTS[name](i, j)
+    assert output.dtype == "float32"
+    given = np.int32([20000001, 20000003]), np.int32([20000000, 20000002, 20000009])
+    expected, got = (theano.function([i, j], o, mode=MODE)(*given) for o in (output, fuse(output)))
+    assert expected[0, 0] < 0.9
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_logarithm_of_sums_plus_a_vector():
+    x, c, s, _, _, r = variables("float64")
+    logarithm = T.log(T.exp(-s * spellings.squared(x, c)).sum(axis=1))
+    given = [v for k, v in enumerate(values("float64")) if k in (0, 1, 2, 5)]
+    for output in (logarithm + r, r + logarithm, logarithm - r, logarithm - np.ones(N)):
+        fused, report = fuse(output, report=True)
+        assert len(report.fused) == 1 and not report.left_alone, str(report)
+        assert_equal([x, c, s, r], output, fused, given, "float64")
+
+
+def test_numbers_that_are_none():
+    """Infinite divisors, factors out of range, complex numbers: read as far as they make sense."""
+    x, c = T.dmatrix("x"), T.dmatrix("c")
+    z = T.zmatrix("z")
+    distance = spellings.squared(x, c)
+    moduli = abs(z).dimshuffle(0, "x", 1) - abs(z).dimshuffle("x", 0, 1)
+    outputs = [
+        T.exp(-distance / np.inf),
+        T.exp(-distance / T.sqr(T.constant(np.inf))),
+        T.exp(-distance * 1e200 * 1e200),
+        T.exp(-T.sqr(moduli).sum(axis=2)),
+        T.exp(-T.sqr(abs(z - 1)).sum(axis=1, keepdims=True) * distance),
+    ]
+    points, centres = values("float64")[:2]
+    given = points, centres, points + 1j * points[::-1]
+    function = theano.function([x, c, z], outputs + fuse(outputs), mode=MODE)
+    results = function(*given)
+    for expected, got in zip(results[: len(outputs)], results[len(outputs) :]):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    assert "failed" not in str(fuse_report(outputs))
+
+
+def test_directional_derivatives():
+    """Of all that fused expressions are made of, whether or not it depends on the variable."""
+    x, c, s, v, _, _ = variables("float64")
+    images, directions = T.dtensor3("images"), T.dtensor3("directions")
+    n = T.iscalar("n")
+    pairs = images.dimshuffle(0, "x", 1, 2) - images.dimshuffle("x", 0, 1, 2)
+    outputs = [
+        T.exp(-T.sqr(pairs).sum(axis=[2, 3])),
+        T.exp(-(v * T.sqr(images[0][:, None, :] - images[1][None, :, :])).sum(axis=2)),
+        T.exp(-s * spellings.squared(images[0], c).reshape((n, c.shape[0]))),
+    ]
+    rng = np.random.RandomState(2)
+    points, centres, width, weights = values("float64")[:4]
+    given = [rng.randn(3, N, D), rng.randn(3, N, D), centres, width, weights, N]
+    for output in outputs:
+        fused = fuse(output)
+        assert len(fused_nodes(fused)) == 1
+        changes = [T.Rop(o, images, directions) for o in (output, fused)]
+        inputs = [images, directions, c, s, v, n]
+        function = theano.function(inputs, changes, mode=MODE, on_unused_input="ignore")
+        np.testing.assert_allclose(*function(*given), rtol=1e-9, atol=1e-12)
+
+
 def test_a_logarithm_of_what_is_negative_over_what_is():
     x, c, s, _, _, _ = variables("float64")
     output = T.log((s * T.exp(-spellings.squared(x, c))).sum(axis=1) / s)
@@ -1338,6 +1508,8 @@ def test_errors_name_the_argument():
         fuse(np.ones((2, 2)))
     with pytest.raises(TypeError, match="outputs must be"):
         fuse([T.matrix(), 3])
+    with pytest.raises(TypeError, match="keep must be a Theano variable"):
+        fuse(T.matrix(), keep=3)
 
 
 def test_report_fits_the_terminal():

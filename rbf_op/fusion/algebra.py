@@ -218,6 +218,18 @@ def product_symbols(product):
     return frozenset().union(*(symbols_of(factor) for factor, _ in product))
 
 
+def leaves_of(product):
+    """The leaves in a product, those of its sums and limits too."""
+    for factor, _ in product:
+        if isinstance(factor, Leaf):
+            yield factor
+        elif isinstance(factor, (Sum, Absolute)):
+            yield from leaves_of(factor.product)
+        elif isinstance(factor, Bounded):
+            for inner, _ in factor.terms:
+                yield from leaves_of(inner)
+
+
 def rename(product, old, new):
     """The product with one symbol replaced by another."""
     return frozenset((_rename(factor, old, new), power) for factor, power in product)

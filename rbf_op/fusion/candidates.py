@@ -135,8 +135,11 @@ def carriers(nodes):
 
 
 def _carries(inputs, found, scalars, output):
-    """Whether a factor is an exponential; one of fewer dimensions is a number to a matrix."""
-    return any(v in found or v in scalars and not output.ndim for v in inputs)
+    """Whether a factor is an exponential; one of rows or columns alone is a number to a matrix."""
+    axes = min(2, long_axes(output))
+    return any(
+        v in found and long_axes(v) >= axes or v in scalars and not output.ndim for v in inputs
+    )
 
 
 def _stable_in_logarithms(nodes, users, outputs):

@@ -174,10 +174,13 @@ def _logarithms_of(amplitude, column, reader, divisor):
     )
     amplitude, logarithms = _stable_logarithms(amplitude, reader)
     for factor, _ in amplitude:
-        positive = isinstance(factor, Leaf) and reader.is_positive(factor.key)
-        if (divided or column in symbols_of(factor)) and not positive:
+        if (divided or column in symbols_of(factor)) and not _is_positive(factor, reader):
             raise NoMatch("terms of the sum have factors that may not be positive")
     return amplitude, logarithms
+
+
+def _is_positive(factor, reader):
+    return isinstance(factor, Leaf) and reader.is_positive(factor.key)
 
 
 def _stable_logarithms(product, reader):
@@ -272,10 +275,8 @@ def _weighted_sides(distance, coefficient, weight, reader):
     product = product_of(distance.weight, power_of(weight, Fraction(-1)))
     divisors = {factor for factor, power in distance.weight if power < 0}
     known = all(
-        is_even(power)
-        and (power > 0 or factor in divisors)
-        or isinstance(factor, Leaf)
-        and (reader.is_positive if power < 0 else reader.is_nonnegative)(factor.key)
+        (is_even(power) or product_nonnegative(((factor, power),), reader.is_nonnegative))
+        and (power > 0 or factor in divisors or _is_positive(factor, reader))
         for factor, power in product
     )
     if ratio <= 0 or not known or product_symbols(product):

@@ -12,7 +12,7 @@ from rbf_op.fusion.values import rebuild, with_replaced
 from rbf_op.theano_api import Variable
 
 
-def fuse(outputs, report=False):
+def fuse(outputs, report=False, *, keep=()):
     """The same expressions, with every Gaussian kernel in them computed by one fused node.
 
     Finds exp(-gamma * ||x_i - y_j||^2), with its parameters and any factor, however it is spelled:
@@ -29,6 +29,11 @@ def fuse(outputs, report=False):
         another of the outputs needs is then not computed twice.
     report : bool
         Return (outputs, report) instead; see fuse_report.
+    keep : Theano variable, or list or tuple of them
+        What the result must go on being computed from: an intermediate result such as a bandwidth
+        that theano.grad is to take as constant (consider_constant), or to differentiate by, or that
+        givens or theano.clone replace. A kernel of which that is a part, such as its distance, is
+        left alone.
 
     Returns
     -------
@@ -41,12 +46,12 @@ def fuse(outputs, report=False):
     Raises
     ------
     TypeError
-        If outputs is neither a Theano variable nor a list or tuple of them.
+        If outputs or keep is neither a Theano variable nor a list or tuple of them.
     rbf_op.device.runtime.CUDAUnavailable
         If there is a kernel, RBF_OP_DEVICE is "cuda" and no GPU can be used.
     """
-    given = _as_list(outputs)
-    replaced, found, _ = fuse_graph(given)
+    given, kept = _as_list("outputs", outputs), _as_list("keep", keep)
+    replaced, found, _ = fuse_graph(given, kept)
     in_steps, more = fuse_steps(replaced, found.left_alone)
     replaced = with_replaced(replaced, in_steps)
     found = Report(found + more)
@@ -64,16 +69,16 @@ def fuse_report(outputs):
     was left alone (docs/fuse.md explains them). Takes what fuse takes, and raises what it raises;
     changes nothing.
     """
-    return fuse(_as_list(outputs), report=True)[1]
+    return fuse(_as_list("outputs", outputs), report=True)[1]
 
 
-def _as_list(outputs):
-    given = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    for output in given:
-        if not isinstance(output, Variable):
+def _as_list(name, value):
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    for variable in given:
+        if not isinstance(variable, Variable):
             raise TypeError(
-                "fuse: outputs must be a Theano variable or a list of Theano variables, but got "
-                "%s of type %s." % (output, type(output).__name__)
+                "fuse: %s must be a Theano variable or a list of Theano variables, but got "
+                "%s of type %s." % (name, variable, type(variable).__name__)
             )
     return given
 

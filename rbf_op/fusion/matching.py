@@ -208,7 +208,7 @@ def _has_root(factor, power, signs):
     """Whether a weight of a feature is known not to be negative."""
     if is_even(power) or isinstance(factor, Leaf) and signs.is_positive(factor.key):
         return True
-    return 0 < power <= 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
+    return abs(power) <= 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
 
 
 def _close(a, b, tolerance):

@@ -4,6 +4,7 @@ Between fuse.py, optimizer.py and reduced_loops.py, which call find_kernels, and
 import Theano.
 """
 
+import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import Shape, Shape_i
 
@@ -16,7 +17,7 @@ from rbf_op.fusion.mixtures import read_mixture
 from rbf_op.fusion.reading import TooLong, Unreadable
 from rbf_op.fusion.report import Candidate, Report
 from rbf_op.fusion.signs import Signs
-from rbf_op.fusion.values import Values, nodes_of, scalar_constant
+from rbf_op.fusion.values import Values, is_elemwise, nodes_of, scalar_constant
 from rbf_op.theano_api import trace_to
 
 # Variables tried per kernel: each try reads it once more.
@@ -135,21 +136,29 @@ class Graph:
             for k in {key(v) for v in kernel.opened}:
                 opened_by.setdefault(k, set()).add(key(kernel.root))
         found = {}
+        reason = "a part of it, such as its squared distance, is also used elsewhere"
+        for kernel in kernels:
+            root = kernel.root
+            matrices = {v for v in self.matrices & kernel.opened if key(v) != key(root)}
+            if any(v in self.kept for v in kernel.passed if v is not root):
+                found[root] = "a gradient with respect to a part of it is wanted"
+            elif any(len(opened_by[key(v)]) > 1 for v in matrices):
+                found[root] = "a part of it is a kernel or a softmax that is also used for another"
+            elif any(key(v) in needed for v in matrices):
+                found[root] = reason
+        if found:  # without those, others may save something: those matrices, for example
+            return found
         for kernel in kernels:
             root = kernel.root
             parts = [v for v in kernel.opened if key(v) != key(root)]
             shared = [v for v in parts if len(opened_by[key(v)]) > 1]
             others = {k for v in shared for k in opened_by[key(v)]} - {key(root)}
-            if any(v in self.kept for v in kernel.passed if v is not root):
-                found[root] = "a gradient with respect to a part of it is wanted"
-            elif self.matrices.intersection(shared):
-                found[root] = "a part of it is a kernel or a softmax that is also used for another"
-            elif any(key(v) in needed or self._with_others(v, as_it_was) for v in parts):
+            if any(key(v) in needed or self._with_others(v, as_it_was) for v in parts):
                 own = self.needed([root], kernels)
                 found[root] = (
                     "one of its parameters is computed from its squared distance"
                     if any(key(v) in own for v in parts)
-                    else "a part of it, such as its squared distance, is also used elsewhere"
+                    else reason
                 )
             elif others and others.intersection(self.needed([root], kernels)):
                 found[root] = "one of its parameters is computed from its squared distance"
@@ -172,9 +181,12 @@ class Graph:
 
 
 def _inputs_of(variable):
-    """What a variable is computed from; of a shape nothing, which fusing does not change."""
+    """What a variable is computed from; not that of which only the shape counts, which fusing does
+    not change."""
     node = variable.owner
-    return () if node is None or isinstance(node.op, (Shape, Shape_i)) else node.inputs
+    if node is None or isinstance(node.op, (Shape, Shape_i)):
+        return ()
+    return node.inputs[1:] if is_elemwise(node, scalar_ops.Second) else node.inputs
 
 
 def find_kernels(outputs, kept=(), cautious=False):
@@ -218,10 +230,9 @@ def find_kernels(outputs, kept=(), cautious=False):
         if not unfit:
             break
         reasons.update(unfit)
-    if not cautious:
-        elsewhere = graph.needed_elsewhere(outputs, chosen)
-        order = {v: place for place, node in enumerate(nodes) for v in node.outputs}
-        chosen = [graph.sharing(k, elsewhere, order) for k in chosen]
+    elsewhere = graph.needed_elsewhere(outputs, chosen)
+    order = {v: place for place, node in enumerate(nodes) for v in node.outputs}
+    chosen = [graph.sharing(k, elsewhere, order) for k in chosen]
     replacements = [(kernel.root, kernel.result) for kernel in chosen]
     known = set(nodes)
     for root, result in replacements:

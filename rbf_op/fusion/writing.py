@@ -42,7 +42,7 @@ class Writer:
         if isinstance(value, Fraction) and value:
             limits = np.finfo(self.dtype)
             if not limits.tiny <= abs(value) <= limits.max:
-                raise NoMatch("a number in it is too large or too small for %s" % self.dtype)
+                raise NoMatch("a number in it is too large or too small for its dtype")
         return T.constant(float(value), dtype=self.dtype)
 
     def product(self, coefficient, product, layout):

@@ -45,7 +45,7 @@ def _read_elemwise(reader, variable, index, mode, frame):
         return operand(0) if widens(node.inputs[0].dtype, variable.dtype) else None
     if isinstance(op, scalar_ops.Second):
         return operand(1)
-    if isinstance(op, scalar_ops.Abs):
+    if isinstance(op, scalar_ops.Abs) and keeps_values(node):  # not of complex numbers
         return read_absolute(reader, variable, index, operands[0], mode, frame)
     if isinstance(op, (Maximum, Minimum, scalar_ops.Clip)):
         return read_limited(reader, op, operands, mode, frame)

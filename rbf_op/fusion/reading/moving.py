@@ -6,9 +6,9 @@ May import Theano.
 import theano.tensor as T
 from theano.tensor.subtensor import Subtensor
 
-from rbf_op.fusion.algebra import Fixed, Gathered, Symbol
+from rbf_op.fusion.algebra import Fixed, Gathered, Symbol, leaves_of
 from rbf_op.fusion.reading.frames import count_of, outside
-from rbf_op.fusion.reading.reader import index_of
+from rbf_op.fusion.reading.reader import Unreadable, index_of
 from rbf_op.fusion.values import all_entries, index_constant
 
 
@@ -65,7 +65,25 @@ def _read_reshape(reader, variable, index, mode, frame):
     inner = [()] * source.ndim
     for axis, part in zip(axes, parts):
         inner[axis] = tuple(part)
-    return reader.read(source, tuple(inner), mode, frame)
+    if all(len(part) == 1 for part in parts):
+        return reader.read(source, tuple(inner), mode, frame)
+    return _read_flat(reader, source, tuple(inner), mode, frame)
+
+
+def _read_flat(reader, source, index, mode, frame):
+    """What a matrix is that was a vector before; None where that is made of vectors, such as one
+    of all of a model's parameters: then it is something by itself."""
+    opened, passed = set(reader.opened), set(reader.passed)
+    try:
+        result = reader.read(source, index, mode, frame)
+    except Unreadable:
+        result = None
+    polynomials = result if isinstance(result, tuple) else (result or {},)  # a Logarithm has two
+    leaves = (leaf for p in polynomials for product in p for leaf in leaves_of(product))
+    if result is None or any(len(axis) > 1 for leaf in leaves for axis in leaf.index):
+        reader.opened, reader.passed = opened, passed
+        return None
+    return result
 
 
 def _partition(reader, symbols, source, axes):
@@ -75,7 +93,7 @@ def _partition(reader, symbols, source, axes):
     if not axes:
         return None if symbols else []
     if len(axes) == 1:
-        return [symbols]
+        return [symbols] if symbols else None
     parts, unproved, rest = [], 0, list(symbols)
     for position, axis in enumerate(axes):
         if position == len(axes) - 1:

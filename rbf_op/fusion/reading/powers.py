@@ -191,7 +191,7 @@ def _read_power(reader, variable, index, power, mode, frame):
                 ):
                     reader.note_opened(variable, index, frame)
                     return read_power(reader, *operands[0], total, mode, frame)
-            elif isinstance(op, scalar_ops.Abs) and even:
+            elif isinstance(op, scalar_ops.Abs) and even and keeps_values(node):
                 reader.note_opened(variable, index, frame)
                 return read_power(reader, *operands[0], power, mode, frame)
             elif isinstance(op, scalar_ops.Identity) or (

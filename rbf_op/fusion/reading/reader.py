@@ -11,15 +11,13 @@ from theano.tensor.subtensor import Subtensor
 
 from rbf_op.fusion import matching
 from rbf_op.fusion.algebra import (
-    Absolute,
-    Bounded,
     Extent,
     Fixed,
     Leaf,
-    Sum,
     Symbol,
     TooManyTerms,
     is_even,
+    leaves_of,
     number,
     of_factor,
     positions_of,
@@ -293,15 +291,8 @@ class Reader:
 
     def members_of(self, product):
         """Which of the axes of rows a product depends on by itself, not by being repeated."""
-        found = frozenset()
-        for factor, _ in product:
-            if isinstance(factor, Leaf):
-                found |= self.natural.get(factor.key, frozenset())
-            elif isinstance(factor, (Sum, Absolute)):
-                found |= self.members_of(factor.product)
-            elif isinstance(factor, Bounded):
-                found = found.union(*(self.members_of(p) for p, _ in factor.terms))
-        return found
+        members = (self.natural.get(leaf.key, ()) for leaf in leaves_of(product))
+        return frozenset().union(*members)
 
     # -- what is known of them -------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ RBF_INLINE void RBF_NAME(repeat_coefficients)(RBF_NAME(coefficients) * to) {
             lists[list][c] = lists[list][0];
 }
 
-/* Those of scale * exp(-D), E included; the scale a power of two. */
+/* Those of exp(-D), with `unit` that of scale * exp(-D); the scale a power of two. */
 RBF_INLINE void RBF_NAME(set_unit)(RBF_NAME(coefficients) * to, REAL scale) {
     to->special = 0;
     RBF_NAME(set_coefficients)(to, 0, 1, 1);

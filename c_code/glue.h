@@ -226,33 +226,37 @@ RBF_FUNCTION int rbf_report(const char *name, int code) {
     return -1;
 }
 
+/* The end of a function: calls a kernel without the GIL, and reports what it returns. */
+#define RBF_RETURN_CALL(name, call)                                                                \
+    do {                                                                                           \
+        int code;                                                                                  \
+        Py_BEGIN_ALLOW_THREADS                                                                     \
+            code = (call);                                                                         \
+        Py_END_ALLOW_THREADS                                                                       \
+        return rbf_report(name, code);                                                             \
+    } while (0)
+
 RBF_FUNCTION int rbf_forward_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                    PyArrayObject *amplitude, PyArrayObject **output, int symmetric,
                                    rbf_forward_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
-    int code;
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_kernel", code);
+    RBF_RETURN_CALL("rbf_kernel",
+                    kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                           rbf_vector_of(amplitude), PyArray_DATA(*output), symmetric));
 }
 
 RBF_FUNCTION int rbf_distances_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject **output,
                                      rbf_forward_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
     const rbf_vector none = {NULL, 0, 1};
-    int code;
     if (rbf_check_shapes("rbf_op", x, y, NULL, NULL, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_op", code);
+    RBF_RETURN_CALL(
+        "rbf_op", kernel(rbf_matrix_of(x), rbf_matrix_of(y), none, none, PyArray_DATA(*output), 0));
 }
 
 RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -263,16 +267,12 @@ RBF_FUNCTION int rbf_gradient_apply(PyArrayObject *x, PyArrayObject *y, PyArrayO
     PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
     void *data[4];
-    int code;
     if (rbf_check_shapes("rbf_kernel", x, y, gamma, amplitude, NULL, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(amplitude), rbf_matrix_of(g), data[0], data[1], data[2],
-                      data[3], symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_kernel", code);
+    RBF_RETURN_CALL("rbf_kernel", kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                         rbf_vector_of(amplitude), rbf_matrix_of(g), data[0],
+                                         data[1], data[2], data[3], symmetric));
 }
 
 /* 0, or -1 with ValueError set, as reference.check_terms and check_shapes. g may be NULL. */
@@ -293,16 +293,12 @@ RBF_FUNCTION int rbf_mixture_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
                                    PyArrayObject *amplitude, PyArrayObject **output, int symmetric,
                                    rbf_mixture_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(y, 0)};
-    int code;
     if (rbf_check_mixture_shapes(x, y, gamma, amplitude, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(amplitude), PyArray_DIM(gamma, 0), PyArray_DATA(*output),
-                      symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_mixture", code);
+    RBF_RETURN_CALL("rbf_mixture", kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                          rbf_vector_of(amplitude), PyArray_DIM(gamma, 0),
+                                          PyArray_DATA(*output), symmetric));
 }
 
 RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -314,31 +310,24 @@ RBF_FUNCTION int rbf_mixture_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     PyArrayObject *inputs[4] = {x, y, gamma, amplitude};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, damplitude};
     void *data[4];
-    int code;
     if (rbf_check_mixture_shapes(x, y, gamma, amplitude, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(amplitude), PyArray_DIM(gamma, 0), rbf_matrix_of(g), data[0],
-                      data[1], data[2], data[3], symmetric);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_mixture", code);
+    RBF_RETURN_CALL("rbf_mixture",
+                    kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                           rbf_vector_of(amplitude), PyArray_DIM(gamma, 0), rbf_matrix_of(g),
+                           data[0], data[1], data[2], data[3], symmetric));
 }
 
 RBF_FUNCTION int rbf_product_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                    PyArrayObject *weights, PyArrayObject **output,
                                    rbf_product_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(weights, 1)};
-    int code;
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_matrix_of(weights), PyArray_DATA(*output));
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_dot", code);
+    RBF_RETURN_CALL("rbf_dot", kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                      rbf_matrix_of(weights), PyArray_DATA(*output)));
 }
 
 RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -350,15 +339,12 @@ RBF_FUNCTION int rbf_product_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     PyArrayObject *inputs[4] = {x, y, gamma, weights};
     PyArrayObject **outputs[4] = {dx, dy, dgamma, dweights};
     void *data[4];
-    int code;
     if (rbf_check_shapes("rbf_dot", x, y, gamma, NULL, weights, g) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1], data[2], data[3]);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_dot", code);
+    RBF_RETURN_CALL("rbf_dot", kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                                      rbf_matrix_of(weights), rbf_matrix_of(g), data[0], data[1],
+                                      data[2], data[3]));
 }
 
 RBF_FUNCTION int rbf_outer_gradient_apply(PyArrayObject *x, PyArrayObject *gamma,
@@ -369,31 +355,25 @@ RBF_FUNCTION int rbf_outer_gradient_apply(PyArrayObject *x, PyArrayObject *gamma
     PyArrayObject *inputs[4] = {x, x, gamma, amplitude};
     PyArrayObject **outputs[4] = {dx, NULL, dgamma, damplitude};
     void *data[4];
-    int code;
     if (rbf_check_shapes("rbf_dot", x, x, gamma, NULL, right, left) != 0 ||
         rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_vector_of(gamma), rbf_vector_of(amplitude),
-                      rbf_matrix_of(left), rbf_matrix_of(right), data[0], data[2], data[3]);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_dot", code);
+    RBF_RETURN_CALL("rbf_dot",
+                    kernel(rbf_matrix_of(x), rbf_vector_of(gamma), rbf_vector_of(amplitude),
+                           rbf_matrix_of(left), rbf_matrix_of(right), data[0], data[2], data[3]));
 }
 
 RBF_FUNCTION int rbf_log_sum_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
                                    PyArrayObject *log_amplitude, PyArrayObject **output,
                                    PyArrayObject **rests, rbf_log_sum_kernel kernel) {
     npy_intp shape[1] = {PyArray_DIM(x, 0)};
-    int code;
     if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0 ||
         rbf_prepare_output(output, 1, shape, PyArray_TYPE(x)) != 0 ||
         rbf_prepare_output(rests, 1, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(log_amplitude), PyArray_DATA(*output), PyArray_DATA(*rests));
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_logsumexp", code);
+    RBF_RETURN_CALL("rbf_logsumexp", kernel(rbf_matrix_of(x), rbf_matrix_of(y),
+                                            rbf_vector_of(gamma), rbf_vector_of(log_amplitude),
+                                            PyArray_DATA(*output), PyArray_DATA(*rests)));
 }
 
 RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
@@ -407,7 +387,6 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     PyArrayObject **outputs[4] = {dx, dy, dgamma, dlog_amplitude};
     const npy_intp n = PyArray_DIM(x, 0);
     void *data[4];
-    int code;
     if (rbf_check_shapes("rbf_logsumexp", x, y, gamma, log_amplitude, NULL, NULL) != 0)
         return -1;
     if (PyArray_DIM(log_sums, 0) != n || PyArray_DIM(rests, 0) != n || PyArray_DIM(g, 0) != n) {
@@ -420,12 +399,10 @@ RBF_FUNCTION int rbf_log_sum_gradient_apply(PyArrayObject *x, PyArrayObject *y,
     }
     if (rbf_prepare_gradients(outputs, inputs, data, 4) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(log_amplitude), rbf_vector_of(log_sums), rbf_vector_of(rests),
-                      rbf_vector_of(g), data[0], data[1], data[2], data[3]);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_logsumexp", code);
+    RBF_RETURN_CALL("rbf_logsumexp", kernel(rbf_matrix_of(x), rbf_matrix_of(y),
+                                            rbf_vector_of(gamma), rbf_vector_of(log_amplitude),
+                                            rbf_vector_of(log_sums), rbf_vector_of(rests),
+                                            rbf_vector_of(g), data[0], data[1], data[2], data[3]));
 }
 
 RBF_FUNCTION int rbf_softmax_apply(PyArrayObject *x, PyArrayObject *y, PyArrayObject *gamma,
@@ -433,18 +410,15 @@ RBF_FUNCTION int rbf_softmax_apply(PyArrayObject *x, PyArrayObject *y, PyArrayOb
                                    PyArrayObject **output, PyArrayObject **log_sums,
                                    PyArrayObject **rests, rbf_softmax_kernel kernel) {
     npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(weights, 1)};
-    int code;
     if (rbf_check_shapes("rbf_softmax_dot", x, y, gamma, log_amplitude, weights, NULL) != 0 ||
         rbf_prepare_output(output, 2, shape, PyArray_TYPE(x)) != 0 ||
         rbf_prepare_output(log_sums, 1, shape, PyArray_TYPE(x)) != 0 ||
         rbf_prepare_output(rests, 1, shape, PyArray_TYPE(x)) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(log_amplitude), rbf_matrix_of(weights), PyArray_DATA(*output),
-                      PyArray_DATA(*log_sums), PyArray_DATA(*rests));
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_softmax_dot", code);
+    RBF_RETURN_CALL("rbf_softmax_dot",
+                    kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                           rbf_vector_of(log_amplitude), rbf_matrix_of(weights),
+                           PyArray_DATA(*output), PyArray_DATA(*log_sums), PyArray_DATA(*rests)));
 }
 
 RBF_FUNCTION int rbf_softmax_gradient_apply(
@@ -456,7 +430,6 @@ RBF_FUNCTION int rbf_softmax_gradient_apply(
     PyArrayObject **outputs[5] = {dx, dy, dgamma, dlog_amplitude, dweights};
     const Py_ssize_t n = PyArray_DIM(x, 0), p = PyArray_DIM(weights, 1);
     void *data[5];
-    int code;
     if (rbf_check_shapes("rbf_softmax_dot", x, y, gamma, log_amplitude, weights, g) != 0)
         return -1;
     if (PyArray_DIM(product, 0) != n || PyArray_DIM(product, 1) != p ||
@@ -471,13 +444,11 @@ RBF_FUNCTION int rbf_softmax_gradient_apply(
     }
     if (rbf_prepare_gradients(outputs, inputs, data, 5) != 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-        code = kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
-                      rbf_vector_of(log_amplitude), rbf_matrix_of(weights), rbf_matrix_of(product),
-                      rbf_vector_of(log_sums), rbf_vector_of(rests), rbf_matrix_of(g), data[0],
-                      data[1], data[2], data[3], data[4]);
-    Py_END_ALLOW_THREADS
-    return rbf_report("rbf_softmax_dot", code);
+    RBF_RETURN_CALL("rbf_softmax_dot",
+                    kernel(rbf_matrix_of(x), rbf_matrix_of(y), rbf_vector_of(gamma),
+                           rbf_vector_of(log_amplitude), rbf_matrix_of(weights),
+                           rbf_matrix_of(product), rbf_vector_of(log_sums), rbf_vector_of(rests),
+                           rbf_matrix_of(g), data[0], data[1], data[2], data[3], data[4]));
 }
 
 #endif

@@ -1,11 +1,11 @@
 /* The plain C kernels: include this, with RBF_WITH_FLOAT and/or RBF_WITH_DOUBLE defined.
  *
  * Gives rbf_forward, rbf_mixture, rbf_product, rbf_log_sum, rbf_softmax, and the gradients of each
- * (rbf_gradient, rbf_mixture_gradient and so on), as _f32 and _f64: sizes int64, strides in bytes,
- * contiguous outputs of the caller, RBF_OK or RBF_NO_MEMORY in return. May be included again to add
- * the other precision. No Python, no NumPy. Of the Ops above, rbf_product is RBFDot's, rbf_log_sum
- * RBFLogSumExp's, rbf_softmax RBFSoftmaxDot's; offset is their log_amplitude, g (of K) and h (of a
- * product) their grad_output.
+ * (rbf_gradient, rbf_mixture_gradient and so on, rbf_outer_gradient of y = x), as _f32 and _f64:
+ * sizes int64, strides in bytes, contiguous outputs of the caller, RBF_OK or RBF_NO_MEMORY in
+ * return. May be included again to add the other precision. No Python, no NumPy. Of the Ops above,
+ * rbf_product is RBFDot's, rbf_log_sum RBFLogSumExp's, rbf_softmax RBFSoftmaxDot's; offset is their
+ * log_amplitude, g (of K) and h (of a product) their grad_output.
  */
 #include "shares.h"
 #include "streaming.h"

@@ -20,7 +20,7 @@ typedef struct {
     REAL *thread_tiles;     /* [threads][panels_per_block][RBF_TILE_ROWS][COLUMNS] */
     int64_t thread_tiles_stride;
     RBF_NAME(log_sum) * partial;   /* [splits][n] */
-    RBF_NAME(coefficients) * unit; /* of gamma 1 and amplitude scale */
+    RBF_NAME(coefficients) * unit; /* of gamma 1 and so scaled */
     double scale;                  /* of all sums: a power of two */
 } RBF_NAME(log_sum_job);
 

@@ -16,7 +16,8 @@ typedef struct {
     int64_t row_stride, column_stride;
 } rbf_matrix;
 
-/* One value a column of K, or a scalar (stride 0) for all of them. */
+/* Values of the caller, of the columns of K, of its rows or of terms; or a scalar (stride 0) for
+ * all of them. */
 typedef struct {
     const char *data;
     int64_t stride;

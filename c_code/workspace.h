@@ -7,6 +7,18 @@
 #include "matrix.h"
 #include "pool.h"
 
+/* Under the address sanitizer, as in tests/c, nobody may touch what lies between two pieces. */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define RBF_GAP_BYTES 1024
+#define RBF_FORBID(from, bytes) __asan_poison_memory_region(from, bytes)
+#define RBF_ALLOW(from, bytes) __asan_unpoison_memory_region(from, bytes)
+#else
+#define RBF_GAP_BYTES 0
+#define RBF_FORBID(from, bytes) ((void)0)
+#define RBF_ALLOW(from, bytes) ((void)0)
+#endif
+
 /* One allocation that is cut into aligned pieces: first pass measures, second pass hands out. */
 typedef struct {
     char *base; /* NULL while measuring */
@@ -22,12 +34,15 @@ RBF_INLINE void *rbf_take(rbf_workspace *space, int64_t count, size_t size) {
         return NULL;
     }
     bytes = ((size_t)count * size + RBF_ALIGNMENT - 1) / RBF_ALIGNMENT * RBF_ALIGNMENT;
-    if (bytes > SIZE_MAX / 2 - offset) {
+    if (bytes > SIZE_MAX / 2 - offset - RBF_GAP_BYTES) {
         space->overflow = 1;
         return NULL;
     }
-    space->used += bytes;
-    return space->base ? space->base + offset : NULL;
+    space->used += bytes + RBF_GAP_BYTES;
+    if (space->base == NULL)
+        return NULL;
+    RBF_FORBID(space->base + offset + bytes, RBF_GAP_BYTES);
+    return space->base + offset;
 }
 
 /* Entries from one thread's or task's piece of memory to the next. With several threads some
@@ -72,6 +87,7 @@ RBF_FUNCTION int rbf_acquire(rbf_workspace *space, rbf_storage *storage) {
 }
 
 RBF_INLINE void rbf_release(rbf_storage *storage) {
+    RBF_ALLOW(storage->heap ? (char *)storage->heap : storage->stack, storage->heap_bytes);
     if (storage->heap != NULL && storage->heap_bytes >= RBF_POOL_FROM)
         rbf_pool_give(storage->heap, storage->heap_bytes);
     else

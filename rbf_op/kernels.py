@@ -433,8 +433,9 @@ def _as_tensor(name, argument, value):
         variable = T.as_tensor_variable(value)
     except Exception as error:
         raise TypeError(
-            "%s: %s cannot be made a Theano tensor: %s. Give a Theano variable, a NumPy array or a "
-            "number." % (name, argument, str(error) or "it is a %s" % type(value).__name__)
+            "%s: %s cannot be made a Theano tensor: %s. Give a dense Theano variable "
+            "(theano.sparse.dense_from_sparse), a NumPy array (toarray(), np.asarray) or a number."
+            % (name, argument, str(error) or "it is a %s" % type(value).__name__)
         ) from error
     refuse_dtype(name, argument, variable)
     return variable

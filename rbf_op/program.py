@@ -50,10 +50,11 @@ def run(program, arguments, module, report):
         find, folder = _module, None if safe else os.getcwd()
     elif pkgutil.get_importer(program) is not None:  # a folder or an archive
         find, folder = _main_of, os.path.abspath(program)
-    elif os.path.isfile(program):
+    elif os.path.exists(program):  # or a pipe
         find, folder = _file, None if safe else os.path.dirname(os.path.realpath(program))
     else:
-        raise NotThere("there is no file %s" % program)
+        kind = "option or file" if program.startswith("-") else "file"
+        raise NotThere("there is no %s %s" % (kind, program))
     sys.excepthook = _show
     if folder is not None:
         sys.path.insert(0, folder)
@@ -149,9 +150,13 @@ def _module(name):
 def _file(path):
     """The spec and the code of a file."""
     path = os.path.abspath(path)
-    loader = importlib.machinery.SourceFileLoader("__main__", path)
-    spec = importlib.machinery.ModuleSpec("__main__", loader, origin=path)
-    return spec, loader.source_to_code(loader.get_data(path), path)  # and none is kept
+    if path.endswith(".pyc"):
+        loader = importlib.machinery.SourcelessFileLoader("__main__", path)
+        code = loader.get_code("__main__")
+    else:
+        loader = importlib.machinery.SourceFileLoader("__main__", path)
+        code = loader.source_to_code(loader.get_data(path), path)  # and none is kept
+    return importlib.machinery.ModuleSpec("__main__", loader, origin=path), code
 
 
 def _main_of(folder):

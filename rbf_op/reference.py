@@ -149,17 +149,15 @@ def _gradients(x, y, gamma, amplitude, factor, weights):
     """
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     dx = np.zeros(x.shape, dtype=x.dtype)
-    dy = np.zeros(y.shape, dtype=y.dtype)
-    dgamma = np.zeros(y.shape[0], dtype=x.dtype)
-    damplitude = np.zeros(y.shape[0], dtype=x.dtype)
+    dy, dgamma, damplitude = np.zeros(y.shape), np.zeros(y.shape[0]), np.zeros(y.shape[0])
     with np.errstate(all="ignore"):
         for rows in _row_blocks(x, y):
             difference = x[rows, None, :] - y[None, :, :]
             distance = _sums_of_squares(difference)
             weight = weights(rows, distance)
-            damplitude += weight.sum(axis=0)
+            damplitude += weight.sum(axis=0, dtype="float64")
             weight *= factor
-            dgamma -= (weight * distance).sum(axis=0)
+            dgamma -= (weight * distance).sum(axis=0, dtype="float64")
             weight *= gamma
             weight *= 2  # twice gamma may be infinite
             dx[rows] = -np.einsum("ij,ijk->ik", weight, difference)
@@ -168,7 +166,7 @@ def _gradients(x, y, gamma, amplitude, factor, weights):
         dgamma = dgamma.sum()
     if amplitude.ndim == 0:
         damplitude = damplitude.sum()
-    return dx, dy, np.asarray(dgamma), np.asarray(damplitude)
+    return (dx, *(v.astype(x.dtype) for v in (dy, np.asarray(dgamma), np.asarray(damplitude))))
 
 
 def rbf_mixture(x, y, gamma, amplitude):
@@ -206,7 +204,8 @@ def rbf_dot(x, y, gamma, weights):
     x (n, d), y (m, d), gamma () or (m,), weights (m, p), all of one floating dtype.
     """
     check_shapes(x, y, gamma, weights=weights)
-    weights = np.ascontiguousarray(weights)  # or the layout would show in the bits of a BLAS
+    # C order, or the layout would show in the bits of a BLAS; double, as in C, or sums lose digits.
+    weights = np.ascontiguousarray(weights, dtype="float64")
     product = np.empty((x.shape[0], weights.shape[1]), dtype=x.dtype)
     for rows in _row_blocks(x, y):
         product[rows] = rbf_kernel(x[rows], y, gamma, x.dtype.type(1)).dot(weights)
@@ -222,19 +221,16 @@ def rbf_dot_grad(x, y, gamma, weights, grad_output):
     check_shapes(x, y, gamma, weights=weights, grad_output=grad_output)
     weights, grad_output = np.ascontiguousarray(weights), np.ascontiguousarray(grad_output)
     dx = np.zeros(x.shape, dtype=x.dtype)
-    dy = np.zeros(y.shape, dtype=y.dtype)
-    dgamma = np.zeros(gamma.shape, dtype=x.dtype)
-    dweights = np.zeros(weights.shape, dtype=x.dtype)
+    dy, dgamma, dweights = (np.zeros(v.shape) for v in (y, gamma, weights))
     one = x.dtype.type(1)
     for rows in _row_blocks(x, y):
         block = x[rows], y, gamma
-        dx[rows], more_y, more_gamma, _ = rbf_kernel_grad(
-            *(block + (one, grad_output[rows].dot(weights.T)))
-        )
+        h = grad_output[rows]
+        dx[rows], more_y, more_gamma, _ = rbf_kernel_grad(*block, one, h.dot(weights.T))
         dy += more_y
         dgamma += more_gamma
-        dweights += rbf_kernel(*(block + (one,))).T.dot(grad_output[rows])
-    return dx, dy, dgamma, dweights
+        dweights += rbf_kernel(*block, one).T.dot(h.astype("float64"))
+    return (dx, *(v.astype(x.dtype) for v in (dy, dgamma, dweights)))
 
 
 def rbf_logsumexp(x, y, gamma, log_amplitude):

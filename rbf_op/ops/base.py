@@ -33,7 +33,7 @@ def _users_flags():
 class RBFOp(OpenMPOp):
     """What all Ops here share: checking inputs, and how their C is compiled.
 
-    `input_names` are the inputs with a gradient; a gradient Op has grad_output after them.
+    `input_names` are the inputs with a gradient; a gradient Op has others after them.
     Subclasses name the functions that they call: of glue.h (`c_function`), of the kernels
     (`c_kernel`) and, where perform is not their own, of reference.py (`in_numpy`).
     """
@@ -82,7 +82,9 @@ class RBFOp(OpenMPOp):
         if name not in _PER_CENTRE:
             if 2 not in self._allowed_ndim(name):
                 return "Give one entry per row of x."
-            return "For one row use %s.dimshuffle('x', 0)." % name
+            if name in ("x", "y"):
+                return "For one row use %s.dimshuffle('x', 0)." % name
+            return "For one column use %s.dimshuffle(0, 'x')." % name
         if self.mixture:
             return "Give one entry per term."
         if self.symmetric:
@@ -220,7 +222,7 @@ class FirstGradientOp(RBFOp):
     def __init__(self, wrt=None, openmp=True):
         RBFOp.__init__(self, openmp)
         names = self.forward_op().input_names
-        wrt = names if wrt is None else tuple(wrt)
+        wrt = names if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
         if not wrt or wrt != tuple(n for n in names if n in wrt):
             raise ValueError(
                 "%s: wrt must name some of %s, in this order, but is %s."

@@ -14,6 +14,7 @@ import numpy as np
 import oracle
 import pytest
 import theano
+import theano.sparse
 import theano.tensor as T
 from graphs import MODES, needs_compiler
 from processes import run_python
@@ -21,6 +22,7 @@ from processes import run_python
 from rbf_op import rbf_dot, rbf_kernel, rbf_logsumexp, rbf_mixture
 from rbf_op.ops import (
     CheckedEntries,
+    RBFDot,
     RBFKernel,
     RBFKernelGrad,
     RBFLogSumExpGrad,
@@ -181,6 +183,17 @@ WHEN_BUILT = {
         ValueError, ["wrt", "y"], lambda: RBFKernelGrad(symmetric=True, wrt=("y",)),
     ),
     "gradient Op, nothing": (ValueError, ["wrt"], lambda: RBFKernelGrad(wrt=())),
+    "gradient Op, one unknown name": (
+        ValueError, ["but is ('sigma',)"], lambda: RBFKernelGrad(wrt="sigma"),
+    ),
+    "Op, vector of weights": (
+        TypeError, ["weights must have 2", "weights.dimshuffle(0, 'x')"],
+        lambda: RBFDot()(X, Y, 1.0, T.dvector("weights")),
+    ),
+    "sparse x": (
+        TypeError, ["x cannot be made", "dense_from_sparse"],
+        lambda: rbf_kernel(theano.sparse.csr_matrix("s"), Y),
+    ),
 }  # fmt: skip
 
 

@@ -4,8 +4,10 @@ Touches the command line, in processes of its own.
 """
 
 import os
+import py_compile
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -74,9 +76,25 @@ def test_a_program_is_run_and_fused(folder, module, options, before):
 
 @pytest.mark.parametrize("before", ["", "import sys; sys.modules['click'] = None; "])
 def test_a_file_that_is_not_there(folder, before):
-    result = rbf_op(folder, "run", "no.py", before=before)
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == ["rbf-op run: there is no file no.py"]
+    for name, kind in (("no.py", "file"), ("--repot", "option or file")):
+        result = rbf_op(folder, "run", name, "train.py", before=before)
+        assert result.returncode == 2
+        assert result.stderr.splitlines() == ["rbf-op run: there is no %s %s" % (kind, name)]
+
+
+def test_what_is_no_source_file(folder):
+    """A compiled file and a pipe, as `<(...)` of a shell is."""
+    source = folder / "said.py"
+    source.write_text("print('said', __name__)")
+    compiled = py_compile.compile(str(source), cfile=str(folder / "said.pyc"))
+    pipe = str(folder / "pipe")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: open(pipe, "w").write("print('said', __name__)"))
+    writer.start()
+    for program in (compiled, pipe):
+        result = rbf_op(folder, "run", program)
+        assert (result.stdout, result.returncode) == ("said __main__\n", 0), result.stderr
+    writer.join()
 
 
 def test_errors_of_a_program_are_its_own(folder):

@@ -1516,6 +1516,9 @@ LOGARITHMS = {
     "one axis kept": lambda x, c, s, v, w, r: shifted(-s * squared(x, c), keepdims=True),
     "flattened": lambda x, c, s, v, w, r: shifted(-expanded(x, c) / s),
     "mixture": lambda x, c, s, v, w, r: shifted(T.log(w) - w * squared(x, c)),
+    "density, divided twice": lambda x, c, s, v, w, r: T.log(
+        T.exp(-squared(x, c) / (2 * s**2)).mean(axis=1) / (2 * np.pi * s**2) ** 1.5
+    ),
     "mean": lambda x, c, s, v, w, r: shifted(-0.5 * squared(x / v, c / v), mean=True),
     "not shifted": lambda x, c, s, v, w, r: T.log(
         T.sum(T.exp(w) * T.exp(-s * squared(x, c)), axis=1)
@@ -1543,8 +1546,23 @@ LOGARITHMS = {
 
 def written_out(exponent):
     """The softmax of rows as everybody writes it."""
-    powers = T.exp(exponent - T.max(exponent, axis=1, keepdims=True))
+    return shares_of(nearest_one(exponent))
+
+
+def nearest_one(exponent):
+    """Its exponentials, of which the largest of each row is one."""
+    return T.exp(exponent - T.max(exponent, axis=1, keepdims=True))
+
+
+def shares_of(powers):
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def divided_product(exponent, weights):
+    """A kernel regression."""
+    powers = nearest_one(exponent)
+    product = T.dot(powers, weights)
+    return product / powers.sum(axis=1, keepdims=product.ndim == 2)
 
 
 # name -> products with the softmax of negative squared distances
@@ -1565,6 +1583,14 @@ SOFTMAXES = {
     ),
     "mean shift": lambda x, c, s, v, w, r: T.dot(T.nnet.softmax(-s * squared(x, x)), x),
     "written out": lambda x, c, s, v, w, r: T.dot(written_out(-s * squared(x, c)), c),
+    "written out, less the least distance": lambda x, c, s, v, w, r: T.dot(
+        shares_of(
+            T.exp(-(squared(x, c) - squared(x, c).min(axis=1, keepdims=True)) / (2 * T.sqr(s)))
+        ),
+        c,
+    ),
+    "a product that is divided": lambda x, c, s, v, w, r: divided_product(-s * squared(x, c), c),
+    "a vector that is divided": lambda x, c, s, v, w, r: divided_product(-s * expanded(x, c), w),
     "written out, expanded": lambda x, c, s, v, w, r: T.dot(
         written_out(T.log(w) - s * expanded(x, c)), w
     ),

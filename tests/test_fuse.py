@@ -393,6 +393,10 @@ def test_a_device_that_is_asked_for_and_missing(monkeypatch):
     with pytest.raises(CUDAUnavailable, match="no device"):
         fuse_report([output])
     assert fuse(T.exp(x)) is not None  # no kernel, nothing missing
+    monkeypatch.setenv("RBF_OP_DEVICE", "gpu")
+    with pytest.raises(ValueError, match="RBF_OP_DEVICE must be one of"):
+        fuse(output)
+    monkeypatch.setenv("RBF_OP_DEVICE", "cuda")
     # What nobody asked for goes on without.
     f = theano.function([x, c], output, mode="FAST_RUN")
     assert not fused_nodes(f.maker.fgraph.outputs[0])

@@ -34,13 +34,7 @@ def resolve_device(requested=None):
     "auto" without a usable device is "cpu". Raises ValueError for another name, and for "cuda"
     where it cannot be used CUDAUnavailable, saying what is missing.
     """
-    source = "device" if requested is not None else "RBF_OP_DEVICE"
-    name = requested if requested is not None else os.environ.get("RBF_OP_DEVICE") or "cpu"
-    if name not in DEVICES:
-        raise ValueError(
-            "rbf_op: %s must be one of %s, but is %r."
-            % (source, ", ".join(map(repr, DEVICES)), name)
-        )
+    source, name = _named_device(requested)
     if name == "cpu":
         return name
     if importlib.util.find_spec("theano.gof") is None:
@@ -52,6 +46,22 @@ def resolve_device(requested=None):
     if name == "auto":
         return "cpu"
     raise runtime.CUDAUnavailable("%s (%s is 'cuda'.)" % (reason, source))
+
+
+def check_setting():
+    """Raise ValueError if RBF_OP_DEVICE is no name of a device."""
+    _named_device(None)
+
+
+def _named_device(requested):
+    source = "device" if requested is not None else "RBF_OP_DEVICE"
+    name = requested if requested is not None else os.environ.get("RBF_OP_DEVICE") or "cpu"
+    if name not in DEVICES:
+        raise ValueError(
+            "rbf_op: %s must be one of %s, but is %r."
+            % (source, ", ".join(map(repr, DEVICES)), name)
+        )
+    return source, name
 
 
 def calls(wrt=None, symmetric=False):

@@ -21,7 +21,7 @@ from rbf_op.fusion.roots import (
     read_sum,
     read_total,
     read_widths,
-    softmax_of,
+    softmax_product,
 )
 from rbf_op.fusion.values import is_elemwise, long_axes, nodes_of, scalar_constant, users_of
 from rbf_op.theano_api import Scan
@@ -83,7 +83,7 @@ def find_candidates(nodes, outputs):
     variables = [
         v for node in reversed(nodes) for v in node.outputs if v in readers or v in reasons
     ]
-    shares = {root.owner.inputs[0] for root in softmaxes}
+    shares = {root.owner.inputs[0] for root in softmaxes if isinstance(root.owner.op, T.Dot)}
     return Candidates(variables, readers, roots, roots | shares, mixtures | widths, reasons)
 
 
@@ -201,12 +201,11 @@ def _sum_above(variable, users):
 
 def _multiplies_softmax(node):
     """Whether a node is the product of the softmax of a matrix with weights."""
+    found = softmax_product(node)
     return (
-        isinstance(node.op, T.Dot)
-        and node.inputs[0].ndim == 2
-        and node.inputs[1].dtype.startswith("float")
+        found is not None
+        and found[1].dtype.startswith("float")
         and node.outputs[0].dtype in ("float32", "float64")
-        and softmax_of(node.inputs[0]) is not None
     )
 
 

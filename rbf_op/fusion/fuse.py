@@ -47,6 +47,8 @@ def fuse(outputs, report=False, *, keep=()):
     ------
     TypeError
         If outputs or keep is neither a Theano variable nor a list or tuple of them.
+    ValueError
+        If there is a candidate and RBF_OP_DEVICE is no name of a device.
     rbf_op.device.runtime.CUDAUnavailable
         If there is a kernel, RBF_OP_DEVICE is "cuda" and no GPU can be used.
     """

@@ -12,7 +12,7 @@ import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.subtensor import IncSubtensor
 
-from rbf_op.fusion.algebra import Symbol, add, number, scale
+from rbf_op.fusion.algebra import Symbol, add, multiply, number, scale
 from rbf_op.fusion.building import RowSum, build, build_softmax, build_widths, like, log_sum_of
 from rbf_op.fusion.matching import NoMatch
 from rbf_op.fusion.reading import LOGARITHM, Reader, Unreadable
@@ -111,11 +111,10 @@ def read_sum(graph, root, closed=(), *, logarithm):
         if isinstance(sums.owner.op, T.DimShuffle):
             its_index = without_new_axes(sums.owner, its_index)
         else:
-            if divisor:
-                raise NoMatch("the sum is divided more than once")
-            divisor = reader.read(sums.owner.inputs[1], ((),) * sums.ndim)
-            if len(divisor) != 1:
+            by = reader.read(sums.owner.inputs[1], ((),) * sums.ndim)
+            if len(by) != 1:
                 raise NoMatch("the sum is divided by another")
+            divisor = multiply(divisor, by) if divisor else by
         sums = sums.owner.inputs[0]
     looked_through.add(sums)
     (source,), (axis,) = sums.owner.inputs, sums.owner.op.axis
@@ -152,8 +151,7 @@ def read_total(graph, root, closed=(), *, logarithm):
 
 def read_softmax(graph, root, closed=()):
     """The Kernel for the product of a softmax of squared distances with weights."""
-    shares, weights = root.owner.inputs
-    source, looked_through = softmax_of(shares)
+    source, weights, looked_through = softmax_product(root.owner)
     row, column = (Symbol(n, graph.sizes.dimension(source, a)) for a, n in enumerate("ij"))
     reader = _reader(graph, source, (row, column), closed, True)
     read = Logarithm(reader.read(source, ((row,), (column,))), number(1))
@@ -162,44 +160,68 @@ def read_softmax(graph, root, closed=()):
     return build_softmax(graph, root, reader, read, weights)
 
 
-def softmax_of(variable):
-    """(exponents, variables on the way) if a variable is the softmax of a matrix's rows; or None.
-
-    Written out it is e / sum(e, axis=1) with e = exp(exponents - one number a row), such as the
-    largest of them. Without that it is a kernel divided by its sums.
+def softmax_product(node):
+    """(exponents, weights, variables on the way) if a node multiplies the softmax of a matrix's
+    rows with weights; or None. The weights may be multiplied first, and then divided by the sums.
     """
+    if is_elemwise(node, scalar_ops.TrueDiv):
+        product, sums = node.inputs
+        if product.owner is None or not isinstance(product.owner.op, T.Dot):
+            return None
+        matrix, weights = product.owner.inputs
+        found = _softmax(matrix, sums)
+        return found and (found[0], weights, found[1] | {product})
+    if not isinstance(node.op, T.Dot) or node.inputs[0].ndim != 2:
+        return None
+    shares, weights = node.inputs
+    divided = shares.owner
+    if divided is None:
+        return None
+    if isinstance(divided.op, T.nnet.Softmax):
+        (source,) = divided.inputs
+        return None if any(source.broadcastable) else (source, weights, {shares})
+    if not is_elemwise(divided, scalar_ops.TrueDiv):
+        return None
+    found = _softmax(*divided.inputs)
+    return found and (found[0], weights, found[1] | {shares})
+
+
+def _softmax(matrix, sums):
+    """(exponents, variables on the way) if a matrix divided by `sums` is a softmax written out:
+    e / sum(e, axis=1) with e = exp(exponents - one number a row). Or None; without that number it
+    is a kernel divided by its sums.
+    """
+    if not is_elemwise(matrix.owner, scalar_ops.Exp):
+        return None
+    (shifted,) = matrix.owner.inputs
+    way = {matrix, sums, shifted}
+    if sums.owner is not None and isinstance(sums.owner.op, T.DimShuffle):
+        if sums.owner.op.new_order != (0, "x"):
+            return None
+        (sums,) = sums.owner.inputs
+        way.add(sums)
+    of_rows = sums.owner is not None and isinstance(sums.owner.op, T.elemwise.Sum)
+    if not of_rows or sums.owner.inputs[0] is not matrix or sums.owner.op.axis != (1,):
+        return None
+    if is_elemwise(shifted.owner, scalar_ops.Sub):
+        source, shift = shifted.owner.inputs
+        if shift.broadcastable[1] and not any(source.broadcastable):
+            return source, way
+    return (shifted, way - {shifted}) if _is_shifted(shifted) else None
+
+
+def _is_shifted(variable, depth=8):
+    """Whether the largest or smallest entry of each row is a term of exponents."""
     node = variable.owner
-    if node is None:
-        return None
-    if isinstance(node.op, T.nnet.Softmax):
-        (source,) = node.inputs
-        return None if any(source.broadcastable) else (source, {variable})
-    if not is_elemwise(node, scalar_ops.TrueDiv):
-        return None
-    exponential, sums = node.inputs
-    if not is_elemwise(exponential.owner, scalar_ops.Exp) or not _sums_its_rows(sums, exponential):
-        return None
-    (shifted,) = exponential.owner.inputs
-    if not is_elemwise(shifted.owner, scalar_ops.Sub):
-        return None
-    source, shift = shifted.owner.inputs
-    if any(source.broadcastable) or not shift.broadcastable[1]:
-        return None
-    return source, {variable, exponential, sums, sums.owner.inputs[0], shifted}
-
-
-def _sums_its_rows(column, matrix):
-    """Whether a column has the sums of a matrix's rows."""
-    node = column.owner
-    if node is None or not isinstance(node.op, T.DimShuffle) or node.op.new_order != (0, "x"):
+    if depth == 0 or node is None:
         return False
-    sums = node.inputs[0].owner
-    return (
-        sums is not None
-        and isinstance(sums.op, T.elemwise.Sum)
-        and sums.inputs[0] is matrix
-        and sums.op.axis == (1,)
-    )
+    if isinstance(node.op, T.MaxAndArgmax):
+        return True
+    if isinstance(node.op, T.DimShuffle) or is_elemwise(
+        node, scalar_ops.Add, scalar_ops.Sub, scalar_ops.Neg, scalar_ops.Mul, scalar_ops.TrueDiv
+    ):
+        return any(_is_shifted(v, depth - 1) for v in node.inputs)
+    return False
 
 
 def read_widths(graph, root, closed=()):

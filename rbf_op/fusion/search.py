@@ -8,6 +8,7 @@ import theano.scalar as scalar_ops
 import theano.tensor as T
 from theano.tensor.opt import Shape, Shape_i
 
+from rbf_op.device.placement import check_setting
 from rbf_op.device.runtime import CUDAUnavailable
 from rbf_op.fusion.algebra import TooManyTerms
 from rbf_op.fusion.candidates import FACTOR_OPS, find_candidates
@@ -200,6 +201,8 @@ def find_kernels(outputs, kept=(), cautious=False):
     candidates = find_candidates(nodes, outputs)
     if not candidates.variables:
         return [], Report()
+    if not cautious:
+        check_setting()
     graph = Graph(outputs, candidates, kept, cautious)
     kernels, reasons = {}, dict(candidates.reasons)
     while True:

@@ -16,10 +16,10 @@ enum {
      * a panel, as many as it has columns. */
     RBF_NAME(SQUARE_ROWS) = 256 / (int)sizeof(REAL),
     RBF_NAME(SYMMETRIC_SHARE) = ((int)COLUMNS * RBF_TILE_ROWS - 1) / RBF_NAME(SQUARE_ROWS) + 1,
-    /* Of product_sums: row panels at once, bytes of a row of their weights; of so many entries one
-     * may be close. */
-    RBF_NAME(EXPANDED_ROW_PANELS) = 32,
-    RBF_NAME(EXPANDED_BYTES) = 2048,
+    /* Of product_sums: row panels at once, bytes of a row of their weights, which are half of the
+     * second-level cache or less; of so many entries one may be close. */
+    RBF_NAME(EXPANDED_ROW_PANELS) = RBF_VECTOR_BYTES == 64 ? 128 / (int)sizeof(REAL) : 32,
+    RBF_NAME(EXPANDED_BYTES) = RBF_VECTOR_BYTES == 64 ? 512 * (int)sizeof(REAL) : 2048,
     RBF_NAME(CLOSE_SHARE) = 128,
 /* Where x and y have many columns k, GRADIENT_DEEP and more: row panels at once, bytes of a row
  * of their weights, columns k taken at a time. Either way at most 32 KB of weights stay in the

@@ -877,6 +877,13 @@ def test_kernels_that_are_powers_of_one_are_computed_from_it():
     assert len(report.fused) == len({n for v in fused for n in fused_nodes(v)}) == 1, str(report)
 
 
+def test_a_largest_entry_in_a_width_is_no_shift():
+    x, c, _, _, w, _ = variables("float64")
+    powers = T.exp(-spellings.squared(x, c) / T.sqr(x).max())
+    output = T.dot(powers, w) / powers.sum(axis=1)
+    assert len(fused_nodes(fuse(output))) == 1
+
+
 def test_a_softmax_that_is_used_for_two_products_is_left_alone():
     x, c, s, _, w, _ = variables("float64")
     shares = T.nnet.softmax(-s * spellings.expanded(x, c))

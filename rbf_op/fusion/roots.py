@@ -194,7 +194,7 @@ def _softmax(matrix, sums):
     if not is_elemwise(matrix.owner, scalar_ops.Exp):
         return None
     (shifted,) = matrix.owner.inputs
-    way = {matrix, sums, shifted}
+    way = {matrix, sums}
     if sums.owner is not None and isinstance(sums.owner.op, T.DimShuffle):
         if sums.owner.op.new_order != (0, "x"):
             return None
@@ -206,22 +206,23 @@ def _softmax(matrix, sums):
     if is_elemwise(shifted.owner, scalar_ops.Sub):
         source, shift = shifted.owner.inputs
         if shift.broadcastable[1] and not any(source.broadcastable):
-            return source, way
-    return (shifted, way - {shifted}) if _is_shifted(shifted) else None
+            return source, way | {shifted}
+    return (shifted, way) if _is_shifted(shifted) and not any(shifted.broadcastable) else None
 
 
-def _is_shifted(variable, depth=8):
+def _is_shifted(variable, added=False, depth=8):
     """Whether the largest or smallest entry of each row is a term of exponents."""
     node = variable.owner
     if depth == 0 or node is None:
         return False
     if isinstance(node.op, T.MaxAndArgmax):
-        return True
-    if isinstance(node.op, T.DimShuffle) or is_elemwise(
+        return added
+    added = added or is_elemwise(node, scalar_ops.Add, scalar_ops.Sub)
+    inputs = node.inputs[:1] if is_elemwise(node, scalar_ops.TrueDiv) else node.inputs
+    goes_on = isinstance(node.op, T.DimShuffle) or is_elemwise(
         node, scalar_ops.Add, scalar_ops.Sub, scalar_ops.Neg, scalar_ops.Mul, scalar_ops.TrueDiv
-    ):
-        return any(_is_shifted(v, depth - 1) for v in node.inputs)
-    return False
+    )
+    return goes_on and any(_is_shifted(v, added, depth - 1) for v in inputs)
 
 
 def read_widths(graph, root, closed=()):

@@ -808,7 +808,7 @@ def test_reading_does_not_depend_on_how_deep_the_caller_is():
 def test_factors_that_are_used_twice_and_twice_again():
     """2^40 ways lead to the first of them."""
     x, c, s, _, _, _ = variables("float64")
-    total = product = spellings.squared(x, c)
+    product = spellings.squared(x, c)
     logarithm = T.log(T.exp(-s * spellings.squared(x, c)).sum(axis=1))
     for _ in range(40):
         product = product * T.sqrt(product)

@@ -27,7 +27,13 @@ from rbf_op.fusion.algebra import (
     scale,
     symbols_of,
 )
-from rbf_op.fusion.matching import NoMatch, find_distances, product_nonnegative, split_bounded
+from rbf_op.fusion.matching import (
+    NoMatch,
+    find_distances,
+    is_positive,
+    product_nonnegative,
+    split_bounded,
+)
 from rbf_op.fusion.writing import root_of
 from rbf_op.theano_api import Constant
 
@@ -174,13 +180,9 @@ def _logarithms_of(amplitude, column, reader, divisor):
     )
     amplitude, logarithms = _stable_logarithms(amplitude, reader)
     for factor, _ in amplitude:
-        if (divided or column in symbols_of(factor)) and not _is_positive(factor, reader):
+        if (divided or column in symbols_of(factor)) and not is_positive(factor, reader):
             raise NoMatch("terms of the sum have factors that may not be positive")
     return amplitude, logarithms
-
-
-def _is_positive(factor, reader):
-    return isinstance(factor, Leaf) and reader.is_positive(factor.key)
 
 
 def _stable_logarithms(product, reader):
@@ -276,7 +278,7 @@ def _weighted_sides(distance, coefficient, weight, reader):
     divisors = {factor for factor, power in distance.weight if power < 0}
     known = all(
         (is_even(power) or product_nonnegative(((factor, power),), reader.is_nonnegative))
-        and (power > 0 or factor in divisors or _is_positive(factor, reader))
+        and (power > 0 or factor in divisors or is_positive(factor, reader))
         for factor, power in product
     )
     if ratio <= 0 or not known or product_symbols(product):

@@ -196,8 +196,8 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
         if not bounds <= product_symbols(product):
             raise NoMatch("a sum runs over features that rows or columns do not have")
     for factor, power in [*rows, *columns]:
-        positive = isinstance(factor, Leaf) and signs.is_positive(factor.key)
-        if power < min(0, dict(cross.flat).get(factor, 0)) and not positive:
+        least = min(0, dict(cross.flat).get(factor, 0))
+        if power < least and not is_positive(factor, signs):
             raise NoMatch("rows or columns would be divided by what may be zero")
     return Distance(
         coefficient, weight, (rows_coefficient, rows), (Fraction(1), columns), cross.bounds, signed
@@ -206,9 +206,14 @@ def _divide(cross, rows_term, columns_term, row, column, signs):
 
 def _has_root(factor, power, signs):
     """Whether a weight of a feature is known not to be negative."""
-    if is_even(power) or isinstance(factor, Leaf) and signs.is_positive(factor.key):
+    if is_even(power) or is_positive(factor, signs):
         return True
     return abs(power) <= 1 and product_nonnegative(((factor, power),), signs.is_nonnegative)
+
+
+def is_positive(factor, signs):
+    """Whether a factor is known to be above zero: it may divide, and its root has a derivative."""
+    return isinstance(factor, Leaf) and signs.is_positive(factor.key)
 
 
 def _close(a, b, tolerance):

@@ -164,26 +164,23 @@ def softmax_product(node):
     """(exponents, weights, variables on the way) if a node multiplies the softmax of a matrix's
     rows with weights; or None. The weights may be multiplied first, and then divided by the sums.
     """
-    if is_elemwise(node, scalar_ops.TrueDiv):
-        product, sums = node.inputs
-        if product.owner is None or not isinstance(product.owner.op, T.Dot):
-            return None
-        matrix, weights = product.owner.inputs
-        found = _softmax(matrix, sums)
-        return found and (found[0], weights, found[1] | {product})
-    if not isinstance(node.op, T.Dot) or node.inputs[0].ndim != 2:
+    multiplies = isinstance(node.op, T.Dot)
+    if not multiplies and not is_elemwise(node, scalar_ops.TrueDiv):
         return None
-    shares, weights = node.inputs
-    divided = shares.owner
-    if divided is None:
+    (inner, other), below = node.inputs, node.inputs[0].owner
+    if below is None:
         return None
-    if isinstance(divided.op, T.nnet.Softmax):
-        (source,) = divided.inputs
-        return None if any(source.broadcastable) else (source, weights, {shares})
-    if not is_elemwise(divided, scalar_ops.TrueDiv):
+    if multiplies and isinstance(below.op, T.nnet.Softmax):
+        (source,) = below.inputs
+        return None if any(source.broadcastable) else (source, other, {inner})
+    if multiplies and is_elemwise(below, scalar_ops.TrueDiv):
+        (matrix, sums), weights = below.inputs, other
+    elif not multiplies and isinstance(below.op, T.Dot):
+        (matrix, weights), sums = below.inputs, other
+    else:
         return None
-    found = _softmax(*divided.inputs)
-    return found and (found[0], weights, found[1] | {shares})
+    found = _softmax(matrix, sums)
+    return found and (found[0], weights, found[1] | {inner})
 
 
 def _softmax(matrix, sums):

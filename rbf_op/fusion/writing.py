@@ -21,7 +21,7 @@ from rbf_op.fusion.algebra import (
     product_symbols,
     symbols_of,
 )
-from rbf_op.fusion.matching import NoMatch
+from rbf_op.fusion.matching import NoMatch, is_positive
 from rbf_op.ops.dtypes import widened
 from rbf_op.theano_api import Constant, disconnected_grad
 
@@ -88,14 +88,10 @@ class Writer:
         if power == 2:
             return T.sqr(base)
         if power == Fraction(1, 2):
-            return T.sqrt(base if self._has_root(factor) else at_least_tiny(base))
+            return T.sqrt(base if is_positive(factor, self.reader) else at_least_tiny(base))
         if power == -1:
             return self.number(1) / base
         return T.pow(base, self.number(power))
-
-    def _has_root(self, factor):
-        """Whether a factor is never zero, so that its root has a derivative."""
-        return isinstance(factor, Leaf) and self.reader.is_positive(factor.key)
 
     def _exponential(self, factor, power, layout):
         """exp(u)**p as exp(p * u), whose gradient is right even where exp(u) underflows."""

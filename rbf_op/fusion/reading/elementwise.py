@@ -35,9 +35,7 @@ def _read_elemwise(reader, variable, index, mode, frame):
         return add(*parts)
     if isinstance(op, scalar_ops.Neg):
         return scale(operand(0), -1)
-    if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)):
-        if not keeps_values(node):
-            return None
+    if isinstance(op, (scalar_ops.Mul, scalar_ops.TrueDiv)) and keeps_values(node):
         return read_product(reader, op, operands, mode, frame)
     if isinstance(op, scalar_ops.Identity):
         return operand(0)

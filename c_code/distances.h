@@ -13,109 +13,6 @@
  * symmetric. The expansion is not used where a sample says that many entries would be computed
  * twice. Included once a precision by instantiate.h.
  */
-enum {
-    RBF_NAME(EXPANSION_SAMPLE) = 64, /* rows of x and of y */
-    RBF_NAME(EXPANSION_PAIRS) = 4,   /* of each of those rows */
-    RBF_NAME(NORM_PARTS) = 2         /* of a squared norm: what lies on the grid, the rest */
-};
-
-#undef RBF_EXPANDED_Y
-#define RBF_EXPANDED_Y (-2) /* the factor of the inner products */
-
-/* Entries of K that the expansion is not for, with a place for what they are multiplied by. */
-typedef struct {
-    int64_t row, column;
-    REAL weight;
-} RBF_NAME(close_entry);
-
-typedef struct {
-    RBF_NAME(close_entry) * entries; /* [most] */
-    int64_t most, count;             /* more than `most`: the rest is left out */
-} RBF_NAME(close_entries);
-
-/* The rows of x and y as the register tile reads them, by differences or by the expansion. */
-typedef struct {
-    rbf_matrix x, y;
-    int64_t row_panels, panels;
-    REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]; expanded: x - centre */
-    REAL *packed_y; /* [panels][depth][COLUMNS]; expanded: (y - centre) RBF_EXPANDED_Y */
-    int expanded;
-    REAL largest;  /* squared norm of rows that the expansion is for: a power of two */
-    REAL *centre;  /* [depth], and zeros to a whole vector */
-    REAL *x_norms; /* [row_panels][NORM_PARTS][RBF_TILE_ROWS] */
-    REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
-    RBF_NAME(close_entries) * close; /* where what it is not for is listed, or NULL */
-} RBF_NAME(points);
-
-/* What is packed of a row panel and of a panel, by their numbers. */
-RBF_INLINE REAL *RBF_NAME(packed_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
-    return points->packed_x + row_panel * points->x.columns * RBF_TILE_ROWS;
-}
-
-RBF_INLINE REAL *RBF_NAME(packed_panel)(const RBF_NAME(points) * points, int64_t panel) {
-    return points->packed_y + panel * points->y.columns * COLUMNS;
-}
-
-/* Entries [k, k + LANES) of a row, zero past the last. */
-RBF_INLINE VECTOR RBF_NAME(load_entries)(const rbf_matrix *from, int64_t row, int64_t k) {
-    const char *source = from->data + row * from->row_stride + k * from->column_stride;
-    if (from->column_stride != (int64_t)sizeof(REAL) || k + LANES > from->columns) {
-        REAL entries[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT))) = {0};
-        int64_t i;
-        for (i = 0; i < rbf_minimum(LANES, from->columns - k); ++i)
-            entries[i] = *(const REAL *)(source + i * from->column_stride);
-        return RBF_NAME(load)(entries);
-    }
-    return RBF_NAME(load_unaligned)((const REAL *)source);
-}
-
-/* Row s of the sample of so many rows: one of each part, not always at the same place of it, since
- * data may be periodic (37 is odd: all places occur). */
-RBF_INLINE int64_t RBF_NAME(sample_row)(int64_t rows, int s) {
-    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
-    return s * rows / SAMPLE + (s * 37 + 11) % SAMPLE * (rows / SAMPLE) / SAMPLE;
-}
-
-/* Entries [k, k + LANES) of the centre: the mean of a sample of rows of y. */
-RBF_INLINE VECTOR RBF_NAME(centre_entries)(const RBF_NAME(points) * points, int64_t k) {
-    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE) };
-    const rbf_matrix *y = &points->y;
-    VECTOR sum = {0};
-    int s;
-    for (s = 0; s < SAMPLE; ++s)
-        sum += RBF_NAME(load_entries)(y, RBF_NAME(sample_row)(y->rows, s), k) / (REAL)SAMPLE;
-    return sum;
-}
-
-/* |x[i] - y[j]|^2 by differences, of any two rows. */
-RBF_FUNCTION __attribute__((noinline)) REAL RBF_NAME(pair_distance)(const rbf_matrix *x, int64_t i,
-                                                                    const rbf_matrix *y,
-                                                                    int64_t j) {
-    enum { CHAINS = 4 };
-    REAL lanes[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
-    VECTOR total = {0};
-    int64_t first, k;
-    int c;
-    for (first = 0; first < x->columns; first += CHAINS * RBF_SUM_CHUNK * LANES) {
-        const int64_t end =
-            rbf_minimum(x->columns, first + CHAINS * RBF_SUM_CHUNK * (int64_t)LANES);
-        VECTOR sum[CHAINS] = {{0}};
-        for (k = first; k < end; k += CHAINS * LANES) {
-            RBF_UNROLL
-            for (c = 0; c < CHAINS; ++c) {
-                if (k + c * LANES < end) {
-                    const VECTOR difference = RBF_NAME(load_entries)(x, i, k + c * LANES) -
-                                              RBF_NAME(load_entries)(y, j, k + c * LANES);
-                    sum[c] += difference * difference;
-                }
-            }
-        }
-        total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    }
-    RBF_NAME(store)(lanes, total);
-    return RBF_NAME(lane_sum)(lanes);
-}
-
 /* a + b, and what of it the sum leaves out (Knuth, The Art of Computer Programming, 2, 4.2.2). */
 #define RBF_EXACT_SUM(type, sum, rest, a, b)                                                       \
     do {                                                                                           \
@@ -124,86 +21,6 @@ RBF_FUNCTION __attribute__((noinline)) REAL RBF_NAME(pair_distance)(const rbf_ma
         (rest) = (exact_a - (exact_sum - exact_part)) + (exact_b - exact_part);                    \
         (sum) = exact_sum;                                                                         \
     } while (0)
-
-/* The row of the sample of y that makes pair number `pair` with row s of that of x: in any order,
- * and not the same, which is the same point where y is x. */
-RBF_INLINE int RBF_NAME(partner)(int s, int pair) {
-    const int t = (s * 37 + 11 + pair * 17) % RBF_NAME(EXPANSION_SAMPLE);
-    return t ^ (t == s);
-}
-
-/* Whether the expansion pays, from a sample: of its pairs few may be close. Also what norms it is
- * for. */
-RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(decide_expansion)(RBF_NAME(points) * points) {
-    enum { SAMPLE = RBF_NAME(EXPANSION_SAMPLE), PAIRS = RBF_NAME(EXPANSION_PAIRS) };
-    const rbf_matrix *x = &points->x, *y = &points->y;
-    VECTOR x_norms[SAMPLE] = {{0}}, y_norms[SAMPLE] = {{0}}, distances[SAMPLE][PAIRS] = {{{0}}};
-    REAL largest = 0;
-    int64_t close = 0, k;
-    int s, pair, exponent;
-    for (k = 0; k < x->columns; k += LANES) {
-        VECTOR x_rows[SAMPLE], y_rows[SAMPLE];
-        const VECTOR centre = RBF_NAME(centre_entries)(points, k);
-        for (s = 0; s < SAMPLE; ++s) {
-            x_rows[s] = RBF_NAME(load_entries)(x, RBF_NAME(sample_row)(x->rows, s), k);
-            y_rows[s] = RBF_NAME(load_entries)(y, RBF_NAME(sample_row)(y->rows, s), k);
-            x_norms[s] += (x_rows[s] - centre) * (x_rows[s] - centre);
-            y_norms[s] += (y_rows[s] - centre) * (y_rows[s] - centre);
-        }
-        for (s = 0; s < SAMPLE; ++s)
-            for (pair = 0; pair < PAIRS; ++pair) {
-                const VECTOR difference = x_rows[s] - y_rows[RBF_NAME(partner)(s, pair)];
-                distances[s][pair] += difference * difference;
-            }
-    }
-    for (s = 0; s < SAMPLE; ++s)
-        for (pair = 0; pair < PAIRS; ++pair) {
-            const VECTOR both = x_norms[s] + y_norms[RBF_NAME(partner)(s, pair)];
-            const REAL norms = RBF_NAME(lane_sum)((const REAL *)&both);
-            largest = norms > largest ? norms : largest;
-            close += !(RBF_NAME(lane_sum)((const REAL *)&distances[s][pair]) >= norms / 2);
-        }
-    /* An entry by differences takes some 100 times what the expansion saves in one of 64 terms. */
-    points->expanded = close <= rbf_minimum(x->columns, 256) / 32 && largest > RBF_NORM_SMALLEST &&
-                       largest < RBF_NORM_LARGEST;
-    frexp(largest, &exponent);
-    points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
-}
-
-RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
-    const double n = (double)x.rows, m = (double)y.rows;
-    points->x = x;
-    points->y = y;
-    points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
-    points->panels = rbf_ceiling_division(y.rows, COLUMNS);
-    points->expanded = 0;
-    points->close = NULL;
-    /* Many terms, and many entries: norms and the sample are work for each row, worth it if they
-     * serve 64 entries. */
-    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m > 64 * (n + m) &&
-        n * m >= RBF_EXPANSION_ENTRIES)
-        RBF_NAME(decide_expansion)(points);
-}
-
-RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space) {
-    const int64_t depth = points->x.columns, expanded = points->expanded;
-    const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
-    points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
-    points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
-    points->centre =
-        (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
-    points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
-                                       row_panel_row);
-    points->y_norms =
-        (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
-}
-
-/* Fills `centre`: once there is memory for it, before rows are packed. */
-RBF_FUNCTION void RBF_NAME(find_centre)(RBF_NAME(points) * points) {
-    int64_t k;
-    for (k = 0; points->expanded && k < points->y.columns; k += LANES)
-        RBF_NAME(store)(points->centre + k, RBF_NAME(centre_entries)(points, k));
-}
 
 /* Two columns k, or the one that is left, of LANES rows of a panel, or of all its rows where those
  * are half a vector: centred and scaled. Their squares join the sums of even and of odd columns k,
@@ -288,6 +105,10 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(po
     const int64_t row = row_panel * RBF_TILE_ROWS;
     RBF_NAME(expand_rows)(points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
                           points->x_norms + row * RBF_NAME(NORM_PARTS));
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+    if (points->by_unit)
+        RBF_NAME(split_x)(points, row_panel);
+#endif
 }
 
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
@@ -295,6 +116,10 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(po
     const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)(points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
                           points->y_norms + row * RBF_NAME(NORM_PARTS));
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+    if (points->by_unit)
+        RBF_NAME(split_y)(points, panel);
+#endif
 }
 
 RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
@@ -349,20 +174,17 @@ RBF_NAME(mend_distances)(const RBF_NAME(points) * points, int64_t row, const REA
     }
 }
 
-/* Squared distances of a row panel and a panel, packed for the expansion, into memory. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
-                             REAL *RBF_RESTRICT distances) {
+/* Inner products of a row panel and a panel become squared distances, in memory. */
+RBF_INLINE void RBF_NAME(join_norms)(const RBF_NAME(points) * points, int64_t row_panel,
+                                     int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+                                     REAL *distances) {
     const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS;
     const REAL *x_on_grid = points->x_norms + row * RBF_NAME(NORM_PARTS);
     const REAL *y_on_grid = points->y_norms + column * RBF_NAME(NORM_PARTS);
     const REAL *x_rest = x_on_grid + RBF_TILE_ROWS, *y_rest = y_on_grid + COLUMNS;
     INTEGER_VECTOR signs = {0};
-    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     uint64_t words[RBF_VECTOR_BYTES / 8], close = 0;
     int r, v, w;
-    RBF_NAME(term_runs)(points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
-                        RBF_NAME(packed_panel)(points, panel), tile, RBF_TILE_VECTORS, 1);
     RBF_UNROLL
     for (r = 0; r < RBF_TILE_ROWS; ++r) {
         RBF_UNROLL
@@ -381,12 +203,78 @@ RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel,
         RBF_NAME(mend_distances)(points, row, x_on_grid, column, y_on_grid, distances);
 }
 
-/* Squared distances of a row panel and a panel, by their numbers. By differences those of more
- * columns k than `inlined`, a constant, are summed by a call. */
-RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, int64_t row_panel,
-                                    int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
+/* Squared distances of a row panel and a panel, packed for the expansion, into memory. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(expanded_distances)(const RBF_NAME(points) * points, int64_t row_panel, int64_t panel,
+                             REAL *RBF_RESTRICT distances) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    RBF_NAME(term_runs)(points->x.columns, RBF_NAME(packed_row_panel)(points, row_panel),
+                        RBF_NAME(packed_panel)(points, panel), tile, RBF_TILE_VECTORS, 1);
+    RBF_NAME(join_norms)(points, row_panel, panel, tile, distances);
+}
+
+/* Where a tile of a strip is. */
+RBF_INLINE REAL *RBF_NAME(strip_tile)(const RBF_NAME(strip) * strip, int64_t row_panel,
+                                      int64_t panel) {
+    return strip->tiles +
+           ((panel - strip->first_panel) * strip->row_panels + row_panel - strip->first_row_panel) *
+               RBF_TILE_ROWS * COLUMNS;
+}
+
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+/* The calling thread's strip, with these panels of this row panel and of some behind it. */
+RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
+    RBF_NAME(make_strip)(const RBF_NAME(points) * points, int64_t row_panel, int64_t last_row_panel,
+                         int64_t first_panel, int64_t last_panel) {
+    RBF_NAME(strip) *strip = points->strips + rbf_thread_number();
+    const int64_t panels = last_panel - first_panel, group = row_panel / RBF_NAME(GROUP);
+    const int64_t groups = rbf_maximum(1, RBF_NAME(STRIP_TILES) / RBF_NAME(GROUP) / panels);
+    const int64_t end = rbf_minimum(last_row_panel, (group + groups) * RBF_NAME(GROUP));
+    int64_t panel, at;
+    if (row_panel >= strip->first_row_panel &&
+        row_panel < strip->first_row_panel + strip->row_panels &&
+        first_panel == strip->first_panel && panels == strip->panels)
+        return strip;
+    strip->first_row_panel = row_panel;
+    strip->row_panels = end - row_panel;
+    strip->first_panel = first_panel;
+    strip->panels = panels;
+    RBF_NAME(strip_products)(points, strip);
+    for (panel = first_panel; panel < last_panel; ++panel)
+        for (at = row_panel; at < end; ++at) {
+            REAL *distances = RBF_NAME(strip_tile)(strip, at, panel);
+            VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+            RBF_NAME(load_kept)(tile, distances);
+            RBF_NAME(join_norms)(points, at, panel, tile, distances);
+        }
+    return strip;
+}
+#endif
+
+/* To be called before `distances` of a row panel and some panels, at most STRIP_PANELS: by the
+ * matrix unit, if that is for them, they are made now, and with them those of
+ * row panels behind it, before last_row_panel. Returns what `distances` wants to know. */
+RBF_INLINE const RBF_NAME(strip) *
+    RBF_NAME(prepare_distances)(const RBF_NAME(points) * points, int64_t row_panel,
+                                int64_t last_row_panel, int64_t first_panel, int64_t last_panel) {
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+    if (RBF_BY_UNIT(points))
+        return RBF_NAME(make_strip)(points, row_panel, last_row_panel, first_panel, last_panel);
+#else
+    (void)points, (void)row_panel, (void)last_row_panel, (void)first_panel, (void)last_panel;
+#endif
+    return NULL;
+}
+
+/* Squared distances of a row panel and a panel, by their numbers: from a strip, if there is one. By
+ * differences those of more columns k than `inlined`, a constant, are summed by a call. */
+RBF_INLINE void RBF_NAME(distances)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip,
+                                    int64_t row_panel, int64_t panel,
+                                    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS],
                                     const int inlined) {
-    if (__builtin_expect(points->expanded, 0)) {
+    if (RBF_BY_UNIT(points)) {
+        RBF_NAME(load_kept)(tile, RBF_NAME(strip_tile)(strip, row_panel, panel));
+    } else if (__builtin_expect(points->expanded, 0)) {
         REAL kept[RBF_TILE_ROWS * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         RBF_NAME(expanded_distances)(points, row_panel, panel, kept);
         RBF_NAME(load_kept)(tile, kept);

@@ -96,12 +96,13 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(mix)(const RBF_NAME(coeffic
 }
 
 /* One tile of K, by the numbers of its row panel and its panel. */
-RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job, int64_t row_panel,
+RBF_INLINE void RBF_NAME(forward_tile)(const RBF_NAME(forward_job) * job,
+                                       const RBF_NAME(strip) * strip, int64_t row_panel,
                                        int64_t panel,
                                        VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     const RBF_NAME(coefficients) *c = job->coefficients + panel;
     int r, v;
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_RUN);
+    RBF_NAME(distances)(&job->points, strip, row_panel, panel, tile, RBF_SUM_RUN);
     if (__builtin_expect(c->special, 0)) {
         REAL entries[RBF_TILE_ROWS][RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
         int i, j;
@@ -163,6 +164,8 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
     for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
         const int64_t row = row_panel * RBF_TILE_ROWS;
         const int64_t rows = rbf_minimum(RBF_TILE_ROWS, n - row);
+        const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+            &job->points, row_panel, last_row_panel, first_panel, last_panel);
         for (first = first_panel; first < last_panel; first += RBF_NAME(STAGE_PANELS)) {
             const int64_t last = rbf_minimum(last_panel, first + RBF_NAME(STAGE_PANELS));
             REAL *output = job->output + row * m + first * COLUMNS;
@@ -170,7 +173,7 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
             const int64_t stride = job->direct ? m : RBF_NAME(STAGE_PANELS) * COLUMNS;
             for (panel = first; panel < last; ++panel) {
                 VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-                RBF_NAME(forward_tile)(job, row_panel, panel, tile);
+                RBF_NAME(forward_tile)(job, strip, row_panel, panel, tile);
                 RBF_NAME(store_tile)(to + (panel - first) * COLUMNS, stride, tile, rows,
                                      rbf_minimum(COLUMNS, m - panel * COLUMNS),
                                      job->streaming && job->direct);
@@ -205,6 +208,21 @@ RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stri
     }
 }
 
+/* Makes a square that lies on the diagonal symmetric, whatever is below: sums of the matrix unit
+ * may differ in their last bits. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(mirror_below)(REAL *square, int64_t stride,
+                                                                   int64_t side) {
+    int64_t first, i, j;
+    for (first = 0; first < side; first += LANES) {
+        for (j = 0; j < first; j += LANES)
+            RBF_NAME(write_transposed)(square + j * stride + first, stride,
+                                       square + first * stride + j, stride, 1, 0);
+        for (i = first; i < first + LANES; ++i)
+            for (j = first; j < i; ++j)
+                square[i * stride + j] = square[j * stride + i];
+    }
+}
+
 /* A square in a stage [SQUARE][SQUARE] whose image is yet to be written to `output`; NULL: none. */
 typedef struct {
     const REAL *stage;
@@ -231,6 +249,7 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
     RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row, int64_t column,
                              REAL *stages, RBF_NAME(mirror) pending) {
     const int64_t n = job->points.x.rows, side = RBF_NAME(SQUARE);
+    const int mirrored = RBF_BY_UNIT(&job->points) && row == column;
     REAL *stage = stages + (pending.stage == stages ? side * side : 0);
     REAL *output = job->output + row * n + column;
     RBF_NAME(mirror) own = {stage, row == column ? NULL : job->output + column * n + row};
@@ -240,12 +259,21 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
         const int64_t panel = number % RBF_NAME(SQUARE_PANELS);
         const int pieces = RBF_NAME(SQUARE_PIECES), tiles = RBF_NAME(SQUARE_TILES);
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        RBF_NAME(forward_tile)(job, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel, tile);
+        const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+            &job->points, (row + i) / RBF_TILE_ROWS, (row + side) / RBF_TILE_ROWS, column / COLUMNS,
+            (column + side) / COLUMNS);
+        RBF_NAME(forward_tile)(job, strip, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel,
+                               tile);
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
-        RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
+        if (!mirrored)
+            RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
         if (pending.output)
             RBF_NAME(write_mirror)(job, pending, number * pieces / tiles,
                                    (number + 1) * pieces / tiles);
+    }
+    if (mirrored) {
+        RBF_NAME(mirror_below)(stage, side, side);
+        RBF_NAME(write_rows)(stage, side, output, n, side, side, job->streaming);
     }
     return own;
 }
@@ -259,12 +287,19 @@ RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * j
     const int64_t rows = rbf_minimum(side, n - row), columns = rbf_minimum(side, n - column);
     REAL *turned = stage + side * side;
     int64_t i, j;
-    for (i = 0; i < rows; i += RBF_TILE_ROWS)
+    for (i = 0; i < rows; i += RBF_TILE_ROWS) {
+        const int64_t row_panel = (row + i) / RBF_TILE_ROWS, first = column / COLUMNS;
+        const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+            &job->points, row_panel, rbf_ceiling_division(row + rows, RBF_TILE_ROWS), first,
+            rbf_ceiling_division(column + columns, COLUMNS));
         for (j = 0; j < columns; j += COLUMNS) {
             VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-            RBF_NAME(forward_tile)(job, (row + i) / RBF_TILE_ROWS, (column + j) / COLUMNS, tile);
+            RBF_NAME(forward_tile)(job, strip, row_panel, first + j / COLUMNS, tile);
             RBF_NAME(store_whole)(stage + i * side + j, side, tile, 0);
         }
+    }
+    if (RBF_BY_UNIT(&job->points) && row == column)
+        RBF_NAME(mirror_below)(stage, side, rbf_ceiling_division(rows, LANES) * LANES);
     RBF_NAME(write_rows)(stage, side, job->output + row * n + column, n, rows, columns,
                          job->streaming);
     for (j = 0; row != column && j < columns; j += LANES) {
@@ -363,6 +398,13 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
         1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
+#if RBF_MATRIX_UNIT
+    if (RBF_BY_UNIT(&job.points)) {
+        job.panels_per_block = rbf_minimum(job.panels_per_block, RBF_NAME(STRIP_PANELS));
+        job.row_panels_per_block =
+            rbf_ceiling_division(job.row_panels_per_block, RBF_NAME(GROUP)) * RBF_NAME(GROUP);
+    }
+#endif
     job.row_blocks = rbf_ceiling_division(job.points.row_panels, job.row_panels_per_block);
     if (job.symmetric)
         stage = RBF_NAME(SQUARE_STAGES) + RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES);
@@ -370,7 +412,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
         stage = RBF_TILE_ROWS * RBF_NAME(STAGE_PANELS) * COLUMNS;
     job.stage_stride = rbf_apart(stage, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
-        RBF_NAME(take_points)(&job.points, &space);
+        RBF_NAME(take_points)(&job.points, &space, threads);
         job.coefficients = (RBF_NAME(coefficients) *)rbf_take(&space, job.points.panels,
                                                               sizeof(RBF_NAME(coefficients)));
         job.mixture = (RBF_NAME(coefficients) *)rbf_take(&space, mixture_terms,
@@ -382,7 +424,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
             return RBF_NO_MEMORY;
     }
     RBF_NAME(pack_terms)(job.mixture, mixture_terms, gamma, amplitude);
-    RBF_NAME(find_centre)(&job.points);
+    RBF_NAME(begin_points)(&job.points, threads);
     rbf_share_out(job.shares,
                   job.row_blocks * rbf_ceiling_division(job.points.panels, job.panels_per_block));
     rbf_run(RBF_NAME(forward_body), &job, threads);

@@ -33,6 +33,9 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     scratch.weights = (REAL *)rbf_take(space, at_once * job->row_weights, sizeof(REAL));
     scratch.dx_tiles = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, panel_row);
     scratch.column_sums = (REAL *)rbf_take(space, job->panels_per_block, panel_row);
+    scratch.row_scales = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, sizeof(REAL));
+    scratch.column_scales = (REAL *)rbf_take(space, job->panels_per_block, panel_row);
+    scratch.split_weights = (char *)rbf_take(space, job->split_weights_bytes, 1);
     scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
     scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));
     return scratch;
@@ -210,6 +213,14 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->symmetric && job->by_squares) /* in step with what fetch_gradient prefetches */
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, square_panels) * square_panels;
+#if RBF_MATRIX_UNIT
+    if (RBF_BY_UNIT(&job->points)) {
+        job->row_panels_per_group =
+            rbf_ceiling_division(job->row_panels_per_group, RBF_NAME(GROUP)) * RBF_NAME(GROUP);
+        job->split_weights_bytes = rbf_ceiling_division(job->row_panels_at_once, RBF_NAME(GROUP)) *
+                                   job->panels_per_block * RBF_UNIT_STEP_BYTES;
+    }
+#endif
     job->groups =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
@@ -234,19 +245,29 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         (job->by_products ? rbf_ceiling_division(depth, COLUMNS) * COLUMNS : depth);
     job->close_most = job->by_products * job->row_panels_at_once * job->panels_per_block *
                       RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
-    RBF_NAME(take_points)(&job->points, space);
+    RBF_NAME(take_points)(&job->points, space, threads);
     job->packed_x = job->points.packed_x;
     if (job->points.expanded)
         job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
     if (job->dx || job->dy)
         job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
-    if (job->by_products && (job->dx || job->dy)) {
+    if (job->by_products && !RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
         job->product_x =
             (REAL *)rbf_take(space, row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
                              RBF_TILE_ROWS * row_panel_row);
         job->product_y = (REAL *)rbf_take(
             space, block_panels * rbf_ceiling_division(depth, COLUMNS), COLUMNS * panel_row);
     }
+#if RBF_MATRIX_UNIT
+    if (RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
+        const int64_t chunks = rbf_ceiling_division(depth, RBF_UNIT_SIDE);
+        job->product_x = (REAL *)rbf_take(space, row_panels * chunks, RBF_TILE_ROWS * panel_row);
+        job->x_terms = (char *)rbf_take(space, rbf_ceiling_division(row_panels, RBF_NAME(GROUP)),
+                                        chunks * RBF_UNIT_STEP_BYTES);
+        job->y_terms = (char *)rbf_take(space, block_panels, chunks * RBF_UNIT_STEP_BYTES);
+        job->tiny = (int *)rbf_take(space, 1, sizeof(int));
+    }
+#endif
     job->close_entries = (RBF_NAME(close_entry) *)rbf_take(space, job->close_most * threads,
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * job->factors, panel_row);
@@ -367,7 +388,9 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
     RBF_NAME(clear)(job->dx, n * depth);
     RBF_NAME(clear)(job->dy, m * depth);
     RBF_NAME(clear)(job->dweights, m * p);
-    RBF_NAME(find_centre)(&job->points);
+    RBF_NAME(begin_points)(&job->points, threads);
+    if (job->tiny)
+        *job->tiny = 0;
     if (job->means)
         RBF_NAME(centre_weights)(job);
     if (n > 0 && m > 0 && job->terms > 0) /* of no terms K is 0, whatever x and y are */

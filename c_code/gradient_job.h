@@ -57,6 +57,10 @@ typedef struct {
     REAL *dx_tiles;    /* [row_panels_at_once][RBF_TILE_ROWS][COLUMNS] */
     REAL *row_sums;    /* [row_panels_at_once][WHOLE_ROWS] */
     REAL *column_sums; /* [panels_per_block][COLUMNS] */
+    /* By the matrix unit: see matrix_gradient.h. */
+    REAL *row_scales;    /* [row_panels_at_once][RBF_TILE_ROWS] */
+    REAL *column_scales; /* [panels_per_block][COLUMNS] */
+    char *split_weights;
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -95,9 +99,12 @@ struct RBF_NAME(gradient_job) {
     int64_t panels_per_block, blocks, blocks_per_wave;
     int64_t row_panels_per_group, groups, row_panels_at_once;
     int64_t row_weights; /* from those of a row panel to the next */
+    int64_t split_weights_bytes;
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
-    REAL *product_x, *product_y;           /* see gradient_products.h; if by_products */
+    REAL *product_x, *product_y; /* see gradient_products.h; if by_products */
+    char *x_terms, *y_terms;     /* see matrix_gradient.h */
+    int *tiny;                   /* whether x or y are not for the matrix unit, if there is one */
     RBF_NAME(close_entry) * close_entries; /* [threads][close_most] */
     int64_t close_most;
     RBF_NAME(coefficients) *
@@ -131,4 +138,11 @@ RBF_INLINE int64_t RBF_NAME(place_of_dx)(const RBF_NAME(gradient_job) * job, int
         return (row_panel * job->points.x.columns + k) * RBF_TILE_ROWS;
     return (k / COLUMNS * job->points.row_panels + row_panel) * RBF_TILE_ROWS * COLUMNS +
            k % COLUMNS;
+}
+
+/* Where column k of dy is, of a column of a block. */
+RBF_INLINE int64_t RBF_NAME(place_of_dy)(const RBF_NAME(gradient_job) * job, int64_t k,
+                                         int64_t column) {
+    return ((k / 2 * job->panels_per_block + column / COLUMNS) * 2 + k % 2) * COLUMNS +
+           column % COLUMNS;
 }

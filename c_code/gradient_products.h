@@ -12,17 +12,6 @@ enum {
     RBF_NAME(SUM_PANELS) = 4
 };
 
-/* Entries [k, k + LANES) of a row less those of the centre, as its packed form has them: zero
- * past the last, and of rows that the expansion is not for, whose norm on the grid is less than
- * 0. */
-RBF_INLINE VECTOR RBF_NAME(centred_entries)(const RBF_NAME(points) * points, const rbf_matrix *from,
-                                            int64_t row, int64_t k, REAL norm) {
-    if (norm < 0 || k >= from->columns)
-        return (VECTOR){0};
-    return RBF_NAME(load_entries)(from, rbf_minimum(row, from->rows - 1), k) -
-           RBF_NAME(load)(points->centre + k);
-}
-
 /* x - c of a row panel to pieces [RBF_TILE_ROWS of x][RBF_TILE_ROWS] of as many columns k, `stride`
  * apart, of which the last is filled with zeros. */
 RBF_FUNCTION void RBF_NAME(pack_product_rows)(const RBF_NAME(points) * points, int64_t row_panel,

@@ -101,13 +101,6 @@ RBF_INLINE REAL *RBF_NAME(weight_of)(const RBF_NAME(gradient_job) * job, int64_t
            (column / COLUMNS * RBF_TILE_ROWS + row % RBF_TILE_ROWS) * COLUMNS + column % COLUMNS;
 }
 
-/* Where column k of dy is, of a column of a block. */
-RBF_INLINE int64_t RBF_NAME(place_of_dy)(const RBF_NAME(gradient_job) * job, int64_t k,
-                                         int64_t column) {
-    return ((k / 2 * job->panels_per_block + column / COLUMNS) * 2 + k % 2) * COLUMNS +
-           column % COLUMNS;
-}
-
 /* From a piece of columns k of product_x to the next. */
 RBF_INLINE int64_t RBF_NAME(product_x_stride)(const RBF_NAME(gradient_job) * job) {
     return job->points.row_panels * RBF_TILE_ROWS * RBF_TILE_ROWS;
@@ -158,7 +151,7 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
     const RBF_NAME(close_entries) close = *job->points.close;
     REAL total = 0;
     int64_t at_once, panel, k, first, i;
-    if (close.count > close.most)
+    if (close.count > close.most || (job->tiny && __atomic_load_n(job->tiny, __ATOMIC_RELAXED)))
         return 0;
     for (i = 0; i < close.count; ++i) {
         REAL *weight =
@@ -181,6 +174,15 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
                 close.entries[i].weight;
         return 0;
     }
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+    if (RBF_BY_UNIT(&job->points)) {
+        RBF_NAME(add_by_unit)(job, first_row_panel, row_panels, first_panel, skipped, panels,
+                              scratch, sums);
+        for (i = 0; i < close.count; ++i)
+            RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);
+        return 1;
+    }
+#endif
     for (first = 0; sums.dx && first < depth; first += COLUMNS) {
         const int64_t chunks = rbf_ceiling_division(depth, COLUMNS);
         const int64_t end = rbf_minimum(first + COLUMNS, depth);

@@ -241,7 +241,8 @@ RBF_NAME(special_weights)(const RBF_NAME(coefficients) * c, int64_t rows, int64_
 /* Weights of one tile from G (or from rows of H; or, if symmetric, from G + G^T, in g_rows), its
  * share of -dgamma and of damplitude added to column_sums[terms][2][COLUMNS], of dweights to
  * dweights[p][COLUMNS]. */
-RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
+RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job,
+                                      const RBF_NAME(strip) * strip, int64_t row_panel,
                                       int64_t panel, const REAL *g_rows, REAL *weights,
                                       REAL *column_sums, REAL *dweights, const int of) {
     enum { SIDE = RBF_STORED_EXPONENTIALS };
@@ -266,7 +267,7 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         log_sums[0][r] = RBF_NAME(entry)(job->log_sums, row + rbf_minimum(r, rows - 1));
         log_sums[1][r] = RBF_NAME(entry)(job->rests, row + rbf_minimum(r, rows - 1));
     }
-    RBF_NAME(distances)(&job->points, row_panel, panel, tile, RBF_SUM_CHUNK);
+    RBF_NAME(distances)(&job->points, strip, row_panel, panel, tile, RBF_SUM_CHUNK);
     /* Where G is 0 for want of an entry it must not meet an E that is infinite. (That of a
      * log-sum-exp or softmax is at most 1.) */
     if (!log_sum && __builtin_expect(rows < RBF_TILE_ROWS || diagonal < RBF_TILE_ROWS, 0)) {
@@ -353,54 +354,76 @@ RBF_INLINE void RBF_NAME(weight_tile)(const RBF_NAME(gradient_job) * job, int64_
         RBF_NAME(clear_outside)(rows, columns, diagonal, weights);
 }
 
-/* The weights of some row panels and a column block, tile by tile. */
+/* Rows [first, last) of tiles of one panel of a block, whose first row panel is block_row and whose
+ * first panel is block_panel; of a strip up to panel `behind`. */
+RBF_INLINE void RBF_NAME(panel_weights)(const RBF_NAME(gradient_job) * job, int64_t block_row,
+                                        int64_t first, int64_t last, int64_t block_panel,
+                                        int64_t panel, int64_t strip_panel, int64_t behind,
+                                        RBF_NAME(gradient_scratch) scratch,
+                                        RBF_NAME(gradient_sums) sums, const int of) {
+    const int64_t p = job->weights.columns, h_rows = job->factors * RBF_TILE_ROWS;
+    const int64_t tile = RBF_TILE_ROWS * COLUMNS, in_block = panel - block_panel;
+    const int product = of == RBF_OF_PRODUCT || of == RBF_OF_SOFTMAX;
+    REAL *column_sums = sums.column_sums + in_block * job->column_partial.size;
+    REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
+    int64_t row_panel;
+    for (row_panel = first; row_panel < last; ++row_panel) {
+        const int64_t at_once = row_panel - block_row;
+        REAL *weights = scratch.weights + at_once * job->row_weights + in_block * tile;
+        const REAL *g_rows = scratch.g_rows + at_once * h_rows;
+        const RBF_NAME(strip) * strip;
+        /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
+        if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
+            if (!job->by_products)
+                break;
+            memset(weights, 0, (size_t)tile * sizeof(REAL));
+            continue;
+        }
+        if (job->by_squares) {
+            const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
+            if (within == 0 && job->symmetric)
+                RBF_NAME(gather_symmetric)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
+                                           scratch.g_rows);
+            else if (within == 0)
+                RBF_NAME(gather_transposed)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
+                                            scratch.g_rows);
+            g_rows = scratch.g_rows + within * tile;
+        }
+        strip = RBF_NAME(prepare_distances)(&job->points, row_panel, last, strip_panel, behind);
+        if (product && dweights)
+            RBF_NAME(weight_tile)(job, strip, row_panel, panel, g_rows, weights, column_sums,
+                                  dweights, of);
+        else
+            RBF_NAME(weight_tile)(job, strip, row_panel, panel, g_rows, weights, column_sums, NULL,
+                                  of);
+    }
+}
+
+/* The weights of some row panels and a column block, tile by tile: panel by panel, or strip by
+ * strip of what the matrix unit makes, of as many rows as columns. */
 RBF_INLINE void RBF_NAME(block_weights)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
                                         int64_t last_row_panel, int64_t first_panel,
                                         int64_t last_panel, RBF_NAME(gradient_scratch) scratch,
                                         RBF_NAME(gradient_sums) sums, const int of) {
-    const int64_t p = job->weights.columns, h_rows = job->factors * RBF_TILE_ROWS;
-    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
-    const int product = of == RBF_OF_PRODUCT || of == RBF_OF_SOFTMAX;
-    int64_t row_panel, panel;
+    int64_t down = last_row_panel - first_row_panel, across = 1, row_panel, panel, strip;
+    if (RBF_BY_UNIT(&job->points)) {
+        down = RBF_NAME(STRIP_PANELS);
+        across = RBF_NAME(STRIP_TILES) / down;
+    }
     if (job->by_products)
         job->points.close->count = 0;
-    for (row_panel = first_row_panel; product && row_panel < last_row_panel; ++row_panel)
-        RBF_NAME(pack_factors)(job, job->g, job->weights, job->means, row_panel * RBF_TILE_ROWS,
-                               RBF_TILE_ROWS,
-                               scratch.g_rows + (row_panel - first_row_panel) * h_rows);
-    for (panel = first_panel; panel < last_panel; ++panel) {
-        const int64_t in_block = panel - first_panel;
-        REAL *column_sums = sums.column_sums + in_block * job->column_partial.size;
-        REAL *dweights = sums.dweights ? sums.dweights + in_block * p * COLUMNS : NULL;
-        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
-            const int64_t at_once = row_panel - first_row_panel;
-            REAL *weights = scratch.weights + at_once * row_weights + in_block * tile;
-            const REAL *g_rows = scratch.g_rows + at_once * h_rows;
-            /* Symmetric: tiles wholly on or below the diagonal hold nothing that counts. */
-            if (job->symmetric && (panel + 1) * COLUMNS <= row_panel * RBF_TILE_ROWS + 1) {
-                if (!job->by_products)
-                    break;
-                memset(weights, 0, (size_t)tile * sizeof(REAL));
-                continue;
-            }
-            if (job->by_squares) {
-                const int64_t within = at_once % (RBF_NAME(WHOLE_ROWS) / RBF_TILE_ROWS);
-                if (within == 0 && job->symmetric)
-                    RBF_NAME(gather_symmetric)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
-                                               scratch.g_rows);
-                else if (within == 0)
-                    RBF_NAME(gather_transposed)(&job->g, row_panel * RBF_TILE_ROWS, panel * COLUMNS,
-                                                scratch.g_rows);
-                g_rows = scratch.g_rows + within * tile;
-            }
-            if (product && dweights)
-                RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, dweights,
-                                      of);
-            else
-                RBF_NAME(weight_tile)(job, row_panel, panel, g_rows, weights, column_sums, NULL,
-                                      of);
-        }
-    }
+    if (of == RBF_OF_PRODUCT || of == RBF_OF_SOFTMAX)
+        for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel)
+            RBF_NAME(pack_factors)(
+                job, job->g, job->weights, job->means, row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS,
+                scratch.g_rows + (row_panel - first_row_panel) * job->factors * RBF_TILE_ROWS);
+    for (strip = first_panel; strip < last_panel; strip += across)
+        for (row_panel = first_row_panel; row_panel < last_row_panel; row_panel += down)
+            for (panel = strip; panel < rbf_minimum(last_panel, strip + across); ++panel)
+                RBF_NAME(panel_weights)(job, first_row_panel, row_panel,
+                                        rbf_minimum(last_row_panel, row_panel + down), first_panel,
+                                        panel, strip, rbf_minimum(last_panel, strip + across),
+                                        scratch, sums, of);
 }
 
 #define RBF_BLOCK_WEIGHTS(name, of)                                                                \

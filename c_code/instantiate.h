@@ -7,6 +7,10 @@
 
 #include "panel.h"
 
+#include "points.h"
+
+#include "matrix_distances.h"
+
 #include "distances.h"
 
 #include "forward.h"
@@ -26,6 +30,8 @@
 #include "gradient_weights.h"
 
 #include "gradient_products.h"
+
+#include "matrix_gradient.h"
 
 #include "gradient_sums.h"
 

@@ -7,6 +7,7 @@
  * rbf_product is RBFDot's, rbf_log_sum RBFLogSumExp's, rbf_softmax RBFSoftmaxDot's; offset is their
  * log_amplitude, g (of K) and h (of a product) their grad_output.
  */
+#include "matrix_unit.h"
 #include "shares.h"
 #include "streaming.h"
 #include "threads.h"

@@ -34,11 +34,16 @@ RBF_INLINE void RBF_NAME(join_log_sums)(RBF_NAME(log_sum) * to, double largest, 
     }
 }
 
-/* One row panel against one column block, joined to sums[rows]. With `keep`, a constant, the tiles
- * are left with exp(exponent - largest of the block's row), unless that is inf. */
-RBF_INLINE void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row, int64_t rows,
-                                       int64_t first_panel, int64_t last_panel, REAL *tiles,
-                                       RBF_NAME(log_sum) * sums, const int keep) {
+/* One row panel against one column block, joined to sums; those up to last_row follow. With `keep`,
+ * a constant, the tiles are left with exp(exponent - largest of the block's row), unless that is
+ * inf. */
+RBF_INLINE void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_t row,
+                                       int64_t last_row, int64_t first_panel, int64_t last_panel,
+                                       REAL *tiles, RBF_NAME(log_sum) * sums, const int keep) {
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, last_row - row);
+    const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+        &job->points, row / RBF_TILE_ROWS, rbf_ceiling_division(last_row, RBF_TILE_ROWS),
+        first_panel, last_panel);
     const int64_t panels = last_panel - first_panel;
     const VECTOR rate = RBF_NAME(load)(job->unit->rate);
     const VECTOR rate_low = RBF_NAME(load)(job->unit->rate_low);
@@ -54,7 +59,7 @@ RBF_INLINE void RBF_NAME(log_sum_rows)(const RBF_NAME(log_sum_job) * job, int64_
     for (panel = first_panel; panel < last_panel; ++panel) {
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
         REAL *to = tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS;
-        RBF_NAME(distances)(&job->points, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK);
+        RBF_NAME(distances)(&job->points, strip, row / RBF_TILE_ROWS, panel, tile, RBF_SUM_CHUNK);
         RBF_UNROLL
         for (v = 0; v < RBF_TILE_VECTORS; ++v) {
             const VECTOR gamma = RBF_NAME(load)(job->gammas + panel * COLUMNS + v * LANES);
@@ -178,7 +183,7 @@ RBF_FUNCTION void RBF_NAME(log_sum_body)(void *argument) {
         }
         for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block)
             for (row = first_row; row < last_row; row += RBF_TILE_ROWS)
-                RBF_NAME(log_sum_rows)(job, row, rbf_minimum(RBF_TILE_ROWS, last_row - row), panel,
+                RBF_NAME(log_sum_rows)(job, row, last_row, panel,
                                        rbf_minimum(end, panel + job->panels_per_block), tiles,
                                        sums + row, 0);
     }
@@ -220,7 +225,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     job.thread_tiles_stride =
         rbf_apart(job.panels_per_block * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
     for (pass = 0; pass < 2; ++pass) {
-        RBF_NAME(take_points)(&job.points, &space);
+        RBF_NAME(take_points)(&job.points, &space, threads);
         RBF_NAME(take_log_sums)(&job, &space);
         job.thread_tiles =
             (REAL *)rbf_take(&space, job.thread_tiles_stride, (size_t)threads * sizeof(REAL));
@@ -229,7 +234,7 @@ RBF_FUNCTION int RBF_NAME(rbf_log_sum)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     RBF_NAME(set_unit)(job.unit, 1);
     job.scale = 1;
-    RBF_NAME(find_centre)(&job.points);
+    RBF_NAME(begin_points)(&job.points, threads);
     rbf_run(RBF_NAME(log_sum_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

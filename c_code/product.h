@@ -26,9 +26,9 @@ RBF_FUNCTION void RBF_NAME(product_body)(void *argument) {
             memset(totals, 0, (size_t)(rows * p) * sizeof(double));
         for (panel = split * job->panels_per_split; panel < end; panel += job->panels_per_block) {
             for (row = 0; row < rows; row += RBF_TILE_ROWS)
-                RBF_NAME(product_rows)(job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row),
-                                       panel, rbf_minimum(end, panel + job->panels_per_block),
-                                       tiles, lanes + row * job->narrow * LANES, totals + row * p);
+                RBF_NAME(product_rows)(job, first_row + row, first_row + rows, panel,
+                                       rbf_minimum(end, panel + job->panels_per_block), tiles,
+                                       lanes + row * job->narrow * LANES, totals + row * p);
             if (++blocks % RBF_NAME(PRODUCT_BLOCKS) == 0)
                 RBF_NAME(join_lanes)(job, rows, lanes, totals, output);
         }
@@ -88,7 +88,7 @@ RBF_FUNCTION int RBF_NAME(rbf_product)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     }
     if (job.splits == 1)
         job.partial = NULL;
-    RBF_NAME(find_centre)(&job.points);
+    RBF_NAME(begin_points)(&job.points, threads);
     rbf_run(RBF_NAME(product_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

@@ -49,14 +49,15 @@ RBF_NAME(distance_half)(int64_t depth, const REAL *RBF_RESTRICT rows,
 
 /* exp(-gamma D) of one tile to kernel[RBF_TILE_ROWS][COLUMNS]; those past the last column of K are
  * multiplied by zeros. */
-RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points, int64_t row_panel,
+RBF_INLINE void RBF_NAME(kernel_tile)(const RBF_NAME(points) * points,
+                                      const RBF_NAME(strip) * strip, int64_t row_panel,
                                       int64_t panel, const RBF_NAME(coefficients) * c,
                                       REAL *RBF_RESTRICT kernel) {
     const int64_t depth = points->x.columns, columns = points->y.rows - panel * COLUMNS;
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
     int r, v;
     if (columns > LANES || depth <= RBF_SUM_CHUNK || points->expanded) {
-        RBF_NAME(distances)(points, row_panel, panel, tile, RBF_SUM_CHUNK);
+        RBF_NAME(distances)(points, strip, row_panel, panel, tile, RBF_SUM_CHUNK);
     } else { /* of a last panel half of which is padding */
         RBF_NAME(distance_half)(depth, RBF_NAME(packed_row_panel)(points, row_panel),
                                 RBF_NAME(packed_panel)(points, panel), kernel);
@@ -210,13 +211,18 @@ RBF_INLINE void RBF_NAME(multiply_tiles)(const RBF_NAME(product_job) * job, int6
     }
 }
 
-/* One row panel against one column block, as multiply_tiles. */
+/* One row panel against one column block, as multiply_tiles; those up to last_row follow. */
 RBF_FUNCTION void RBF_NAME(product_rows)(const RBF_NAME(product_job) * job, int64_t row,
-                                         int64_t rows, int64_t first_panel, int64_t last_panel,
+                                         int64_t last_row, int64_t first_panel, int64_t last_panel,
                                          REAL *tiles, REAL *lanes, double *totals) {
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, last_row - row);
+    const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+        &job->points, row / RBF_TILE_ROWS, rbf_ceiling_division(last_row, RBF_TILE_ROWS),
+        first_panel, last_panel);
     int64_t panel;
     for (panel = first_panel; panel < last_panel; ++panel)
-        RBF_NAME(kernel_tile)(&job->points, row / RBF_TILE_ROWS, panel, job->coefficients + panel,
+        RBF_NAME(kernel_tile)(&job->points, strip, row / RBF_TILE_ROWS, panel,
+                              job->coefficients + panel,
                               tiles + (panel - first_panel) * RBF_TILE_ROWS * COLUMNS);
     RBF_NAME(multiply_tiles)(job, row, rows, first_panel, last_panel, tiles, lanes, totals);
 }
@@ -340,7 +346,7 @@ RBF_FUNCTION void RBF_NAME(take_product)(RBF_NAME(product_job) * job, rbf_worksp
     job->thread_lanes_stride =
         rbf_apart(job->rows_per_task * job->narrow * LANES, sizeof(REAL), threads);
     job->thread_totals_stride = rbf_apart(job->rows_per_task * p, sizeof(double), threads);
-    RBF_NAME(take_points)(&job->points, space);
+    RBF_NAME(take_points)(&job->points, space, threads);
     job->packed_wide = (REAL *)rbf_take(space, job->points.panels * job->wide, panel_row);
     job->packed_narrow = (REAL *)rbf_take(space, job->points.panels * job->narrow, panel_row);
     job->coefficients = (RBF_NAME(coefficients) *)rbf_take(space, job->points.panels,

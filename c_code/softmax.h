@@ -20,10 +20,11 @@ RBF_INLINE double RBF_NAME(rescaled)(double from, double to) {
 
 /* One row panel against one column block, joined to sums[rows] and totals[rows][p]. */
 RBF_FUNCTION void RBF_NAME(softmax_rows)(const RBF_NAME(softmax_job) * job, int64_t row,
-                                         int64_t rows, int64_t first_panel, int64_t last_panel,
+                                         int64_t last_row, int64_t first_panel, int64_t last_panel,
                                          REAL *tiles, REAL *lanes, double *block_totals,
                                          RBF_NAME(log_sum) * sums, double *totals) {
     const int64_t p = job->product.weights.columns;
+    const int64_t rows = rbf_minimum(RBF_TILE_ROWS, last_row - row);
     RBF_NAME(log_sum) of_block[RBF_TILE_ROWS];
     int64_t r, q;
     for (r = 0; r < rows; ++r) {
@@ -31,7 +32,7 @@ RBF_FUNCTION void RBF_NAME(softmax_rows)(const RBF_NAME(softmax_job) * job, int6
         of_block[r].sum = 0;
     }
     memset(block_totals, 0, (size_t)(rows * p) * sizeof(double));
-    RBF_NAME(log_sum_rows)(&job->logs, row, rows, first_panel, last_panel, tiles, of_block, 1);
+    RBF_NAME(log_sum_rows)(&job->logs, row, last_row, first_panel, last_panel, tiles, of_block, 1);
     RBF_NAME(multiply_tiles)(&job->product, row, rows, first_panel, last_panel, tiles, lanes,
                              block_totals);
     RBF_NAME(join_lanes)(&job->product, rows, lanes, block_totals, NULL);
@@ -104,9 +105,9 @@ RBF_FUNCTION void RBF_NAME(softmax_body)(void *argument) {
         for (panel = split * product->panels_per_split; panel < end;
              panel += product->panels_per_block)
             for (row = 0; row < rows; row += RBF_TILE_ROWS)
-                RBF_NAME(softmax_rows)(job, first_row + row, rbf_minimum(RBF_TILE_ROWS, rows - row),
-                                       panel, rbf_minimum(end, panel + product->panels_per_block),
-                                       tiles, lanes, block_totals, sums + row, totals + row * p);
+                RBF_NAME(softmax_rows)(job, first_row + row, first_row + rows, panel,
+                                       rbf_minimum(end, panel + product->panels_per_block), tiles,
+                                       lanes, block_totals, sums + row, totals + row * p);
     }
     RBF_OMP(for schedule(static))
     for (i = 0; i < n; ++i)
@@ -156,7 +157,7 @@ RBF_FUNCTION int RBF_NAME(rbf_softmax)(rbf_matrix x, rbf_matrix y, rbf_vector ga
     for (job.logs.scale = 1; job.logs.scale * (double)y.rows > 1;)
         job.logs.scale /= 2;
     RBF_NAME(set_unit)(job.logs.unit, (REAL)job.logs.scale);
-    RBF_NAME(find_centre)(&product->points);
+    RBF_NAME(begin_points)(&product->points, threads);
     rbf_run(RBF_NAME(softmax_body), &job, threads);
     rbf_release(&storage);
     return RBF_OK;

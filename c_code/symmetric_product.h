@@ -62,7 +62,7 @@ RBF_FUNCTION void RBF_NAME(symmetric_task)(const RBF_NAME(symmetric_job) * symme
         memset(totals, 0, (size_t)((end - first) * p) * sizeof(double));
         for (row = first; row < end; row += RBF_TILE_ROWS) {
             const int64_t rows = rbf_minimum(RBF_TILE_ROWS, end - row);
-            RBF_NAME(product_rows)(job, row, rows, first_panel, last_panel, tiles,
+            RBF_NAME(product_rows)(job, row, end, first_panel, last_panel, tiles,
                                    lanes + (row - first) * job->narrow * LANES,
                                    totals + (row - first) * p);
             if (!both)
@@ -171,7 +171,7 @@ RBF_FUNCTION int RBF_NAME(symmetric_product)(RBF_NAME(product_job) * product) {
         if (pass == 0 && rbf_acquire(&space, &storage) != RBF_OK)
             return RBF_NO_MEMORY;
     }
-    RBF_NAME(find_centre)(&job->points);
+    RBF_NAME(begin_points)(&job->points, threads);
     rbf_run(RBF_NAME(symmetric_body), &symmetric, threads);
     rbf_release(&storage);
     return RBF_OK;

@@ -38,6 +38,15 @@
 #define RBF_ZEN5 0
 #endif
 
+/* Whether there is a unit for products of matrices: matrix_unit.h. */
+#ifndef RBF_MATRIX_UNIT
+#if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#define RBF_MATRIX_UNIT 1
+#else
+#define RBF_MATRIX_UNIT 0
+#endif
+#endif
+
 /* Vector registers: 32, or half as many. */
 #if defined(__AVX512F__) || defined(__aarch64__) || defined(RBF_LIKE_AARCH64)
 #define RBF_MANY_REGISTERS 1

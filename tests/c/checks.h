@@ -101,4 +101,9 @@ static void CHECK(check_all)(void) {
     }
     CHECK(check_softmax)(9, 17001, 3, 2, 0, 0, 10); /* several blocks in a split */
     CHECK(check_softmax)(9, 17001, 3, 17, 1, 1, 10);
+    for (round = 0; round < 3; ++round)
+        CHECK(check_gradient_of_sizes)(round);
+    for (round = 0; round < 4; ++round) /* mirrored and expanded: whole squares, and edges */
+        CHECK(check_problem)(256 + round * 32 + round % 2 * 5, 256 + round * 32 + round % 2 * 5, 97,
+                             C_ORDER, 1, 1);
 }

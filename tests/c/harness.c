@@ -85,20 +85,29 @@ static double random_normal(void) {
 DEFINE_EXPONENTIAL(exponential_of_f32, float, f32)
 DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 
-/* Squared distances (n, m) by the tiles all kernels take them from; returns whether the expansion
- * was used, which it may be only if `expandable`. */
+/* Ways to squared distances, each of which needs the one before. */
+enum { BY_DIFFERENCES, BY_EXPANSION, BY_MATRIX_UNIT, WAYS };
+#if RBF_MATRIX_UNIT
+#define UNIT_WORKS(depth) (depth >= RBF_UNIT_DEPTH && rbf_matrix_unit())
+#else
+#define UNIT_WORKS(depth) 0
+#endif
+
+/* Squared distances (n, m) by the tiles all kernels take them from, as far as `most` of the ways;
+ * returns the one that was used. */
 #define DEFINE_DISTANCES(name, real, suffix)                                                       \
-    static int name(rbf_matrix x, rbf_matrix y, int expandable, real *to) {                        \
+    static int name(rbf_matrix x, rbf_matrix y, int most, real *to) {                              \
         points_##suffix points;                                                                    \
         rbf_workspace space = {NULL, 0, 0};                                                        \
         rbf_storage storage;                                                                       \
         int64_t row_panel, panel, i, j;                                                            \
         set_points_##suffix(&points, x, y);                                                        \
-        points.expanded = points.expanded && expandable;                                           \
-        take_points_##suffix(&points, &space);                                                     \
+        points.expanded = points.expanded && most >= BY_EXPANSION;                                 \
+        points.by_unit = points.by_unit && most >= BY_MATRIX_UNIT;                                 \
+        take_points_##suffix(&points, &space, 1);                                                  \
         EXPECT(rbf_acquire(&space, &storage) == RBF_OK);                                           \
-        take_points_##suffix(&points, &space);                                                     \
-        find_centre_##suffix(&points);                                                             \
+        take_points_##suffix(&points, &space, 1);                                                  \
+        begin_points_##suffix(&points, 1);                                                         \
         for (row_panel = 0; row_panel < points.row_panels; ++row_panel)                            \
             pack_x_##suffix(&points, row_panel);                                                   \
         for (panel = 0; panel < points.panels; ++panel) {                                          \
@@ -107,14 +116,16 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
                 vector_##suffix tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];                             \
                 const real *entries = (const real *)tile;                                          \
                 const int64_t row = row_panel * RBF_TILE_ROWS, column = panel * COLUMNS_##suffix;  \
-                distances_##suffix(&points, row_panel, panel, tile, RBF_SUM_CHUNK);                \
+                const strip_##suffix *strip = prepare_distances_##suffix(                          \
+                    &points, row_panel, points.row_panels, panel, panel + 1);                      \
+                distances_##suffix(&points, strip, row_panel, panel, tile, RBF_SUM_CHUNK);         \
                 for (i = row; i < rbf_minimum(x.rows, row + RBF_TILE_ROWS); ++i)                   \
                     for (j = column; j < rbf_minimum(y.rows, column + COLUMNS_##suffix); ++j)      \
                         to[i * y.rows + j] = entries[(i - row) * COLUMNS_##suffix + j - column];   \
             }                                                                                      \
         }                                                                                          \
         rbf_release(&storage);                                                                     \
-        return points.expanded;                                                                    \
+        return points.by_unit ? BY_MATRIX_UNIT : points.expanded ? BY_EXPANSION : BY_DIFFERENCES;  \
     }
 DEFINE_DISTANCES(distances_of_f32, float, f32)
 DEFINE_DISTANCES(distances_of_f64, double, f64)

@@ -40,6 +40,9 @@ static void CHECK(check_problem)(int64_t n, int64_t m, int64_t d, int layout, in
     k[count] = again[count] = 42;
     EXPECT(CHECK_FORWARD(x, y, gamma, amplitude, k, symmetric) == RBF_OK);
     EXPECT(k[count] == 42);
+    for (i = 0; symmetric && i < n; ++i)
+        for (j = 0; j < i; ++j)
+            EXPECT(k[i * n + j] == k[j * n + i]);
     for (i = 0; i < n; ++i) {
         for (j = 0; j < m; ++j) {
             const long double distance = CHECK(distance)(x, y, i, j);

@@ -1,0 +1,107 @@
+/* Inner products for the expansion of distances.h by the matrix unit, and where they are kept.
+ *
+ * The unit makes 32 x 32 at a time, and its results come by memory: so whoever goes through tiles
+ * of distances has some made beforehand, a strip of them. A product of numbers is that of their
+ * three parts, in pairs: (1, 2) with (1, 2), with (2, 1), and (1, 3) with (3, 1). So the sums of
+ * x.y have the bits of those of y.x. Large terms, of the first pairs, are added up by the unit 16
+ * at a time, as RBF_SUM_CHUNK has it, and those to at most RBF_SUM_RUN terms, after the small ones.
+ * Included once a precision by instantiate.h; empty but for float32 where there is the unit.
+ */
+#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+/* x - centre of a row panel: its rows of [group][steps][3 parts][32 rows][32 columns k]. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_x)(const RBF_NAME(points) * points,
+                                                              int64_t row_panel) {
+    const int64_t steps = RBF_NAME(unit_steps)(points), first = row_panel * RBF_TILE_ROWS;
+    const REAL *norms = points->x_norms + first * RBF_NAME(NORM_PARTS);
+    char *to = points->x_parts + row_panel / RBF_NAME(GROUP) * steps * RBF_UNIT_STEP_BYTES +
+               row_panel % RBF_NAME(GROUP) * RBF_TILE_ROWS * RBF_UNIT_ROW_BYTES;
+    int64_t step;
+    int r, part;
+    for (step = 0; step < steps; ++step, to += RBF_UNIT_STEP_BYTES)
+        for (r = 0; r < RBF_TILE_ROWS; ++r) {
+            const int64_t k = step * RBF_UNIT_TERMS;
+            rbf_pairs parts[2][3];
+            rbf_split(
+                (rbf_floats)RBF_NAME(centred_entries)(points, &points->x, first + r, k, norms[r]),
+                parts[0]);
+            rbf_split((rbf_floats)RBF_NAME(centred_entries)(points, &points->x, first + r,
+                                                            k + LANES, norms[r]),
+                      parts[1]);
+            RBF_UNROLL
+            for (part = 0; part < 3; ++part)
+                *(rbf_pairs *)(to + part * RBF_UNIT_PART_BYTES + r * RBF_UNIT_ROW_BYTES) =
+                    rbf_join(parts[0][part], parts[1][part]);
+        }
+}
+
+/* (y - centre) RBF_EXPANDED_Y of a panel, which is packed: [panel][steps][3 parts][2][16 pairs of
+ * columns k][16 columns]. */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_y)(const RBF_NAME(points) * points,
+                                                              int64_t panel) {
+    const int64_t steps = RBF_NAME(unit_steps)(points), depth = points->y.columns;
+    const REAL *from = RBF_NAME(packed_panel)(points, panel);
+    char *to = points->y_parts + panel * steps * RBF_UNIT_STEP_BYTES;
+    int64_t k;
+    int v, part;
+    for (k = 0; k < steps * RBF_UNIT_TERMS; k += 2, from += 2 * COLUMNS) {
+        char *pairs = to + k / RBF_UNIT_TERMS * RBF_UNIT_STEP_BYTES +
+                      k % RBF_UNIT_TERMS / 2 * RBF_UNIT_ROW_BYTES;
+        for (v = 0; v < 2; ++v) {
+            rbf_pairs parts[2][3] = {{{0}}};
+            if (k < depth)
+                rbf_split((rbf_floats)RBF_NAME(load)(from + v * LANES), parts[0]);
+            if (k + 1 < depth)
+                rbf_split((rbf_floats)RBF_NAME(load)(from + COLUMNS + v * LANES), parts[1]);
+            RBF_UNROLL
+            for (part = 0; part < 3; ++part)
+                *(rbf_pairs *)(pairs + part * RBF_UNIT_PART_BYTES + v * RBF_UNIT_TILE_BYTES) =
+                    rbf_pair(parts[0][part], parts[1][part]);
+        }
+    }
+}
+
+/* Inner products of a group of row panels and a panel, [32][COLUMNS], in runs. */
+RBF_INLINE void RBF_NAME(unit_products)(int64_t steps, const char *rows, const char *columns,
+                                        REAL *products) {
+    const int64_t step = RBF_UNIT_STEP_BYTES, run = 2 * RBF_SUM_RUN / RBF_UNIT_TERMS;
+    int64_t first;
+    int i;
+    for (first = 0; first < steps; first += run, rows += run * step, columns += run * step) {
+        REAL sums[RBF_UNIT_SIDE * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+        rbf_clear_products();
+        rbf_add_products(rbf_minimum(run, steps - first), rows, step, columns, step);
+        rbf_store_products(first ? sums : products, COLUMNS * sizeof(REAL));
+        for (i = 0; first && i < RBF_UNIT_SIDE * COLUMNS; i += LANES)
+            RBF_NAME(store)(products + i, RBF_NAME(load)(products + i) + RBF_NAME(load)(sums + i));
+    }
+}
+
+/* Those of some row panels, at most STRIP_TILES of a panel, and panels, to the strip. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(strip_products)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip) {
+    const int64_t steps = RBF_NAME(unit_steps)(points);
+    const int64_t end = strip->first_row_panel + strip->row_panels;
+    int64_t panel, group;
+    rbf_begin_tiles();
+    for (group = strip->first_row_panel / RBF_NAME(GROUP); group * RBF_NAME(GROUP) < end; ++group) {
+        const char *rows = points->x_parts + group * steps * RBF_UNIT_STEP_BYTES;
+        const int64_t from = rbf_maximum(strip->first_row_panel, group * RBF_NAME(GROUP));
+        const int64_t count = rbf_minimum(end, (group + 1) * RBF_NAME(GROUP)) - from;
+        for (panel = 0; panel < strip->panels; ++panel) {
+            const char *columns =
+                points->y_parts + (strip->first_panel + panel) * steps * RBF_UNIT_STEP_BYTES;
+            REAL *to = strip->tiles + (panel * strip->row_panels + from - strip->first_row_panel) *
+                                          RBF_TILE_ROWS * COLUMNS;
+            if (count == RBF_NAME(GROUP)) {
+                RBF_NAME(unit_products)(steps, rows, columns, to);
+            } else {
+                REAL all[RBF_UNIT_SIDE * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+                RBF_NAME(unit_products)(steps, rows, columns, all);
+                memcpy(to, all + from % RBF_NAME(GROUP) * RBF_TILE_ROWS * COLUMNS,
+                       (size_t)(count * RBF_TILE_ROWS * COLUMNS) * sizeof(REAL));
+            }
+        }
+    }
+    rbf_end_tiles();
+}
+#endif

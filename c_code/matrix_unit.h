@@ -1,0 +1,148 @@
+/* The matrix unit that some processors have beside their vector units (AMX), for products of
+ * float32 matrices: each number as the sum of three of 8 bits, bfloat16.
+ *
+ * A number of 24 bits is such a sum exactly. Of the nine products of parts the three smallest,
+ * 2^-26 of the whole at most, are left out, so that sums of products keep the accuracy of float32,
+ * at a multiple of the vector units' rate (G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the
+ * bfloat16 artificial intelligence datatype for higher-precision computations, 2019). The unit
+ * takes subnormal numbers for zeros, whoever uses it sees to that. Plain C, no Python.
+ */
+#ifndef RBF_MATRIX_UNIT_H
+#define RBF_MATRIX_UNIT_H
+
+#include "target.h"
+
+#if RBF_MATRIX_UNIT
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Rows of a tile and bytes of each: a tile of results is 16 x 16 numbers, its factors are 16 rows
+ * of 32 parts of terms that follow each other, and 16 pairs of terms for as many columns. */
+enum {
+    RBF_UNIT_ROWS = 16,
+    RBF_UNIT_ROW_BYTES = 64,
+    RBF_UNIT_TILE_BYTES = RBF_UNIT_ROWS * RBF_UNIT_ROW_BYTES,
+    RBF_UNIT_SIDE = 2 * RBF_UNIT_ROWS,  /* rows and columns that are computed at a time */
+    RBF_UNIT_TERMS = 2 * RBF_UNIT_ROWS, /* of a step: two tiles of each part of both factors */
+    RBF_UNIT_PART_BYTES = 2 * RBF_UNIT_TILE_BYTES,
+    RBF_UNIT_STEP_BYTES = 3 * RBF_UNIT_PART_BYTES
+};
+
+/* Of how many columns k, and of what squared norms: of smaller ones too much would be subnormal. */
+#define RBF_UNIT_DEPTH 64
+#define RBF_UNIT_NORM_SMALLEST 0x1p-60f
+
+typedef uint32_t rbf_pairs __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
+typedef float rbf_floats __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
+
+/* Whether the process may use the unit: the system gives leave, once for all its threads. */
+RBF_FUNCTION int rbf_matrix_unit(void) {
+    const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+
+/* Between these two a thread may use the unit: all eight tiles, whole ones. */
+RBF_FUNCTION void rbf_begin_tiles(void) {
+    struct {
+        uint8_t palette, first_row, zeros[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shapes;
+    int i;
+    memset(&shapes, 0, sizeof shapes);
+    shapes.palette = 1;
+    for (i = 0; i < 8; ++i) {
+        shapes.row_bytes[i] = RBF_UNIT_ROW_BYTES;
+        shapes.rows[i] = RBF_UNIT_ROWS;
+    }
+    __asm__ volatile("" ::: "memory");
+    _tile_loadconfig(&shapes);
+}
+
+RBF_INLINE void rbf_end_tiles(void) { _tile_release(); }
+
+/* 16 numbers as the sums of three of 8 bits each, which are the upper halves of the parts. Rounded
+ * to nearest: numbers of 2^127 and more are not for this. */
+RBF_INLINE void rbf_split(rbf_floats numbers, rbf_pairs parts[3]) {
+    const rbf_pairs half = (rbf_pairs){0} + 0x8000, upper = (rbf_pairs){0} + 0xffff0000;
+    parts[0] = ((rbf_pairs)numbers + half) & upper;
+    numbers -= (rbf_floats)parts[0];
+    parts[1] = ((rbf_pairs)numbers + half) & upper;
+    numbers -= (rbf_floats)parts[1];
+    parts[2] = ((rbf_pairs)numbers + half) & upper; /* but for subnormal ones no more is left */
+}
+
+/* Parts of two terms of 16 columns, in pairs. */
+RBF_INLINE rbf_pairs rbf_pair(rbf_pairs first, rbf_pairs second) { return first >> 16 | second; }
+
+/* Parts of 16 terms of a row, and of those that follow. */
+RBF_INLINE rbf_pairs rbf_join(rbf_pairs first, rbf_pairs second) {
+    typedef uint16_t halves __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
+    halves from = {0};
+    int i;
+    RBF_UNROLL
+    for (i = 0; i < 32; ++i)
+        from[i] = (uint16_t)(2 * i + 1);
+#if defined(__clang__)
+    return (rbf_pairs)_mm512_permutex2var_epi16((__m512i)first, (__m512i)from, (__m512i)second);
+#else
+    return (rbf_pairs)__builtin_shuffle((halves)first, (halves)second, from);
+#endif
+}
+
+RBF_INLINE void rbf_clear_products(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* 32 x 32 sums of products, to rows so many bytes apart. */
+RBF_INLINE void rbf_store_products(float *to, int64_t stride) {
+    _tile_stored(0, to, stride);
+    _tile_stored(1, to + RBF_UNIT_ROWS, stride);
+    _tile_stored(2, (char *)to + RBF_UNIT_ROWS * stride, stride);
+    _tile_stored(3, (char *)to + RBF_UNIT_ROWS * stride + RBF_UNIT_ROW_BYTES, stride);
+}
+
+#define RBF_LOAD_ROWS(part)                                                                        \
+    _tile_loadd(4, rows + (part) * RBF_UNIT_PART_BYTES, RBF_UNIT_ROW_BYTES);                       \
+    _tile_loadd(5, rows + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES, RBF_UNIT_ROW_BYTES)
+#define RBF_LOAD_COLUMNS(part)                                                                     \
+    _tile_loadd(6, columns + (part) * RBF_UNIT_PART_BYTES, RBF_UNIT_ROW_BYTES);                    \
+    _tile_loadd(7, columns + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES, RBF_UNIT_ROW_BYTES)
+#define RBF_MULTIPLY                                                                               \
+    _tile_dpbf16ps(0, 4, 6);                                                                       \
+    _tile_dpbf16ps(1, 4, 7);                                                                       \
+    _tile_dpbf16ps(2, 5, 6);                                                                       \
+    _tile_dpbf16ps(3, 5, 7)
+
+/* Adds the products of 32 rows and 32 columns of some steps, which are so many bytes apart. */
+RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, int64_t row_step,
+                                 const char *columns, int64_t column_step) {
+    int64_t step;
+    for (step = 0; step < steps; ++step, rows += row_step, columns += column_step) {
+        RBF_LOAD_ROWS(0);
+        RBF_LOAD_COLUMNS(2);
+        RBF_MULTIPLY;
+        RBF_LOAD_COLUMNS(1);
+        RBF_MULTIPLY;
+        RBF_LOAD_ROWS(1);
+        RBF_MULTIPLY;
+        RBF_LOAD_COLUMNS(0);
+        RBF_MULTIPLY;
+        RBF_LOAD_ROWS(2);
+        RBF_MULTIPLY;
+        RBF_LOAD_ROWS(0);
+        RBF_MULTIPLY;
+    }
+}
+#undef RBF_LOAD_ROWS
+#undef RBF_LOAD_COLUMNS
+#undef RBF_MULTIPLY
+
+#endif
+#endif

@@ -13,7 +13,6 @@
 #include "target.h"
 
 #if RBF_MATRIX_UNIT
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -38,6 +37,17 @@ enum {
 typedef uint32_t rbf_pairs __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
 typedef float rbf_floats __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
 
+/* The instructions, of tiles by their numbers (the compiler's header of them takes half a second to
+ * read). */
+#define RBF_TILE_LOAD(tile, from)                                                                  \
+    __asm__ volatile("tileloadd (%0,%1), %%tmm" #tile::"r"(from), "r"((int64_t)RBF_UNIT_ROW_BYTES) \
+                     : "memory")
+#define RBF_TILE_STORE(tile, to, stride)                                                           \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1)" ::"r"(to), "r"(stride) : "memory")
+#define RBF_TILE_CLEAR(tile) __asm__ volatile("tilezero %%tmm" #tile::)
+#define RBF_TILE_MULTIPLY(rows, columns, sums)                                                     \
+    __asm__ volatile("tdpbf16ps %%tmm" #columns ", %%tmm" #rows ", %%tmm" #sums::)
+
 /* Whether the process may use the unit: the system gives leave, once for all its threads. */
 RBF_FUNCTION int rbf_matrix_unit(void) {
     const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
@@ -58,11 +68,10 @@ RBF_FUNCTION void rbf_begin_tiles(void) {
         shapes.row_bytes[i] = RBF_UNIT_ROW_BYTES;
         shapes.rows[i] = RBF_UNIT_ROWS;
     }
-    __asm__ volatile("" ::: "memory");
-    _tile_loadconfig(&shapes);
+    __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }
 
-RBF_INLINE void rbf_end_tiles(void) { _tile_release(); }
+RBF_INLINE void rbf_end_tiles(void) { __asm__ volatile("tilerelease" ::); }
 
 /* 16 numbers as the sums of three of 8 bits each, which are the upper halves of the parts. Rounded
  * to nearest: numbers of 2^127 and more are not for this. */
@@ -81,44 +90,46 @@ RBF_INLINE rbf_pairs rbf_pair(rbf_pairs first, rbf_pairs second) { return first 
 /* Parts of 16 terms of a row, and of those that follow. */
 RBF_INLINE rbf_pairs rbf_join(rbf_pairs first, rbf_pairs second) {
     typedef uint16_t halves __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
-    halves from = {0};
+    const halves from = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                         33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+#if defined(__GNUC__) && !defined(__clang__)
+    return (rbf_pairs)__builtin_shuffle((halves)first, (halves)second, from);
+#else
+    halves joined = {0};
     int i;
     RBF_UNROLL
     for (i = 0; i < 32; ++i)
-        from[i] = (uint16_t)(2 * i + 1);
-#if defined(__clang__)
-    return (rbf_pairs)_mm512_permutex2var_epi16((__m512i)first, (__m512i)from, (__m512i)second);
-#else
-    return (rbf_pairs)__builtin_shuffle((halves)first, (halves)second, from);
+        joined[i] = i < 16 ? ((halves)first)[from[i]] : ((halves)second)[from[i] - 32];
+    return (rbf_pairs)joined;
 #endif
 }
 
 RBF_INLINE void rbf_clear_products(void) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    RBF_TILE_CLEAR(0);
+    RBF_TILE_CLEAR(1);
+    RBF_TILE_CLEAR(2);
+    RBF_TILE_CLEAR(3);
 }
 
 /* 32 x 32 sums of products, to rows so many bytes apart. */
 RBF_INLINE void rbf_store_products(float *to, int64_t stride) {
-    _tile_stored(0, to, stride);
-    _tile_stored(1, to + RBF_UNIT_ROWS, stride);
-    _tile_stored(2, (char *)to + RBF_UNIT_ROWS * stride, stride);
-    _tile_stored(3, (char *)to + RBF_UNIT_ROWS * stride + RBF_UNIT_ROW_BYTES, stride);
+    RBF_TILE_STORE(0, to, stride);
+    RBF_TILE_STORE(1, to + RBF_UNIT_ROWS, stride);
+    RBF_TILE_STORE(2, (char *)to + RBF_UNIT_ROWS * stride, stride);
+    RBF_TILE_STORE(3, (char *)to + RBF_UNIT_ROWS * stride + RBF_UNIT_ROW_BYTES, stride);
 }
 
 #define RBF_LOAD_ROWS(part)                                                                        \
-    _tile_loadd(4, rows + (part) * RBF_UNIT_PART_BYTES, RBF_UNIT_ROW_BYTES);                       \
-    _tile_loadd(5, rows + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES, RBF_UNIT_ROW_BYTES)
+    RBF_TILE_LOAD(4, rows + (part) * RBF_UNIT_PART_BYTES);                                         \
+    RBF_TILE_LOAD(5, rows + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES)
 #define RBF_LOAD_COLUMNS(part)                                                                     \
-    _tile_loadd(6, columns + (part) * RBF_UNIT_PART_BYTES, RBF_UNIT_ROW_BYTES);                    \
-    _tile_loadd(7, columns + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES, RBF_UNIT_ROW_BYTES)
+    RBF_TILE_LOAD(6, columns + (part) * RBF_UNIT_PART_BYTES);                                      \
+    RBF_TILE_LOAD(7, columns + (part) * RBF_UNIT_PART_BYTES + RBF_UNIT_TILE_BYTES)
 #define RBF_MULTIPLY                                                                               \
-    _tile_dpbf16ps(0, 4, 6);                                                                       \
-    _tile_dpbf16ps(1, 4, 7);                                                                       \
-    _tile_dpbf16ps(2, 5, 6);                                                                       \
-    _tile_dpbf16ps(3, 5, 7)
+    RBF_TILE_MULTIPLY(4, 6, 0);                                                                    \
+    RBF_TILE_MULTIPLY(4, 7, 1);                                                                    \
+    RBF_TILE_MULTIPLY(5, 6, 2);                                                                    \
+    RBF_TILE_MULTIPLY(5, 7, 3)
 
 /* Adds the products of 32 rows and 32 columns of some steps, which are so many bytes apart. */
 RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, int64_t row_step,

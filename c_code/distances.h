@@ -22,6 +22,51 @@
         (sum) = exact_sum;                                                                         \
     } while (0)
 
+RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
+    const double n = (double)x.rows, m = (double)y.rows;
+    points->x = x;
+    points->y = y;
+    points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
+    points->panels = rbf_ceiling_division(y.rows, COLUMNS);
+    points->expanded = 0;
+    points->close = NULL;
+    /* Many terms, and many entries: norms and the sample are work for each row, worth it if they
+     * serve 64 entries. */
+    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m > 64 * (n + m) &&
+        n * m >= RBF_EXPANSION_ENTRIES)
+        RBF_NAME(decide_expansion)(points);
+    points->by_unit = RBF_WITH_UNIT && points->expanded && x.columns >= RBF_UNIT_DEPTH &&
+                      points->largest > RBF_UNIT_NORM_SMALLEST && rbf_matrix_unit();
+}
+
+RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space,
+                                      int threads) {
+    const int64_t depth = points->x.columns, expanded = points->expanded;
+    const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
+    points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
+    points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
+    points->centre =
+        (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
+    points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
+                                       row_panel_row);
+    points->y_norms =
+        (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
+    if (RBF_BY_UNIT(points))
+        RBF_NAME(take_parts)(points, space, threads);
+}
+
+/* Fills `centre`, empties the strips: once there is memory, before rows are packed. */
+RBF_FUNCTION void RBF_NAME(begin_points)(RBF_NAME(points) * points, int threads) {
+    int64_t k;
+    int thread;
+    for (thread = 0; points->by_unit && thread < threads; ++thread) {
+        points->strips[thread].tiles = points->strip_tiles + thread * points->strip_stride;
+        points->strips[thread].row_panels = points->strips[thread].panels = 0;
+    }
+    for (k = 0; points->expanded && k < points->y.columns; k += LANES)
+        RBF_NAME(store)(points->centre + k, RBF_NAME(centre_entries)(points, k));
+}
+
 /* Two columns k, or the one that is left, of LANES rows of a panel, or of all its rows where those
  * are half a vector: centred and scaled. Their squares join the sums of even and of odd columns k,
  * in twice the precision: sum[0] and rest[0] are of even, sum[1] and rest[1] of odd ones; of half
@@ -105,10 +150,8 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(po
     const int64_t row = row_panel * RBF_TILE_ROWS;
     RBF_NAME(expand_rows)(points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
                           points->x_norms + row * RBF_NAME(NORM_PARTS));
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (points->by_unit)
+    if (RBF_BY_UNIT(points))
         RBF_NAME(split_x)(points, row_panel);
-#endif
 }
 
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
@@ -116,10 +159,8 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(po
     const int64_t row = panel * COLUMNS;
     RBF_NAME(expand_rows)(points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
                           points->y_norms + row * RBF_NAME(NORM_PARTS));
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (points->by_unit)
+    if (RBF_BY_UNIT(points))
         RBF_NAME(split_y)(points, panel);
-#endif
 }
 
 RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
@@ -221,7 +262,6 @@ RBF_INLINE REAL *RBF_NAME(strip_tile)(const RBF_NAME(strip) * strip, int64_t row
                RBF_TILE_ROWS * COLUMNS;
 }
 
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
 /* The calling thread's strip, with these panels of this row panel and of some behind it. */
 RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
     RBF_NAME(make_strip)(const RBF_NAME(points) * points, int64_t row_panel, int64_t last_row_panel,
@@ -249,7 +289,6 @@ RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
         }
     return strip;
 }
-#endif
 
 /* To be called before `distances` of a row panel and some panels, at most STRIP_PANELS: by the
  * matrix unit, if that is for them, they are made now, and with them those of
@@ -257,13 +296,9 @@ RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
 RBF_INLINE const RBF_NAME(strip) *
     RBF_NAME(prepare_distances)(const RBF_NAME(points) * points, int64_t row_panel,
                                 int64_t last_row_panel, int64_t first_panel, int64_t last_panel) {
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (RBF_BY_UNIT(points))
-        return RBF_NAME(make_strip)(points, row_panel, last_row_panel, first_panel, last_panel);
-#else
-    (void)points, (void)row_panel, (void)last_row_panel, (void)first_panel, (void)last_panel;
-#endif
-    return NULL;
+    if (!RBF_BY_UNIT(points))
+        return NULL;
+    return RBF_NAME(make_strip)(points, row_panel, last_row_panel, first_panel, last_panel);
 }
 
 /* Squared distances of a row panel and a panel, by their numbers: from a strip, if there is one. By

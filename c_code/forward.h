@@ -398,13 +398,11 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
         1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
-#if RBF_MATRIX_UNIT
     if (RBF_BY_UNIT(&job.points)) {
         job.panels_per_block = rbf_minimum(job.panels_per_block, RBF_NAME(STRIP_PANELS));
         job.row_panels_per_block =
             rbf_ceiling_division(job.row_panels_per_block, RBF_NAME(GROUP)) * RBF_NAME(GROUP);
     }
-#endif
     job.row_blocks = rbf_ceiling_division(job.points.row_panels, job.row_panels_per_block);
     if (job.symmetric)
         stage = RBF_NAME(SQUARE_STAGES) + RBF_NAME(BLOCK) * (RBF_NAME(BLOCK) + LANES);

@@ -213,14 +213,12 @@ RBF_FUNCTION void RBF_NAME(cut_gradient)(RBF_NAME(gradient_job) * job) {
     if (job->symmetric && job->by_squares) /* in step with what fetch_gradient prefetches */
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, square_panels) * square_panels;
-#if RBF_MATRIX_UNIT
     if (RBF_BY_UNIT(&job->points)) {
         job->row_panels_per_group =
             rbf_ceiling_division(job->row_panels_per_group, RBF_NAME(GROUP)) * RBF_NAME(GROUP);
         job->split_weights_bytes = rbf_ceiling_division(job->row_panels_at_once, RBF_NAME(GROUP)) *
                                    job->panels_per_block * RBF_UNIT_STEP_BYTES;
     }
-#endif
     job->groups =
         rbf_maximum(1, rbf_ceiling_division(job->points.row_panels, job->row_panels_per_group));
     job->blocks_per_wave =
@@ -251,23 +249,15 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
         job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
     if (job->dx || job->dy)
         job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
-    if (job->by_products && !RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
+    if (RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
+        RBF_NAME(take_terms)(job, space);
+    } else if (job->by_products && (job->dx || job->dy)) {
         job->product_x =
             (REAL *)rbf_take(space, row_panels * rbf_ceiling_division(depth, RBF_TILE_ROWS),
                              RBF_TILE_ROWS * row_panel_row);
         job->product_y = (REAL *)rbf_take(
             space, block_panels * rbf_ceiling_division(depth, COLUMNS), COLUMNS * panel_row);
     }
-#if RBF_MATRIX_UNIT
-    if (RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
-        const int64_t chunks = rbf_ceiling_division(depth, RBF_UNIT_SIDE);
-        job->product_x = (REAL *)rbf_take(space, row_panels * chunks, RBF_TILE_ROWS * panel_row);
-        job->x_terms = (char *)rbf_take(space, rbf_ceiling_division(row_panels, RBF_NAME(GROUP)),
-                                        chunks * RBF_UNIT_STEP_BYTES);
-        job->y_terms = (char *)rbf_take(space, block_panels, chunks * RBF_UNIT_STEP_BYTES);
-        job->tiny = (int *)rbf_take(space, 1, sizeof(int));
-    }
-#endif
     job->close_entries = (RBF_NAME(close_entry) *)rbf_take(space, job->close_most * threads,
                                                            sizeof(RBF_NAME(close_entry)));
     job->packed_weights = (REAL *)rbf_take(space, panels * job->factors, panel_row);

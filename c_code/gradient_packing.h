@@ -33,13 +33,9 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
     if (job->points.expanded)
         memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
     RBF_NAME(expand_x)(&job->points, row_panel);
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (RBF_BY_UNIT(&job->points)) {
-        if (job->product_x)
-            RBF_NAME(split_product_rows)(job, row_panel);
-    } else
-#endif
-        if (job->product_x)
+    if (RBF_BY_UNIT(&job->points) && job->x_terms)
+        RBF_NAME(split_product_rows)(job, row_panel);
+    else if (job->product_x)
         RBF_NAME(pack_product_rows)(&job->points, row_panel,
                                     RBF_NAME(product_piece)(job, row_panel, 0),
                                     RBF_NAME(product_x_stride)(job));
@@ -55,13 +51,9 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * j
     if (job->paired_y)
         RBF_NAME(pair_columns)(job, panel, packed);
     RBF_NAME(expand_y)(&job->points, panel);
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (RBF_BY_UNIT(&job->points)) {
-        if (job->y_terms)
-            RBF_NAME(split_product_columns)(job, panel);
-    } else
-#endif
-        if (job->by_products && job->paired_y) {
+    if (RBF_BY_UNIT(&job->points) && job->y_terms) {
+        RBF_NAME(split_product_columns)(job, panel);
+    } else if (job->product_y) {
         const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
         RBF_NAME(pack_product_columns)(
             &job->points, panel,

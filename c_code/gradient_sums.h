@@ -133,56 +133,17 @@ RBF_FUNCTION void RBF_NAME(add_close_entry)(const RBF_NAME(gradient_job) * job, 
     }
 }
 
-/* What difference_range adds for all columns k of some row panels and a column block, by matrix
- * products, close entries one by one. Returns 0, and leaves the weights as they are, where the
- * close ones are too many or a sum of weights is not finite. */
-RBF_FUNCTION __attribute__((noinline)) int
-RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
-                       int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
-                       RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
-    const int64_t depth = job->points.x.columns, row_panels = last_row_panel - first_row_panel;
-    const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
-    const int64_t skipped =
-        job->symmetric
-            ? rbf_maximum(0, (first_row_panel * RBF_TILE_ROWS + 1) / COLUMNS - first_panel)
-            : 0;
-    const int64_t panels = last_panel - first_panel - skipped;
+/* Of some row panels, and panels from one of a block on: adds W (y - c) - (x - c) row_sums to dx,
+ * and W^T (x - c) - (y - c) column_sums to dy. */
+RBF_FUNCTION void RBF_NAME(add_by_vectors)(const RBF_NAME(gradient_job) * job,
+                                           int64_t first_row_panel, int64_t row_panels,
+                                           int64_t first_panel, int64_t skipped, int64_t panels,
+                                           RBF_NAME(gradient_scratch) scratch,
+                                           RBF_NAME(gradient_sums) sums) {
+    const int64_t depth = job->points.x.columns, tile = RBF_TILE_ROWS * COLUMNS;
+    const int64_t row_weights = job->row_weights;
     const REAL *weights = scratch.weights + skipped * tile;
-    const RBF_NAME(close_entries) close = *job->points.close;
-    REAL total = 0;
-    int64_t at_once, panel, k, first, i;
-    if (close.count > close.most || (job->tiny && __atomic_load_n(job->tiny, __ATOMIC_RELAXED)))
-        return 0;
-    for (i = 0; i < close.count; ++i) {
-        REAL *weight =
-            RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i);
-        close.entries[i].weight = *weight;
-        *weight = 0;
-    }
-    memset(scratch.column_sums, 0, (size_t)(panels * COLUMNS) * sizeof(REAL));
-    for (at_once = 0; at_once < row_panels; ++at_once)
-        RBF_NAME(weight_sums)(panels, weights + at_once * row_weights,
-                              scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS),
-                              scratch.column_sums);
-    for (i = 0; i < row_panels * RBF_NAME(WHOLE_ROWS); ++i)
-        total += scratch.row_sums[i] - scratch.row_sums[i];
-    for (i = 0; i < panels * COLUMNS; ++i)
-        total += scratch.column_sums[i] - scratch.column_sums[i];
-    if (total != 0) {
-        for (i = 0; i < close.count; ++i)
-            *RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i) =
-                close.entries[i].weight;
-        return 0;
-    }
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
-    if (RBF_BY_UNIT(&job->points)) {
-        RBF_NAME(add_by_unit)(job, first_row_panel, row_panels, first_panel, skipped, panels,
-                              scratch, sums);
-        for (i = 0; i < close.count; ++i)
-            RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);
-        return 1;
-    }
-#endif
+    int64_t at_once, panel, k, first;
     for (first = 0; sums.dx && first < depth; first += COLUMNS) {
         const int64_t chunks = rbf_ceiling_division(depth, COLUMNS);
         const int64_t end = rbf_minimum(first + COLUMNS, depth);
@@ -217,6 +178,54 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
                 sums.dy + RBF_NAME(place_of_dy)(job, first, (skipped + panel) * COLUMNS),
                 job->panels_per_block * 2 * COLUMNS);
     }
+}
+
+/* What difference_range adds for all columns k of some row panels and a column block, by matrix
+ * products, close entries one by one. Returns 0, and leaves the weights as they are, where the
+ * close ones are too many or a sum of weights is not finite. */
+RBF_FUNCTION __attribute__((noinline)) int
+RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                       int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
+                       RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
+    const int64_t row_panels = last_row_panel - first_row_panel, row_weights = job->row_weights;
+    const int64_t skipped =
+        job->symmetric
+            ? rbf_maximum(0, (first_row_panel * RBF_TILE_ROWS + 1) / COLUMNS - first_panel)
+            : 0;
+    const int64_t panels = last_panel - first_panel - skipped;
+    const REAL *weights = scratch.weights + skipped * RBF_TILE_ROWS * COLUMNS;
+    const RBF_NAME(close_entries) close = *job->points.close;
+    REAL total = 0;
+    int64_t at_once, i;
+    if (close.count > close.most || (job->tiny && __atomic_load_n(job->tiny, __ATOMIC_RELAXED)))
+        return 0;
+    for (i = 0; i < close.count; ++i) {
+        REAL *weight =
+            RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i);
+        close.entries[i].weight = *weight;
+        *weight = 0;
+    }
+    memset(scratch.column_sums, 0, (size_t)(panels * COLUMNS) * sizeof(REAL));
+    for (at_once = 0; at_once < row_panels; ++at_once)
+        RBF_NAME(weight_sums)(panels, weights + at_once * row_weights,
+                              scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS),
+                              scratch.column_sums);
+    for (i = 0; i < row_panels * RBF_NAME(WHOLE_ROWS); ++i)
+        total += scratch.row_sums[i] - scratch.row_sums[i];
+    for (i = 0; i < panels * COLUMNS; ++i)
+        total += scratch.column_sums[i] - scratch.column_sums[i];
+    if (total != 0) {
+        for (i = 0; i < close.count; ++i)
+            *RBF_NAME(weight_of)(job, first_row_panel, first_panel, scratch, close.entries + i) =
+                close.entries[i].weight;
+        return 0;
+    }
+    if (RBF_BY_UNIT(&job->points))
+        RBF_NAME(add_by_unit)(job, first_row_panel, row_panels, first_panel, skipped, panels,
+                              scratch, sums);
+    else
+        RBF_NAME(add_by_vectors)(job, first_row_panel, row_panels, first_panel, skipped, panels,
+                                 scratch, sums);
     for (i = 0; i < close.count; ++i)
         RBF_NAME(add_close_entry)(job, first_panel, close.entries + i, sums);
     return 1;

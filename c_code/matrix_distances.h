@@ -1,13 +1,28 @@
-/* Inner products for the expansion of distances.h by the matrix unit, and where they are kept.
+/* Inner products for the expansion of distances.h by the matrix unit.
  *
  * The unit makes 32 x 32 at a time, and its results come by memory: so whoever goes through tiles
- * of distances has some made beforehand, a strip of them. A product of numbers is that of their
- * three parts, in pairs: (1, 2) with (1, 2), with (2, 1), and (1, 3) with (3, 1). So the sums of
- * x.y have the bits of those of y.x. Large terms, of the first pairs, are added up by the unit 16
- * at a time, as RBF_SUM_CHUNK has it, and those to at most RBF_SUM_RUN terms, after the small ones.
- * Included once a precision by instantiate.h; empty but for float32 where there is the unit.
+ * of distances has a strip of them made beforehand. Terms are added up by the unit 16 at a time, as
+ * RBF_SUM_CHUNK has it, and those to runs twice as long as RBF_SUM_RUN. x.y and y.x may differ in
+ * the last bit. Included once a precision by instantiate.h; nothing but float32 has the unit.
  */
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+#if RBF_WITH_UNIT
+/* Steps of the unit through the columns k. */
+RBF_INLINE int64_t RBF_NAME(unit_steps)(const RBF_NAME(points) * points) {
+    return rbf_ceiling_division(points->x.columns, RBF_UNIT_TERMS);
+}
+
+/* What there is beside the rest of points. */
+RBF_INLINE void RBF_NAME(take_parts)(RBF_NAME(points) * points, rbf_workspace *space, int threads) {
+    const int64_t steps = RBF_NAME(unit_steps)(points);
+    const int64_t groups = rbf_ceiling_division(points->row_panels, RBF_NAME(GROUP));
+    points->x_parts = (char *)rbf_take(space, groups * steps, RBF_UNIT_STEP_BYTES);
+    points->y_parts = (char *)rbf_take(space, points->panels * steps, RBF_UNIT_STEP_BYTES);
+    points->strips = (RBF_NAME(strip) *)rbf_take(space, threads, sizeof(RBF_NAME(strip)));
+    points->strip_stride =
+        rbf_apart(RBF_NAME(STRIP_TILES) * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
+    points->strip_tiles = (REAL *)rbf_take(space, threads, points->strip_stride * sizeof(REAL));
+}
+
 /* x - centre of a row panel: its rows of [group][steps][3 parts][32 rows][32 columns k]. */
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_x)(const RBF_NAME(points) * points,
                                                               int64_t row_panel) {
@@ -104,4 +119,9 @@ RBF_NAME(strip_products)(const RBF_NAME(points) * points, const RBF_NAME(strip) 
     }
     rbf_end_tiles();
 }
+#else /* never called */
+void RBF_NAME(take_parts)(RBF_NAME(points) * points, rbf_workspace *space, int threads);
+void RBF_NAME(split_x)(const RBF_NAME(points) * points, int64_t row_panel);
+void RBF_NAME(split_y)(const RBF_NAME(points) * points, int64_t panel);
+void RBF_NAME(strip_products)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip);
 #endif

@@ -5,7 +5,7 @@
  * for zero is nothing beside it. Included once a precision by instantiate.h; empty but for float32
  * where there is the unit.
  */
-#if RBF_MATRIX_UNIT && !RBF_DOUBLE
+#if RBF_WITH_UNIT
 /* Of x and y: what is smaller, but not zero, is not for the unit. */
 #define RBF_UNIT_SMALLEST 0x1p-90f
 enum { RBF_UNIT_RUN = 8 }; /* steps whose terms are added up before they join a sum */
@@ -13,6 +13,18 @@ enum { RBF_UNIT_RUN = 8 }; /* steps whose terms are added up before they join a 
 /* 32 columns k. */
 RBF_INLINE int64_t RBF_NAME(unit_chunks)(const RBF_NAME(points) * points) {
     return rbf_ceiling_division(points->x.columns, RBF_UNIT_SIDE);
+}
+
+/* The memory of x_terms, y_terms, product_x and tiny. */
+RBF_FUNCTION void RBF_NAME(take_terms)(RBF_NAME(gradient_job) * job, rbf_workspace *space) {
+    const int64_t row_panels = job->points.row_panels, chunks = RBF_NAME(unit_chunks)(&job->points);
+    const size_t terms = (size_t)chunks * RBF_UNIT_STEP_BYTES;
+    job->product_x =
+        (REAL *)rbf_take(space, row_panels * chunks, RBF_TILE_ROWS * COLUMNS * sizeof(REAL));
+    job->x_terms =
+        (char *)rbf_take(space, rbf_ceiling_division(row_panels, RBF_NAME(GROUP)), terms);
+    job->y_terms = (char *)rbf_take(space, job->blocks * job->panels_per_block, terms);
+    job->tiny = (int *)rbf_take(space, 1, sizeof(int));
 }
 
 /* Lanes that are not zero, but as small as that. */
@@ -289,4 +301,11 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
         }
     rbf_end_tiles();
 }
+#else /* never called */
+void RBF_NAME(take_terms)(RBF_NAME(gradient_job) * job, rbf_workspace *space);
+void RBF_NAME(split_product_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel);
+void RBF_NAME(split_product_columns)(const RBF_NAME(gradient_job) * job, int64_t panel);
+void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                           int64_t row_panels, int64_t first_panel, int64_t skipped, int64_t panels,
+                           RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums);
 #endif

@@ -12,12 +12,6 @@
 
 #include "target.h"
 
-#if RBF_MATRIX_UNIT
-#include <stdint.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 /* Rows of a tile and bytes of each: a tile of results is 16 x 16 numbers, its factors are 16 rows
  * of 32 parts of terms that follow each other, and 16 pairs of terms for as many columns. */
 enum {
@@ -33,6 +27,12 @@ enum {
 /* Of how many columns k, and of what squared norms: of smaller ones too much would be subnormal. */
 #define RBF_UNIT_DEPTH 64
 #define RBF_UNIT_NORM_SMALLEST 0x1p-60f
+
+#if RBF_MATRIX_UNIT
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 typedef uint32_t rbf_pairs __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
 typedef float rbf_floats __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_alias));
@@ -155,5 +155,7 @@ RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, int64_t row_st
 #undef RBF_LOAD_COLUMNS
 #undef RBF_MULTIPLY
 
+#else
+#define rbf_matrix_unit() 0
 #endif
 #endif

@@ -6,12 +6,9 @@ enum {
     RBF_NAME(EXPANSION_PAIRS) = 4,   /* of each of those rows */
     RBF_NAME(NORM_PARTS) = 2,        /* of a squared norm: what lies on the grid, the rest */
     RBF_NAME(STRIP_TILES) = 64,      /* of the matrix unit's distances that are kept at a time */
-    RBF_NAME(STRIP_PANELS) = 16      /* and panels, at most */
+    RBF_NAME(STRIP_PANELS) = 16,     /* and panels, at most */
+    RBF_NAME(GROUP) = RBF_UNIT_SIDE / RBF_TILE_ROWS /* row panels that it takes at once */
 };
-
-#undef RBF_BY_UNIT
-#define RBF_BY_UNIT(points)                                                                        \
-    (RBF_MATRIX_UNIT && !RBF_DOUBLE && __builtin_expect((points)->by_unit, 0))
 
 #undef RBF_EXPANDED_Y
 #define RBF_EXPANDED_Y (-2) /* the factor of the inner products */
@@ -166,80 +163,6 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(decide_expansion)(RBF_NAME(
                        largest < RBF_NORM_LARGEST;
     frexp(largest, &exponent);
     points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
-}
-
-RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
-    const double n = (double)x.rows, m = (double)y.rows;
-    points->x = x;
-    points->y = y;
-    points->row_panels = rbf_ceiling_division(x.rows, RBF_TILE_ROWS);
-    points->panels = rbf_ceiling_division(y.rows, COLUMNS);
-    points->expanded = 0;
-    points->by_unit = 0;
-    points->close = NULL;
-    /* Many terms, and many entries: norms and the sample are work for each row, worth it if they
-     * serve 64 entries. */
-    if (RBF_EXPANSION && x.columns >= RBF_EXPANSION_DEPTH && n * m > 64 * (n + m) &&
-        n * m >= RBF_EXPANSION_ENTRIES)
-        RBF_NAME(decide_expansion)(points);
-#if RBF_MATRIX_UNIT
-    points->by_unit = !RBF_DOUBLE && points->expanded && x.columns >= RBF_UNIT_DEPTH &&
-                      points->largest > RBF_UNIT_NORM_SMALLEST && rbf_matrix_unit();
-#endif
-}
-
-#if RBF_MATRIX_UNIT
-enum {
-    RBF_NAME(GROUP) = RBF_UNIT_SIDE / RBF_TILE_ROWS
-}; /* row panels that the unit takes at once */
-
-/* Steps of the matrix unit through the columns k. */
-RBF_INLINE int64_t RBF_NAME(unit_steps)(const RBF_NAME(points) * points) {
-    return rbf_ceiling_division(points->x.columns, RBF_UNIT_TERMS);
-}
-#endif
-
-/* What the matrix unit needs beside the rest. */
-RBF_INLINE void RBF_NAME(take_parts)(RBF_NAME(points) * points, rbf_workspace *space, int threads) {
-#if RBF_MATRIX_UNIT
-    const int64_t steps = points->by_unit * RBF_NAME(unit_steps)(points);
-    const int64_t strips = points->by_unit * (int64_t)threads;
-    const int64_t groups = rbf_ceiling_division(points->row_panels, RBF_NAME(GROUP));
-    points->x_parts = (char *)rbf_take(space, groups * steps, RBF_UNIT_STEP_BYTES);
-    points->y_parts = (char *)rbf_take(space, points->panels * steps, RBF_UNIT_STEP_BYTES);
-    points->strips = (RBF_NAME(strip) *)rbf_take(space, strips, sizeof(RBF_NAME(strip)));
-    points->strip_stride =
-        rbf_apart(RBF_NAME(STRIP_TILES) * RBF_TILE_ROWS * COLUMNS, sizeof(REAL), threads);
-    points->strip_tiles = (REAL *)rbf_take(space, strips, points->strip_stride * sizeof(REAL));
-#else
-    (void)points, (void)space, (void)threads;
-#endif
-}
-RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space,
-                                      int threads) {
-    const int64_t depth = points->x.columns, expanded = points->expanded;
-    const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
-    points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
-    points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
-    points->centre =
-        (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
-    points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
-                                       row_panel_row);
-    points->y_norms =
-        (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
-    RBF_NAME(take_parts)(points, space, threads);
-}
-
-/* Fills `centre`, empties the strips: once there is memory, before rows are packed. */
-RBF_FUNCTION void RBF_NAME(begin_points)(RBF_NAME(points) * points, int threads) {
-    int64_t k;
-    int thread;
-    for (thread = 0; points->by_unit && thread < threads; ++thread) {
-        points->strips[thread].tiles = points->strip_tiles + thread * points->strip_stride;
-        points->strips[thread].row_panels = points->strips[thread].panels = 0;
-    }
-    for (k = 0; points->expanded && k < points->y.columns; k += LANES)
-        RBF_NAME(store)(points->centre + k, RBF_NAME(centre_entries)(points, k));
 }
 
 /* Entries [k, k + LANES) of a row less those of the centre, as its packed form has them: zero

@@ -29,6 +29,12 @@
 #undef RBF_REAL_INFINITY
 #undef RBF_NORM_SMALLEST
 #undef RBF_NORM_LARGEST
+#undef RBF_WITH_UNIT
+#undef RBF_BY_UNIT
+
+/* Whether this precision may have the matrix unit; whether points are for it. */
+#define RBF_WITH_UNIT (RBF_MATRIX_UNIT && !RBF_DOUBLE)
+#define RBF_BY_UNIT(points) (RBF_WITH_UNIT && __builtin_expect((points)->by_unit, 0))
 
 #if RBF_DOUBLE
 #define REAL double

@@ -87,11 +87,6 @@ DEFINE_EXPONENTIAL(exponential_of_f64, double, f64)
 
 /* Ways to squared distances, each of which needs the one before. */
 enum { BY_DIFFERENCES, BY_EXPANSION, BY_MATRIX_UNIT, WAYS };
-#if RBF_MATRIX_UNIT
-#define UNIT_WORKS(depth) (depth >= RBF_UNIT_DEPTH && rbf_matrix_unit())
-#else
-#define UNIT_WORKS(depth) 0
-#endif
 
 /* Squared distances (n, m) by the tiles all kernels take them from, as far as `most` of the ways;
  * returns the one that was used. */

@@ -10,7 +10,8 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
     CHECK(array) xa = CHECK(make_matrix)(N, d, layout, scale);
     CHECK(array) ya = CHECK(make_matrix)(M, d, (layout + 1) % BROADCAST, scale);
     const rbf_matrix x = xa.matrix, y = ya.matrix;
-    const int ways = sizeof(CHECK_REAL) == 4 && UNIT_WORKS(d) ? WAYS : BY_MATRIX_UNIT;
+    const int ways =
+        sizeof(CHECK_REAL) == 4 && d >= RBF_UNIT_DEPTH && rbf_matrix_unit() ? WAYS : BY_MATRIX_UNIT;
     CHECK_REAL *got[WAYS];
     double worst[WAYS] = {0}, squares[WAYS] = {0};
     int64_t i, j, k;

@@ -2,8 +2,10 @@
  *
  * The unit makes 32 x 32 at a time, and its results come by memory: so whoever goes through tiles
  * of distances has a strip of them made beforehand. Terms are added up by the unit 16 at a time, as
- * RBF_SUM_CHUNK has it, and those to runs twice as long as RBF_SUM_RUN. x.y and y.x may differ in
- * the last bit. Included once a precision by instantiate.h; nothing but float32 has the unit.
+ * RBF_SUM_CHUNK has it, and those to runs four times as long as RBF_SUM_RUN: to end one takes as
+ * long as 80 terms, and the sums are no less accurate than those of differences. x.y and y.x may
+ * differ in the last bit. Included once a precision by instantiate.h; nothing but float32 has the
+ * unit.
  */
 #if RBF_WITH_UNIT
 /* Steps of the unit through the columns k. */
@@ -78,7 +80,7 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_y)(const RBF_NAME(poi
 /* Inner products of a group of row panels and a panel, [32][COLUMNS], in runs. */
 RBF_INLINE void RBF_NAME(unit_products)(int64_t steps, const char *rows, const char *columns,
                                         REAL *products) {
-    const int64_t step = RBF_UNIT_STEP_BYTES, run = 2 * RBF_SUM_RUN / RBF_UNIT_TERMS;
+    const int64_t step = RBF_UNIT_STEP_BYTES, run = 4 * RBF_SUM_RUN / RBF_UNIT_TERMS;
     int64_t first;
     int i;
     for (first = 0; first < steps; first += run, rows += run * step, columns += run * step) {

@@ -8,7 +8,7 @@
 #if RBF_WITH_UNIT
 /* Of x and y: what is smaller, but not zero, is not for the unit. */
 #define RBF_UNIT_SMALLEST 0x1p-90f
-enum { RBF_UNIT_RUN = 8 }; /* steps whose terms are added up before they join a sum */
+enum { RBF_UNIT_RUN = 16 }; /* steps whose terms are added up before they join a sum */
 
 /* 32 columns k. */
 RBF_INLINE int64_t RBF_NAME(unit_chunks)(const RBF_NAME(points) * points) {

@@ -1,9 +1,9 @@
 /* The matrix unit that some processors have beside their vector units (AMX), for products of
  * float32 matrices: each number as the sum of three of 8 bits, bfloat16.
  *
- * A number of 24 bits is such a sum exactly. Of the nine products of parts the three smallest,
- * 2^-26 of the whole at most, are left out, so that sums of products keep the accuracy of float32,
- * at a multiple of the vector units' rate (G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the
+ * A number of 24 bits is such a sum exactly. Of the nine products of parts the three smallest are
+ * left out, each 2^-24 of the whole at most, so that sums of products are as accurate as others of
+ * float32, at twice the vector units' rate (G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the
  * bfloat16 artificial intelligence datatype for higher-precision computations, 2019). The unit
  * takes subnormal numbers for zeros, whoever uses it sees to that. Plain C, no Python.
  */

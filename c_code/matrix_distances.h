@@ -77,23 +77,25 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_y)(const RBF_NAME(poi
     }
 }
 
-/* Inner products of a group of row panels and a panel, [32][COLUMNS], in runs. */
-RBF_INLINE void RBF_NAME(unit_products)(int64_t steps, const char *rows, const char *columns,
-                                        REAL *products) {
-    const int64_t step = RBF_UNIT_STEP_BYTES, run = 4 * RBF_SUM_RUN / RBF_UNIT_TERMS;
+/* Sums of the products of 32 rows and 32 columns over some steps, [32][32]. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(unit_products)(int64_t steps, const char *rows, const char *columns, REAL *products) {
+    enum { SIDE = RBF_UNIT_SIDE, RUN = 4 * RBF_SUM_RUN / RBF_UNIT_TERMS };
+    const int64_t step = RBF_UNIT_STEP_BYTES, row = SIDE * sizeof(REAL);
     int64_t first;
     int i;
-    for (first = 0; first < steps; first += run, rows += run * step, columns += run * step) {
-        REAL sums[RBF_UNIT_SIDE * RBF_NAME(COLUMNS)] __attribute__((aligned(RBF_ALIGNMENT)));
+    for (first = 0; first < steps; first += RUN) {
+        REAL sums[SIDE * SIDE] __attribute__((aligned(RBF_ALIGNMENT)));
         rbf_clear_products();
-        rbf_add_products(rbf_minimum(run, steps - first), rows, step, columns, step);
-        rbf_store_products(first ? sums : products, COLUMNS * sizeof(REAL));
-        for (i = 0; first && i < RBF_UNIT_SIDE * COLUMNS; i += LANES)
+        rbf_add_products(rbf_minimum(RUN, steps - first), rows + first * step,
+                         columns + first * step);
+        rbf_store_products(first ? sums : products, row);
+        for (i = 0; first && i < SIDE * SIDE; i += LANES)
             RBF_NAME(store)(products + i, RBF_NAME(load)(products + i) + RBF_NAME(load)(sums + i));
     }
 }
 
-/* Those of some row panels, at most STRIP_TILES of a panel, and panels, to the strip. */
+/* Inner products of the row panels and panels of a strip, to it. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(strip_products)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip) {
     const int64_t steps = RBF_NAME(unit_steps)(points);

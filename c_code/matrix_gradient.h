@@ -2,13 +2,12 @@
  *
  * dx takes W (y - c) and dy W^T (x - c), 32 x 32 entries at a time. Weights may be of any size:
  * rows of them, or columns, are scaled so that their largest is about 1, and what the unit takes
- * for zero is nothing beside it. Included once a precision by instantiate.h; empty but for float32
- * where there is the unit.
+ * for zero is nothing beside it. Included once a precision by instantiate.h; nothing but float32
+ * has the unit.
  */
 #if RBF_WITH_UNIT
 /* Of x and y: what is smaller, but not zero, is not for the unit. */
 #define RBF_UNIT_SMALLEST 0x1p-90f
-enum { RBF_UNIT_RUN = 16 }; /* steps whose terms are added up before they join a sum */
 
 /* 32 columns k. */
 RBF_INLINE int64_t RBF_NAME(unit_chunks)(const RBF_NAME(points) * points) {
@@ -119,13 +118,14 @@ RBF_FUNCTION void RBF_NAME(split_product_columns)(const RBF_NAME(gradient_job) *
     RBF_NAME(note_tiny)(job, tiny);
 }
 
-/* The power of two that makes a number about 1, as far as there is one; 1 for 0. */
+/* The power of two that makes a number about 1, as far as it and its inverse are numbers; 1 for 0.
+ */
 RBF_INLINE REAL RBF_NAME(unit_scale)(REAL largest) {
     int exponent;
     if (largest == 0)
         return 1;
     frexp(largest, &exponent);
-    return (REAL)ldexp(1, exponent < -120 ? 120 : -exponent);
+    return (REAL)ldexp(1, -(int)rbf_maximum(-120, rbf_minimum(120, exponent)));
 }
 
 /* Scales of rows [row_panels][RBF_TILE_ROWS] and of columns [panels][COLUMNS] of weights. */
@@ -210,23 +210,6 @@ RBF_NAME(split_weights)(int64_t row_panels, int64_t panels, const REAL *weights,
         }
 }
 
-/* Sums of products of some steps, [32][32]. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(unit_sums)(int64_t steps, const char *rows, const char *columns, REAL *products) {
-    const int64_t step = RBF_UNIT_STEP_BYTES;
-    int64_t first;
-    int i;
-    for (first = 0; first < steps; first += RBF_UNIT_RUN) {
-        REAL sums[RBF_UNIT_SIDE * RBF_UNIT_SIDE] __attribute__((aligned(RBF_ALIGNMENT)));
-        rbf_clear_products();
-        rbf_add_products(rbf_minimum(RBF_UNIT_RUN, steps - first), rows + first * step, step,
-                         columns + first * step, step);
-        rbf_store_products(first ? sums : products, RBF_UNIT_SIDE * sizeof(REAL));
-        for (i = 0; first && i < RBF_UNIT_SIDE * RBF_UNIT_SIDE; i += LANES)
-            RBF_NAME(store)(products + i, RBF_NAME(load)(products + i) + RBF_NAME(load)(sums + i));
-    }
-}
-
 /* Of some row panels, the first of a group, and panels, from one of a block on: adds W (y - c) - (x
  * - c) row_sums to dx, and W^T (x - c) - (y - c) column_sums to dy. */
 RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
@@ -254,7 +237,7 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
                 rbf_minimum(RBF_UNIT_SIDE, (row_panels - row_panel) * RBF_TILE_ROWS);
             const int64_t place =
                 RBF_NAME(place_of_dx)(job, first_row_panel + row_panel, chunk * RBF_UNIT_SIDE);
-            RBF_NAME(unit_sums)(
+            RBF_NAME(unit_products)(
                 panels, scratch.split_weights + group * panels * RBF_UNIT_STEP_BYTES,
                 job->y_terms + (first_panel * chunks + chunk * job->panels_per_block + skipped) *
                                    RBF_UNIT_STEP_BYTES,
@@ -279,7 +262,7 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
     for (chunk = 0; sums.dy && chunk < chunks; ++chunk)
         for (panel = 0; panel < panels; ++panel) {
             const REAL *y = RBF_NAME(packed_panel)(points, first_panel + skipped + panel);
-            RBF_NAME(unit_sums)(
+            RBF_NAME(unit_products)(
                 groups,
                 job->x_terms +
                     (chunk * all_groups + first_row_panel / RBF_NAME(GROUP)) * RBF_UNIT_STEP_BYTES,

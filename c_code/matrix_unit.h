@@ -30,6 +30,7 @@ enum {
 
 #if RBF_MATRIX_UNIT
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -48,10 +49,13 @@ typedef float rbf_floats __attribute__((vector_size(RBF_UNIT_ROW_BYTES), may_ali
 #define RBF_TILE_MULTIPLY(rows, columns, sums)                                                     \
     __asm__ volatile("tdpbf16ps %%tmm" #columns ", %%tmm" #rows ", %%tmm" #sums::)
 
-/* Whether the process may use the unit: the system gives leave, once for all its threads. */
+/* Whether the process may use the unit: the system gives leave, once for all its threads; the
+ * environment variable RBF_OP_MATRIX_UNIT, if it is 0, does not. */
 RBF_FUNCTION int rbf_matrix_unit(void) {
+    const char *setting = getenv("RBF_OP_MATRIX_UNIT");
     const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
-    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+    return !(setting && strcmp(setting, "0") == 0) &&
+           syscall(SYS_arch_prctl, request, tile_data) == 0;
 }
 
 /* Between these two a thread may use the unit: all eight tiles, whole ones. */
@@ -131,11 +135,10 @@ RBF_INLINE void rbf_store_products(float *to, int64_t stride) {
     RBF_TILE_MULTIPLY(5, 6, 2);                                                                    \
     RBF_TILE_MULTIPLY(5, 7, 3)
 
-/* Adds the products of 32 rows and 32 columns of some steps, which are so many bytes apart. */
-RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, int64_t row_step,
-                                 const char *columns, int64_t column_step) {
+/* Adds the products of 32 rows and 32 columns of some steps, the smallest of a step first. */
+RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, const char *columns) {
     int64_t step;
-    for (step = 0; step < steps; ++step, rows += row_step, columns += column_step) {
+    for (step = 0; step < steps; ++step) {
         RBF_LOAD_ROWS(0);
         RBF_LOAD_COLUMNS(2);
         RBF_MULTIPLY;
@@ -149,6 +152,8 @@ RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, int64_t row_st
         RBF_MULTIPLY;
         RBF_LOAD_ROWS(0);
         RBF_MULTIPLY;
+        rows += RBF_UNIT_STEP_BYTES;
+        columns += RBF_UNIT_STEP_BYTES;
     }
 }
 #undef RBF_LOAD_ROWS

@@ -290,9 +290,9 @@ RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
     return strip;
 }
 
-/* To be called before `distances` of a row panel and some panels, at most STRIP_PANELS: by the
- * matrix unit, if that is for them, they are made now, and with them those of
- * row panels behind it, before last_row_panel. Returns what `distances` wants to know. */
+/* To be called before `distances` of a row panel and some panels, at most STRIP_PANELS: if they are
+ * for the matrix unit, it makes them now, and with them those of row panels behind it, before
+ * last_row_panel. Returns what `distances` wants to know. */
 RBF_INLINE const RBF_NAME(strip) *
     RBF_NAME(prepare_distances)(const RBF_NAME(points) * points, int64_t row_panel,
                                 int64_t last_row_panel, int64_t first_panel, int64_t last_panel) {

@@ -253,15 +253,15 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
     REAL *stage = stages + (pending.stage == stages ? side * side : 0);
     REAL *output = job->output + row * n + column;
     RBF_NAME(mirror) own = {stage, row == column ? NULL : job->output + column * n + row};
+    const RBF_NAME(strip) *strip =
+        RBF_NAME(prepare_distances)(&job->points, row / RBF_TILE_ROWS, (row + side) / RBF_TILE_ROWS,
+                                    column / COLUMNS, (column + side) / COLUMNS);
     int number;
     for (number = 0; number < RBF_NAME(SQUARE_TILES); ++number) {
         const int64_t i = number / RBF_NAME(SQUARE_PANELS) * RBF_TILE_ROWS;
         const int64_t panel = number % RBF_NAME(SQUARE_PANELS);
         const int pieces = RBF_NAME(SQUARE_PIECES), tiles = RBF_NAME(SQUARE_TILES);
         VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-        const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
-            &job->points, (row + i) / RBF_TILE_ROWS, (row + side) / RBF_TILE_ROWS, column / COLUMNS,
-            (column + side) / COLUMNS);
         RBF_NAME(forward_tile)(job, strip, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel,
                                tile);
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);

@@ -29,12 +29,13 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
         job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * job->factors * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
+    const int64_t by_unit = RBF_BY_UNIT(&job->points) ? 1 : 0;
     RBF_NAME(gradient_scratch) scratch;
     scratch.weights = (REAL *)rbf_take(space, at_once * job->row_weights, sizeof(REAL));
     scratch.dx_tiles = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, panel_row);
     scratch.column_sums = (REAL *)rbf_take(space, job->panels_per_block, panel_row);
-    scratch.row_scales = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, sizeof(REAL));
-    scratch.column_scales = (REAL *)rbf_take(space, job->panels_per_block, panel_row);
+    scratch.row_scales = (REAL *)rbf_take(space, by_unit * at_once * RBF_TILE_ROWS, sizeof(REAL));
+    scratch.column_scales = (REAL *)rbf_take(space, by_unit * job->panels_per_block, panel_row);
     scratch.split_weights = (char *)rbf_take(space, job->split_weights_bytes, 1);
     scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
     scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));

@@ -182,7 +182,8 @@ RBF_FUNCTION void RBF_NAME(add_by_vectors)(const RBF_NAME(gradient_job) * job,
 
 /* What difference_range adds for all columns k of some row panels and a column block, by matrix
  * products, close entries one by one. Returns 0, and leaves the weights as they are, where the
- * close ones are too many or a sum of weights is not finite. */
+ * close ones are too many, a sum of weights is not finite, or x or y are not for the matrix unit
+ * that there is. */
 RBF_FUNCTION __attribute__((noinline)) int
 RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
                        int64_t last_row_panel, int64_t first_panel, int64_t last_panel,

@@ -53,7 +53,12 @@ RBF_FUNCTION void RBF_NAME(split_product_rows)(const RBF_NAME(gradient_job) * jo
     const REAL *norms = points->x_norms + first * RBF_NAME(NORM_PARTS);
     const REAL *packed = RBF_NAME(packed_row_panel)(points, row_panel);
     const size_t bytes = RBF_TILE_ROWS * sizeof(uint16_t);
-    int64_t k, panels;
+    /* Of the last group the row panels that are not there. */
+    const size_t lacking =
+        row_panel + 1 < points->row_panels
+            ? 0
+            : (size_t)(RBF_NAME(GROUP) - 1 - row_panel % RBF_NAME(GROUP)) * bytes;
+    int64_t k;
     INTEGER_VECTOR tiny = {0};
     int r, part;
     for (r = 0; r < RBF_TILE_ROWS; ++r)
@@ -64,8 +69,6 @@ RBF_FUNCTION void RBF_NAME(split_product_rows)(const RBF_NAME(gradient_job) * jo
             RBF_NAME(store)(job->product_x + RBF_NAME(place_of_dx)(job, row_panel, k) + r * COLUMNS,
                             entries);
         }
-    /* Of the last group those row panels that are not there, too. */
-    panels = row_panel + 1 < points->row_panels ? 1 : RBF_NAME(GROUP) - row_panel % RBF_NAME(GROUP);
     for (k = 0; k < columns; k += 2, packed += 2 * RBF_TILE_ROWS) {
         char *to =
             job->x_terms +
@@ -78,17 +81,17 @@ RBF_FUNCTION void RBF_NAME(split_product_rows)(const RBF_NAME(gradient_job) * jo
         rbf_split((rbf_floats)entries, parts);
         for (part = 0; part < 3; ++part, to += RBF_UNIT_PART_BYTES) {
             const rbf_pairs both = rbf_join(parts[part], parts[part]);
-            memset(to, 0, panels * bytes);
-            memset(to + RBF_UNIT_ROW_BYTES, 0, panels * bytes);
             memcpy(to, &both, bytes);
+            memset(to + bytes, 0, lacking);
             memcpy(to + RBF_UNIT_ROW_BYTES, (const char *)&both + bytes, bytes);
+            memset(to + RBF_UNIT_ROW_BYTES + bytes, 0, lacking);
         }
     }
     RBF_NAME(note_tiny)(job, tiny);
 }
 
-/* y - c of a panel: [blocks][chunk][panels_per_block][3 parts][2][16 pairs of rows][16 columns k].
- * */
+/* y - c of a panel, in pairs of rows: [blocks][chunk][panels_per_block][3 parts][2][16 pairs][16
+ * columns k]. */
 RBF_FUNCTION void RBF_NAME(split_product_columns)(const RBF_NAME(gradient_job) * job,
                                                   int64_t panel) {
     const RBF_NAME(points) *points = &job->points;
@@ -137,20 +140,21 @@ RBF_FUNCTION void RBF_NAME(weight_scales)(int64_t row_panels, int64_t panels, co
     memset(column_scales, 0, (size_t)(panels * COLUMNS) * sizeof(REAL));
     for (at_once = 0; at_once < row_panels; ++at_once, weights += row_weights) {
         VECTOR of_row[RBF_TILE_ROWS] = {{0}};
-        for (panel = 0; panel < panels; ++panel)
+        for (panel = 0; panel < panels; ++panel) {
             RBF_UNROLL
-        for (v = 0; v < RBF_TILE_VECTORS; ++v) {
-            REAL *to = column_scales + panel * COLUMNS + v * LANES;
-            VECTOR of_column = RBF_NAME(load)(to);
-            RBF_UNROLL
-            for (r = 0; r < RBF_TILE_ROWS; ++r) {
-                const VECTOR weight =
-                    RBF_NAME(load)(weights + (panel * RBF_TILE_ROWS + r) * COLUMNS + v * LANES);
-                const VECTOR least = -(VECTOR)((INTEGER_VECTOR)weight & INT32_MAX);
-                of_row[r] = RBF_NAME(minimum)(of_row[r], least);
-                of_column = RBF_NAME(minimum)(of_column, least);
+            for (v = 0; v < RBF_TILE_VECTORS; ++v) {
+                REAL *to = column_scales + panel * COLUMNS + v * LANES;
+                VECTOR of_column = RBF_NAME(load)(to);
+                RBF_UNROLL
+                for (r = 0; r < RBF_TILE_ROWS; ++r) {
+                    const VECTOR weight =
+                        RBF_NAME(load)(weights + (panel * RBF_TILE_ROWS + r) * COLUMNS + v * LANES);
+                    const VECTOR least = -(VECTOR)((INTEGER_VECTOR)weight & INT32_MAX);
+                    of_row[r] = RBF_NAME(minimum)(of_row[r], least);
+                    of_column = RBF_NAME(minimum)(of_column, least);
+                }
+                RBF_NAME(store)(to, of_column);
             }
-            RBF_NAME(store)(to, of_column);
         }
         for (r = 0; r < RBF_TILE_ROWS; ++r) {
             REAL least = 0;

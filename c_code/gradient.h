@@ -48,7 +48,7 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
     rbf_workspace space = {NULL, 0, 0};
     RBF_NAME(gradient_scratch) scratch;
     RBF_NAME(close_entries) close;
-    RBF_NAME(gradient_sums) chunk = {NULL, NULL, NULL, NULL};
+    RBF_NAME(gradient_sums) chunk = {NULL, NULL, NULL, NULL, 0, 0};
     int64_t panel, wave, task;
     if (job->chunk_stride) { /* zero between tasks */
         REAL *place = job->chunk_sums + rbf_thread_number() * job->chunk_stride;
@@ -81,19 +81,24 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             RBF_NAME(gradient_sums) sums, adding;
             int64_t added = 0;
             sums.dx = job->dx_sums ? job->dx_sums + block * job->dx_block_stride : NULL;
-            if (wave == 0 && sums.dx)
+            /* Symmetric, a task does not come to all of its rows and columns. */
+            sums.fresh_dx = sums.dx && wave == 0 && !job->symmetric;
+            sums.fresh_dy = job->dy_partial.data && !job->symmetric && !job->chunk_stride;
+            if (wave == 0 && sums.dx && job->symmetric)
                 RBF_NAME(clear_rows)(job, sums.dx, row_panel, end);
-            sums.dy = RBF_NAME(clear_sums)(job, job->dy_partial, task);
-            sums.dweights = RBF_NAME(clear_sums)(job, job->dweights_partial, task);
-            sums.column_sums = RBF_NAME(clear_sums)(job, job->column_partial, task);
+            sums.dy = RBF_NAME(take_sums)(job, job->dy_partial, task, sums.fresh_dy);
+            sums.dweights = RBF_NAME(take_sums)(job, job->dweights_partial, task, 0);
+            sums.column_sums = RBF_NAME(take_sums)(job, job->column_partial, task, 0);
             adding = job->chunk_stride ? chunk : sums;
             adding.dx = sums.dx;
+            adding.fresh_dx = sums.fresh_dx;
             if (job->symmetric) /* the rows that the block's last column lies behind */
                 end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
                 job->weigh(job, row_panel, behind, first, last, scratch, adding);
                 RBF_NAME(block_sums)(job, row_panel, behind, first, last, scratch, adding);
+                adding.fresh_dy = 0;
                 added += job->row_panels_at_once;
                 if (job->chunk_stride && (added >= RBF_NAME(GRADIENT_CHUNK) || behind == end)) {
                     RBF_NAME(join_chunk)(job, job->dy_partial, chunk.dy, sums.dy);
@@ -376,16 +381,18 @@ RBF_FUNCTION int RBF_NAME(run_gradient)(RBF_NAME(gradient_job) * job) {
         RBF_NAME(set_unit)(job->coefficients + job->points.panels, 1);
     RBF_NAME(clear)(job->dgamma, job->terms * m);
     RBF_NAME(clear)(job->damplitude, job->terms * m);
-    RBF_NAME(clear)(job->dx, n * depth);
-    RBF_NAME(clear)(job->dy, m * depth);
-    RBF_NAME(clear)(job->dweights, m * p);
     RBF_NAME(begin_points)(&job->points, threads);
     if (job->tiny)
         *job->tiny = 0;
     if (job->means)
         RBF_NAME(centre_weights)(job);
-    if (n > 0 && m > 0 && job->terms > 0) /* of no terms K is 0, whatever x and y are */
+    if (n > 0 && m > 0 && job->terms > 0) {
         rbf_run(RBF_NAME(gradient_body), job, threads);
+    } else { /* of no terms K is 0, whatever x and y are */
+        RBF_NAME(clear)(job->dx, n * depth);
+        RBF_NAME(clear)(job->dy, m * depth);
+        RBF_NAME(clear)(job->dweights, m * p);
+    }
     if (job->symmetric)
         RBF_NAME(add_diagonal)(job);
     RBF_NAME(store_columns)(job, job->dgamma, job->mixture || job->gamma.scalar, job->total_dgamma);

@@ -67,6 +67,8 @@ typedef struct {
 typedef struct {
     REAL *dx; /* as dx_sums, of one block */
     REAL *dy, *dweights, *column_sums;
+    /* Whether dx, of the rows at hand, and dy hold nothing yet: they are written, not added to. */
+    int fresh_dx, fresh_dy;
 } RBF_NAME(gradient_sums);
 
 typedef struct RBF_NAME(gradient_job) RBF_NAME(gradient_job);

@@ -64,17 +64,17 @@ RBF_NAME(add_row_products)(int64_t panels, const REAL *RBF_RESTRICT weights,
     RBF_NAME(keep_tile)(tile, sums);
 }
 
-/* Of a panel, lanes over j, and of `width` columns k, at most RBF_TILE_ROWS: dy += sum_i w (x - c)
- * - (y - c) column_sums, over the rows i of some row panels. `rows` is the piece of x - c of these
- * row panels; the next piece, x_stride from it, is prefetched. Weights of row panels are
- * weights_stride apart, `columns` is [width][COLUMNS] of the panel as packed for the expansion,
- * pairs of columns k of dy are pair_stride apart. */
+/* Of a panel, lanes over j, and of `width` columns k, at most RBF_TILE_ROWS: dy, nothing if it is
+ * `fresh`, += sum_i w (x - c) - (y - c) column_sums, over the rows i of some row panels. `rows` is
+ * the piece of x - c of these row panels; the next piece, x_stride from it, is prefetched. Weights
+ * of row panels are weights_stride apart, `columns` is [width][COLUMNS] of the panel as packed for
+ * the expansion, pairs of columns k of dy are pair_stride apart. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(add_column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows, int64_t x_stride,
                               const REAL *RBF_RESTRICT weights, int64_t weights_stride,
                               int64_t width, const REAL *RBF_RESTRICT columns,
                               const REAL *RBF_RESTRICT column_sums, REAL *RBF_RESTRICT dy,
-                              int64_t pair_stride) {
+                              int64_t pair_stride, int fresh) {
     const int line = RBF_ALIGNMENT / (int)sizeof(REAL);
     VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS] = {{{0}}};
     int64_t row_panel;
@@ -99,7 +99,8 @@ RBF_NAME(add_column_products)(int64_t row_panels, const REAL *RBF_RESTRICT rows,
             const VECTOR column = RBF_NAME(load)(columns + r * COLUMNS + v * LANES);
             const VECTOR shift =
                 column * (1 / (REAL)RBF_EXPANDED_Y) * RBF_NAME(load)(column_sums + v * LANES);
-            RBF_NAME(store)(to, RBF_NAME(load)(to) + (tile[r][v] - shift));
+            const VECTOR before = fresh ? (VECTOR){0} : RBF_NAME(load)(to);
+            RBF_NAME(store)(to, before + (tile[r][v] - shift));
         }
     }
 }
@@ -141,14 +142,17 @@ RBF_FUNCTION void RBF_NAME(weight_sums)(int64_t panels, const REAL *RBF_RESTRICT
         RBF_NAME(store)(row_sums + r, RBF_NAME(sum_lanes)(sums + r));
 }
 
-/* Of a row panel, lanes over a piece of columns k: dx += added - (x - c) row_sums. Rows of dx and
- * of added are COLUMNS apart, those of x - c RBF_TILE_ROWS. */
+/* Of a row panel, lanes over a piece of columns k: dx, nothing if it is `fresh`, += added - (x - c)
+ * row_sums. Rows of dx and of added are COLUMNS apart, those of x - c RBF_TILE_ROWS. */
 RBF_INLINE void RBF_NAME(add_row_sums)(REAL *RBF_RESTRICT dx, const REAL *RBF_RESTRICT added,
                                        const REAL *RBF_RESTRICT x,
-                                       const REAL *RBF_RESTRICT row_sums) {
+                                       const REAL *RBF_RESTRICT row_sums, int fresh) {
     int r;
     RBF_UNROLL
-    for (r = 0; r < RBF_TILE_ROWS; ++r)
-        *(PIECE *)(dx + r * COLUMNS) += *(const PIECE *)(added + r * COLUMNS) -
-                                        *(const PIECE *)(x + r * RBF_TILE_ROWS) * row_sums[r];
+    for (r = 0; r < RBF_TILE_ROWS; ++r) {
+        PIECE *to = (PIECE *)(dx + r * COLUMNS);
+        const PIECE before = fresh ? (PIECE){0} : *to;
+        *to = before + (*(const PIECE *)(added + r * COLUMNS) -
+                        *(const PIECE *)(x + r * RBF_TILE_ROWS) * row_sums[r]);
+    }
 }

@@ -10,67 +10,64 @@ RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
            (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
 }
 
-/* Adds to the first of `count` runs of `size` entries, `stride` apart, the others in order. */
-RBF_INLINE void RBF_NAME(add_others)(REAL *first, int64_t count, int64_t stride, int64_t size) {
-    int64_t run, i;
-    for (run = 1; run < count; ++run) {
-        const REAL *more = first + run * stride;
-        for (i = 0; i < size; ++i)
-            first[i] += more[i];
-    }
-}
-
-/* Partial sums of one panel, of the given block of the wave, added over the groups in their order
- * (into the first), then to rows of target (m, width). */
+/* Partial sums of one panel, of the given block of the wave, added over the groups in their order:
+ * rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                          int64_t block, RBF_NAME(partial_sums) partial,
                                          int64_t width, REAL *target) {
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
     const int64_t within = partial.size / COLUMNS;
-    int64_t part, k, j, i, l;
-    for (part = 0; part < partial.parts; ++part)
-        RBF_NAME(add_others)(RBF_NAME(first_sums)(job, partial, block, part, panel), job->groups,
-                             partial.stride, partial.size);
-    for (k = 0; k < width; k += LANES)
+    int64_t group, k, j, l;
+    for (k = 0; k < width; k += LANES) {
+        const int64_t some = rbf_minimum(LANES, width - k);
         for (j = 0; j < columns; j += LANES) {
             REAL *to = target + (panel * COLUMNS + j) * width + k;
-            VECTOR square[RBF_NAME(LANES)];
-            for (l = 0; l < LANES; ++l) {
-                const int64_t from = rbf_minimum(k + l, width - 1);
-                square[l] =
-                    RBF_NAME(load)(RBF_NAME(first_sums)(job, partial, block, from / within, panel) +
-                                   from % within * COLUMNS + j);
+            VECTOR square[RBF_NAME(LANES)] = {{0}};
+            for (l = 0; l < some; ++l) {
+                const REAL *from =
+                    RBF_NAME(first_sums)(job, partial, block, (k + l) / within, panel) +
+                    (k + l) % within * COLUMNS + j;
+                for (group = 0; group < job->groups; ++group)
+                    square[l] += RBF_NAME(load)(from + group * partial.stride);
             }
             RBF_NAME(transpose)(square);
-            for (l = 0; l < rbf_minimum(LANES, columns - j); ++l) {
-                REAL row[RBF_NAME(LANES)] __attribute__((aligned(RBF_ALIGNMENT)));
-                RBF_NAME(store)(row, square[l]);
-                for (i = 0; i < rbf_minimum(LANES, width - k); ++i)
-                    to[l * width + i] += row[i];
-            }
+            for (l = 0; l < rbf_minimum(LANES, columns - j); ++l)
+                memcpy(to + l * width, square + l, (size_t)some * sizeof(REAL));
         }
+    }
 }
 
-/* Sums of dx of a row panel, added over the blocks of a wave in their order (into the first), then
- * to dx. */
+/* Sums of dx of a row panel, added over the blocks of a wave in their order, are dx; or, symmetric,
+ * what is added to it. */
 RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
     const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
-    const int64_t together = RBF_NAME(dx_together)(job);
-    int64_t start, r, k;
-    for (start = 0; start < depth; start += together) {
-        REAL *sum = job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, start);
-        RBF_NAME(add_others)(sum, job->blocks_per_wave, job->dx_block_stride,
-                             together * RBF_TILE_ROWS);
+    int64_t block, r, k;
+    for (k = 0; job->by_products && k < depth; k += LANES)
         for (r = 0; r < rows; ++r) {
-            REAL *dx = job->dx + (first + r) * depth + start;
-            const REAL *from = sum + (job->by_products ? r * COLUMNS : r);
-            if (job->by_products)
-                for (k = 0; k < rbf_minimum(COLUMNS, depth - start); ++k)
-                    dx[k] += from[k];
-            else
-                for (k = 0; k < depth; ++k)
-                    dx[k] += from[k * RBF_TILE_ROWS];
+            const REAL *from =
+                job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, k) + r * COLUMNS;
+            REAL *to = job->dx + (first + r) * depth + k;
+            const size_t bytes = (size_t)rbf_minimum(LANES, depth - k) * sizeof(REAL);
+            VECTOR sum = {0}, before = {0};
+            for (block = 0; block < job->blocks_per_wave; ++block)
+                sum += RBF_NAME(load)(from + block * job->dx_block_stride);
+            if (job->symmetric)
+                memcpy(&before, to, bytes);
+            sum += before;
+            memcpy(to, &sum, bytes);
+        }
+    for (k = 0; !job->by_products && k < depth; ++k) {
+        REAL sums[RBF_TILE_ROWS] = {0};
+        for (block = 0; block < job->blocks_per_wave; ++block) {
+            const REAL *from = job->dx_sums + block * job->dx_block_stride +
+                               RBF_NAME(place_of_dx)(job, row_panel, k);
+            for (r = 0; r < RBF_TILE_ROWS; ++r)
+                sums[r] += from[r];
+        }
+        for (r = 0; r < rows; ++r) {
+            REAL *to = job->dx + (first + r) * depth + k;
+            *to = job->symmetric ? *to + sums[r] : sums[r];
         }
     }
 }
@@ -107,14 +104,17 @@ RBF_INLINE int64_t RBF_NAME(count_sums)(const RBF_NAME(gradient_job) * job,
     return partial.parts * job->panels_per_block * partial.size;
 }
 
-/* A task's partial sums, set to zero; NULL if they are not wanted. */
-RBF_INLINE REAL *RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
-                                      RBF_NAME(partial_sums) partial, int64_t task) {
-    REAL *sums = partial.data;
-    if (sums != NULL) {
-        sums += task * partial.stride;
-        memset(sums, 0, (size_t)RBF_NAME(count_sums)(job, partial) * sizeof(REAL));
-    }
+RBF_INLINE void RBF_NAME(clear_sums)(const RBF_NAME(gradient_job) * job,
+                                     RBF_NAME(partial_sums) partial, REAL *sums) {
+    memset(sums, 0, (size_t)RBF_NAME(count_sums)(job, partial) * sizeof(REAL));
+}
+
+/* A task's partial sums, set to zero unless they are fresh; NULL if they are not wanted. */
+RBF_INLINE REAL *RBF_NAME(take_sums)(const RBF_NAME(gradient_job) * job,
+                                     RBF_NAME(partial_sums) partial, int64_t task, int fresh) {
+    REAL *sums = partial.data ? partial.data + task * partial.stride : NULL;
+    if (sums && !fresh)
+        RBF_NAME(clear_sums)(job, partial, sums);
     return sums;
 }
 

@@ -162,9 +162,9 @@ RBF_FUNCTION void RBF_NAME(add_by_vectors)(const RBF_NAME(gradient_job) * job,
             const REAL *added = scratch.dx_tiles + at_once * tile;
             const REAL *row_sums = scratch.row_sums + at_once * RBF_NAME(WHOLE_ROWS);
             for (k = first; k < end; k += RBF_NAME(PIECE_ENTRIES))
-                RBF_NAME(add_row_sums)(sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k),
-                                       added + k - first,
-                                       RBF_NAME(product_piece)(job, row_panel, k), row_sums);
+                RBF_NAME(add_row_sums)(
+                    sums.dx + RBF_NAME(place_of_dx)(job, row_panel, k), added + k - first,
+                    RBF_NAME(product_piece)(job, row_panel, k), row_sums, sums.fresh_dx);
         }
     }
     for (panel = 0; sums.dy && panel < panels; ++panel) {
@@ -176,7 +176,7 @@ RBF_FUNCTION void RBF_NAME(add_by_vectors)(const RBF_NAME(gradient_job) * job,
                 rbf_minimum(RBF_TILE_ROWS, depth - first), y + first * COLUMNS,
                 scratch.column_sums + panel * COLUMNS,
                 sums.dy + RBF_NAME(place_of_dy)(job, first, (skipped + panel) * COLUMNS),
-                job->panels_per_block * 2 * COLUMNS);
+                job->panels_per_block * 2 * COLUMNS, sums.fresh_dy);
     }
 }
 
@@ -247,6 +247,10 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
     if (job->by_products && RBF_NAME(product_sums)(job, first_row_panel, last_row_panel,
                                                    first_panel, last_panel, scratch, sums))
         return;
+    if (sums.fresh_dx)
+        RBF_NAME(clear_rows)(job, sums.dx, first_row_panel, last_row_panel);
+    if (sums.fresh_dy)
+        RBF_NAME(clear_sums)(job, job->dy_partial, sums.dy);
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
         const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {

@@ -33,10 +33,10 @@
 
 #include "matrix_gradient.h"
 
+#include "gradient_reduce.h"
+
 #include "gradient_sums.h"
 
 #include "gradient_packing.h"
-
-#include "gradient_reduce.h"
 
 #include "gradient.h"

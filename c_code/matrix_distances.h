@@ -2,10 +2,9 @@
  *
  * The unit makes 32 x 32 at a time, and its results come by memory: so whoever goes through tiles
  * of distances has a strip of them made beforehand. Terms are added up by the unit 16 at a time, as
- * RBF_SUM_CHUNK has it, and those to runs four times as long as RBF_SUM_RUN: to end one takes as
- * long as 80 terms, and the sums are no less accurate than those of differences. x.y and y.x may
- * differ in the last bit. Included once a precision by instantiate.h; nothing but float32 has the
- * unit.
+ * RBF_SUM_CHUNK has it, and those to runs four times as long as RBF_SUM_RUN: to end one takes
+ * time, and the sums are no less accurate than those of differences. x.y and y.x may differ in the
+ * last bit. Included once a precision by instantiate.h; nothing but float32 has the unit.
  */
 #if RBF_WITH_UNIT
 /* Steps of the unit through the columns k. */

@@ -256,7 +256,8 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
                     REAL *to = sums.dx + place + r * RBF_UNIT_SIDE + v;
                     const VECTOR x = RBF_NAME(load)(job->product_x + place + r * RBF_UNIT_SIDE + v);
                     const VECTOR product = RBF_NAME(load)(&products[r][v]) * scale;
-                    RBF_NAME(store)(to, RBF_NAME(load)(to) + (product - x * sum));
+                    const VECTOR before = sums.fresh_dx ? (VECTOR){0} : RBF_NAME(load)(to);
+                    RBF_NAME(store)(to, before + (product - x * sum));
                 }
             }
         }
@@ -266,6 +267,10 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
     for (chunk = 0; sums.dy && chunk < chunks; ++chunk)
         for (panel = 0; panel < panels; ++panel) {
             const REAL *y = RBF_NAME(packed_panel)(points, first_panel + skipped + panel);
+            VECTOR scale[RBF_TILE_VECTORS];
+            RBF_UNROLL
+            for (v = 0; v < RBF_TILE_VECTORS; ++v)
+                scale[v] = 1 / RBF_NAME(load)(scratch.column_scales + panel * COLUMNS + v * LANES);
             RBF_NAME(unit_products)(
                 groups,
                 job->x_terms +
@@ -277,12 +282,13 @@ RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int6
                 RBF_UNROLL
                 for (v = 0; v < COLUMNS; v += LANES) {
                     const int64_t column = panel * COLUMNS + v;
-                    const VECTOR product = RBF_NAME(load)(&products[k % RBF_UNIT_SIDE][v]) /
-                                           RBF_NAME(load)(scratch.column_scales + column);
+                    const VECTOR product =
+                        RBF_NAME(load)(&products[k % RBF_UNIT_SIDE][v]) * scale[v / LANES];
                     const VECTOR shift = RBF_NAME(load)(y + k * COLUMNS + v) *
                                          (1 / (REAL)RBF_EXPANDED_Y) *
                                          RBF_NAME(load)(scratch.column_sums + column);
-                    RBF_NAME(store)(dy + v, RBF_NAME(load)(dy + v) + (product - shift));
+                    const VECTOR before = sums.fresh_dy ? (VECTOR){0} : RBF_NAME(load)(dy + v);
+                    RBF_NAME(store)(dy + v, before + (product - shift));
                 }
             }
         }

@@ -37,14 +37,17 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
         RBF_NAME(decide_expansion)(points);
     points->by_unit = RBF_WITH_UNIT && points->expanded && x.columns >= RBF_UNIT_DEPTH &&
                       points->largest > RBF_UNIT_NORM_SMALLEST && rbf_matrix_unit();
+    points->keep_packed = 0;
 }
 
 RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space,
                                       int threads) {
     const int64_t depth = points->x.columns, expanded = points->expanded;
+    const int64_t row_panels = RBF_NAME(in_passing)(points) ? threads : points->row_panels;
+    const int64_t panels = RBF_NAME(in_passing)(points) ? threads : points->panels;
     const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
-    points->packed_x = (REAL *)rbf_take(space, points->row_panels * depth, row_panel_row);
-    points->packed_y = (REAL *)rbf_take(space, points->panels * depth, panel_row);
+    points->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
+    points->packed_y = (REAL *)rbf_take(space, panels * depth, panel_row);
     points->centre =
         (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
     points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
@@ -148,7 +151,7 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(points) * points,
                                                                int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
-    RBF_NAME(expand_rows)(points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
+    RBF_NAME(expand_rows)(points, RBF_NAME(place_of_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
                           points->x_norms + row * RBF_NAME(NORM_PARTS));
     if (RBF_BY_UNIT(points))
         RBF_NAME(split_x)(points, row_panel);
@@ -157,20 +160,21 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(po
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
                                                                int64_t panel) {
     const int64_t row = panel * COLUMNS;
-    RBF_NAME(expand_rows)(points, RBF_NAME(packed_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
+    RBF_NAME(expand_rows)(points, RBF_NAME(place_of_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
                           points->y_norms + row * RBF_NAME(NORM_PARTS));
     if (RBF_BY_UNIT(points))
         RBF_NAME(split_y)(points, panel);
 }
 
 RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
-    RBF_NAME(pack_rows)(RBF_NAME(packed_row_panel)(points, row_panel), points->x,
+    RBF_NAME(pack_rows)(RBF_NAME(place_of_row_panel)(points, row_panel), points->x,
                         row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
     RBF_NAME(expand_x)(points, row_panel);
 }
 
 RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
-    RBF_NAME(pack_rows)(RBF_NAME(packed_panel)(points, panel), points->y, panel * COLUMNS, COLUMNS);
+    RBF_NAME(pack_rows)(RBF_NAME(place_of_panel)(points, panel), points->y, panel * COLUMNS,
+                        COLUMNS);
     RBF_NAME(expand_y)(points, panel);
 }
 

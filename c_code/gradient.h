@@ -409,6 +409,7 @@ RBF_FUNCTION RBF_NAME(gradient_job)
     RBF_NAME(gradient_job) job;
     memset(&job, 0, sizeof job);
     RBF_NAME(set_points)(&job.points, x, y);
+    job.points.keep_packed = 1;
     job.weigh = weigh;
     job.gamma = gamma;
     job.terms = 1;

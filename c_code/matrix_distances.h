@@ -55,7 +55,7 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_x)(const RBF_NAME(poi
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_y)(const RBF_NAME(points) * points,
                                                               int64_t panel) {
     const int64_t steps = RBF_NAME(unit_steps)(points), depth = points->y.columns;
-    const REAL *from = RBF_NAME(packed_panel)(points, panel);
+    const REAL *from = RBF_NAME(place_of_panel)(points, panel);
     char *to = points->y_parts + panel * steps * RBF_UNIT_STEP_BYTES;
     int64_t k;
     int v, part;

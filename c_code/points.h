@@ -45,6 +45,7 @@ typedef struct {
     REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
     RBF_NAME(close_entries) * close; /* where what it is not for is listed, or NULL */
     int by_unit;                     /* its products are the matrix unit's: matrix_distances.h */
+    int keep_packed; /* by the unit as well, else a thread packs over what it has split for it */
     char *x_parts, *y_parts;
     RBF_NAME(strip) * strips; /* [threads] */
     int64_t strip_stride;
@@ -58,6 +59,22 @@ RBF_INLINE REAL *RBF_NAME(packed_row_panel)(const RBF_NAME(points) * points, int
 
 RBF_INLINE REAL *RBF_NAME(packed_panel)(const RBF_NAME(points) * points, int64_t panel) {
     return points->packed_y + panel * points->y.columns * COLUMNS;
+}
+
+/* Whether what is packed is only to be split for the unit, of each a panel for a thread. */
+RBF_INLINE int RBF_NAME(in_passing)(const RBF_NAME(points) * points) {
+    return RBF_BY_UNIT(points) && !points->keep_packed;
+}
+
+/* Where a row panel and a panel are packed. */
+RBF_INLINE REAL *RBF_NAME(place_of_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
+    return RBF_NAME(packed_row_panel)(points, RBF_NAME(in_passing)(points) ? rbf_thread_number()
+                                                                           : row_panel);
+}
+
+RBF_INLINE REAL *RBF_NAME(place_of_panel)(const RBF_NAME(points) * points, int64_t panel) {
+    return RBF_NAME(packed_panel)(points,
+                                  RBF_NAME(in_passing)(points) ? rbf_thread_number() : panel);
 }
 
 /* Entries [k, k + LANES) of a row, zero past the last. */

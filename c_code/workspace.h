@@ -7,16 +7,19 @@
 #include "matrix.h"
 #include "pool.h"
 
-/* Under the address sanitizer, as in tests/c, nobody may touch what lies between two pieces. */
+/* Under the address sanitizer, as in tests/c, nobody may touch what lies between two pieces, and
+ * what nobody has written is NaN. */
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #define RBF_GAP_BYTES 1024
 #define RBF_FORBID(from, bytes) __asan_poison_memory_region(from, bytes)
 #define RBF_ALLOW(from, bytes) __asan_unpoison_memory_region(from, bytes)
+#define RBF_SPOIL(from, bytes) memset(from, 0xff, bytes)
 #else
 #define RBF_GAP_BYTES 0
 #define RBF_FORBID(from, bytes) ((void)0)
 #define RBF_ALLOW(from, bytes) ((void)0)
+#define RBF_SPOIL(from, bytes) ((void)0)
 #endif
 
 /* One allocation that is cut into aligned pieces: first pass measures, second pass hands out. */
@@ -82,6 +85,7 @@ RBF_FUNCTION int rbf_acquire(rbf_workspace *space, rbf_storage *storage) {
             return RBF_NO_MEMORY;
         space->base = (char *)storage->heap;
     }
+    RBF_SPOIL(space->base, bytes);
     space->used = 0;
     return RBF_OK;
 }

@@ -82,6 +82,30 @@ def test_theano_works_and_nothing_is_printed():
         assert len(printed.splitlines()) <= 1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batched_products_without_a_blas_to_link(dtype):
+    script = """
+        import rbf_op
+        import numpy as np
+        import theano
+        import theano.tensor as T
+        assert theano.config.blas.ldflags == ""
+        x, y = T.tensor3(dtype="%(dtype)s"), T.tensor3(dtype="%(dtype)s")
+        product = T.batched_dot(x, y)
+        work = theano.function([x, y], [product] + theano.grad((product**2).sum(), [x, y]))
+        a = np.arange(24).reshape(2, 3, 4).astype("%(dtype)s")
+        b = np.sin(np.arange(40)).reshape(2, 4, 5).astype("%(dtype)s")
+        expected = a @ b
+        found = work(a, b)
+        for one, other in zip(found, [
+            expected, 2 * expected @ b.swapaxes(1, 2), 2 * a.swapaxes(1, 2) @ expected
+        ]):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+    """
+    flags = os.environ["THEANO_FLAGS"] + ",blas.ldflags="
+    run(script % {"dtype": dtype}, THEANO_FLAGS=flags)
+
+
 def test_theano_works_without_pkg_resources():
     uninstalled = 'import sys; sys.modules["pkg_resources"] = None'
     # ... and nobody else is shown a pkg_resources that is none.

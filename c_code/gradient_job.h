@@ -128,11 +128,6 @@ struct RBF_NAME(gradient_job) {
     int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
 };
 
-/* Columns k of dx that lie beside each other. */
-RBF_INLINE int64_t RBF_NAME(dx_together)(const RBF_NAME(gradient_job) * job) {
-    return job->by_products ? (int64_t)COLUMNS : job->points.x.columns;
-}
-
 /* Where column k of dx is, of the first row of a row panel. */
 RBF_INLINE int64_t RBF_NAME(place_of_dx)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                          int64_t k) {

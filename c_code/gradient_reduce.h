@@ -121,7 +121,8 @@ RBF_INLINE REAL *RBF_NAME(take_sums)(const RBF_NAME(gradient_job) * job,
 /* The sums of dx of some row panels, cleared. */
 RBF_FUNCTION void RBF_NAME(clear_rows)(const RBF_NAME(gradient_job) * job, REAL *sums,
                                        int64_t first, int64_t last) {
-    const int64_t depth = job->points.x.columns, together = RBF_NAME(dx_together)(job);
+    const int64_t depth = job->points.x.columns;
+    const int64_t together = job->by_products ? (int64_t)COLUMNS : depth; /* columns k of dx */
     int64_t k;
     for (k = 0; k < depth; k += together)
         memset(sums + RBF_NAME(place_of_dx)(job, first, k), 0,

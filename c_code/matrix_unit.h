@@ -137,7 +137,7 @@ RBF_INLINE void rbf_store_products(float *to, int64_t stride) {
 
 /* Adds the products of 32 rows and 32 columns of some steps, the smallest of a step first. A tile
  * is stored each step, to where nobody reads it: without a store in between the results of more
- * than 128 products are there some 900 cycles late (measured on an Intel Xeon with 480 MB of L3
+ * than some 130 products are there 900 cycles late (measured on an Intel Xeon with 480 MB of L3
  * cache, which tells no more of its model; not a matter of memory, branches or the order of loads).
  */
 RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, const char *columns) {

@@ -52,9 +52,14 @@ def enable(report=None):
     Calling it again changes nothing but `report`: a function, such as print, that is called with
     the Report (see fuse_report) of each gradient in which a candidate was found. The gradient is
     taken of a copy of what is computed from a kernel: replacing such a variable later, by givens or
-    theano.clone, changes the value but not the gradient.
+    theano.clone, changes the value but not the gradient. TypeError if report cannot be called.
     """
     global _enabled, _report
+    if report is not None and not callable(report):
+        raise TypeError(
+            "autofuse.enable: report must be a function of one argument, a Report, such as print, "
+            "but got %r of type %s." % (report, type(report).__name__)
+        )
     with _lock:
         _without.clear()
         _install()

@@ -199,6 +199,13 @@ def test_enable_and_disable():
     assert count(theano.grad(cost, x)) == 0
 
 
+def test_a_report_that_cannot_be_called():
+    with pytest.raises(TypeError, match="report must be a function .* got 3 of type int"):
+        autofuse.enable(report=3)
+    assert not autofuse.is_enabled()
+    assert_undone()
+
+
 def test_contexts_nest_and_leave_enable_in_force():
     x, _, _, _, kernel = graph()
     with autofuse.enabled():

@@ -1521,6 +1521,8 @@ def test_errors_name_the_argument():
         fuse([T.matrix(), 3])
     with pytest.raises(TypeError, match="keep must be a Theano variable"):
         fuse(T.matrix(), keep=3)
+    with pytest.raises(TypeError, match="^fuse_report: outputs must be a Theano variable"):
+        fuse_report(np.ones((2, 2)))
 
 
 def test_report_fits_the_terminal():

@@ -52,7 +52,7 @@ def fuse(outputs, report=False, *, keep=()):
     rbf_op.device.runtime.CUDAUnavailable
         If there is a kernel, RBF_OP_DEVICE is "cuda" and no GPU can be used.
     """
-    given, kept = _as_list("outputs", outputs), _as_list("keep", keep)
+    given, kept = _as_list("fuse: outputs", outputs), _as_list("fuse: keep", keep)
     replaced, found, _ = fuse_graph(given, kept)
     in_steps, more = fuse_steps(replaced, found.left_alone)
     replaced = with_replaced(replaced, in_steps)
@@ -71,7 +71,7 @@ def fuse_report(outputs):
     was left alone (docs/fuse.md explains them). Takes what fuse takes, and raises what it raises;
     changes nothing.
     """
-    return fuse(_as_list("outputs", outputs), report=True)[1]
+    return fuse(_as_list("fuse_report: outputs", outputs), report=True)[1]
 
 
 def _as_list(name, value):
@@ -79,7 +79,7 @@ def _as_list(name, value):
     for variable in given:
         if not isinstance(variable, Variable):
             raise TypeError(
-                "fuse: %s must be a Theano variable or a list of Theano variables, but got "
+                "%s must be a Theano variable or a list of Theano variables, but got "
                 "%s of type %s." % (name, variable, type(variable).__name__)
             )
     return given

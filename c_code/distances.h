@@ -36,7 +36,7 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
         n * m >= RBF_EXPANSION_ENTRIES)
         RBF_NAME(decide_expansion)(points);
     points->by_unit = RBF_WITH_UNIT && points->expanded && x.columns >= RBF_UNIT_DEPTH &&
-                      points->largest > RBF_UNIT_NORM_SMALLEST && rbf_matrix_unit();
+                      x.columns <= RBF_UNIT_DEPTH_LARGEST && rbf_matrix_unit();
     points->keep_packed = 0;
 }
 
@@ -266,31 +266,70 @@ RBF_INLINE REAL *RBF_NAME(strip_tile)(const RBF_NAME(strip) * strip, int64_t row
                RBF_TILE_ROWS * COLUMNS;
 }
 
+/* Distances of a row panel and a panel of a strip, from sums of products of digits. */
+RBF_INLINE void RBF_NAME(join_strip_tile)(const RBF_NAME(points) * points,
+                                          const RBF_NAME(strip) * strip,
+                                          const RBF_NAME(digit_sums) sums, int64_t row_panel,
+                                          int64_t panel) {
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    if (row_panel < strip->first_row_panel ||
+        row_panel >= strip->first_row_panel + strip->row_panels)
+        return;
+    RBF_NAME(join_digits)(points, sums, row_panel, panel, tile);
+    RBF_NAME(join_norms)(points, row_panel, panel, tile,
+                         RBF_NAME(strip_tile)(strip, row_panel, panel));
+}
+
+/* All distances of a strip. While the matrix unit makes sums for one half of a panel after the
+ * other, the vector units join those of one row panel after the other of the panel before. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(fill_strip)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip) {
+    enum { TOGETHER = RBF_UNIT_ROWS / RBF_TILE_ROWS }; /* row panels of 16 rows; halves of a panel */
+    RBF_NAME(digit_sums) sums[2] __attribute__((aligned(RBF_ALIGNMENT)));
+    const int64_t end = strip->first_row_panel + strip->row_panels;
+    int64_t first = strip->first_row_panel / TOGETHER * TOGETHER, before = first, panel = 0;
+    int64_t number, panel_before = 0;
+    int half;
+    rbf_begin_tiles();
+    for (number = 0;; ++number) {
+        const int more = first < end;
+        for (half = 0; half < TOGETHER; ++half) {
+            if (more)
+                RBF_NAME(half_products)(points, first * RBF_TILE_ROWS, strip->first_panel + panel,
+                                        half, sums[number % 2]);
+            if (number > 0)
+                RBF_NAME(join_strip_tile)(points, strip, sums[(number + 1) % 2], before + half,
+                                          strip->first_panel + panel_before);
+        }
+        if (!more)
+            break;
+        before = first;
+        panel_before = panel;
+        if (++panel == strip->panels) {
+            panel = 0;
+            first += TOGETHER;
+        }
+    }
+    rbf_end_tiles();
+}
+
 /* The calling thread's strip, with these panels of this row panel and of some behind it. */
-RBF_FUNCTION __attribute__((noinline)) const RBF_NAME(strip) *
+RBF_INLINE const RBF_NAME(strip) *
     RBF_NAME(make_strip)(const RBF_NAME(points) * points, int64_t row_panel, int64_t last_row_panel,
                          int64_t first_panel, int64_t last_panel) {
     RBF_NAME(strip) *strip = points->strips + rbf_thread_number();
     const int64_t panels = last_panel - first_panel, group = row_panel / RBF_NAME(GROUP);
     const int64_t groups = rbf_maximum(1, RBF_NAME(STRIP_TILES) / RBF_NAME(GROUP) / panels);
-    const int64_t end = rbf_minimum(last_row_panel, (group + groups) * RBF_NAME(GROUP));
-    int64_t panel, at;
     if (row_panel >= strip->first_row_panel &&
         row_panel < strip->first_row_panel + strip->row_panels &&
         first_panel == strip->first_panel && panels == strip->panels)
         return strip;
     strip->first_row_panel = row_panel;
-    strip->row_panels = end - row_panel;
+    strip->row_panels =
+        rbf_minimum(last_row_panel, (group + groups) * RBF_NAME(GROUP)) - row_panel;
     strip->first_panel = first_panel;
     strip->panels = panels;
-    RBF_NAME(strip_products)(points, strip);
-    for (panel = first_panel; panel < last_panel; ++panel)
-        for (at = row_panel; at < end; ++at) {
-            REAL *distances = RBF_NAME(strip_tile)(strip, at, panel);
-            VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
-            RBF_NAME(load_kept)(tile, distances);
-            RBF_NAME(join_norms)(points, at, panel, tile, distances);
-        }
+    RBF_NAME(fill_strip)(points, strip);
     return strip;
 }
 

@@ -208,21 +208,6 @@ RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stri
     }
 }
 
-/* Makes a square that lies on the diagonal symmetric, whatever is below: sums of the matrix unit
- * may differ in their last bits. */
-RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(mirror_below)(REAL *square, int64_t stride,
-                                                                   int64_t side) {
-    int64_t first, i, j;
-    for (first = 0; first < side; first += LANES) {
-        for (j = 0; j < first; j += LANES)
-            RBF_NAME(write_transposed)(square + j * stride + first, stride,
-                                       square + first * stride + j, stride, 1, 0);
-        for (i = first; i < first + LANES; ++i)
-            for (j = first; j < i; ++j)
-                square[i * stride + j] = square[j * stride + i];
-    }
-}
-
 /* A square in a stage [SQUARE][SQUARE] whose image is yet to be written to `output`; NULL: none. */
 typedef struct {
     const REAL *stage;
@@ -246,16 +231,12 @@ RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NA
  * pieces of `pending`, the square before in the other one of two stages, are written, since stores
  * that come all at once wait for memory; returns what is pending then. */
 RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
-    RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, int64_t row, int64_t column,
-                             REAL *stages, RBF_NAME(mirror) pending) {
+    RBF_NAME(forward_square)(const RBF_NAME(forward_job) * job, const RBF_NAME(strip) * strip,
+                             int64_t row, int64_t column, REAL *stages, RBF_NAME(mirror) pending) {
     const int64_t n = job->points.x.rows, side = RBF_NAME(SQUARE);
-    const int mirrored = RBF_BY_UNIT(&job->points) && row == column;
     REAL *stage = stages + (pending.stage == stages ? side * side : 0);
     REAL *output = job->output + row * n + column;
     RBF_NAME(mirror) own = {stage, row == column ? NULL : job->output + column * n + row};
-    const RBF_NAME(strip) *strip =
-        RBF_NAME(prepare_distances)(&job->points, row / RBF_TILE_ROWS, (row + side) / RBF_TILE_ROWS,
-                                    column / COLUMNS, (column + side) / COLUMNS);
     int number;
     for (number = 0; number < RBF_NAME(SQUARE_TILES); ++number) {
         const int64_t i = number / RBF_NAME(SQUARE_PANELS) * RBF_TILE_ROWS;
@@ -265,15 +246,10 @@ RBF_FUNCTION __attribute__((noinline)) RBF_NAME(mirror)
         RBF_NAME(forward_tile)(job, strip, (row + i) / RBF_TILE_ROWS, column / COLUMNS + panel,
                                tile);
         RBF_NAME(store_whole)(stage + i * side + panel * COLUMNS, side, tile, 0);
-        if (!mirrored)
-            RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
+        RBF_NAME(store_whole)(output + i * n + panel * COLUMNS, n, tile, job->streaming);
         if (pending.output)
             RBF_NAME(write_mirror)(job, pending, number * pieces / tiles,
                                    (number + 1) * pieces / tiles);
-    }
-    if (mirrored) {
-        RBF_NAME(mirror_below)(stage, side, side);
-        RBF_NAME(write_rows)(stage, side, output, n, side, side, job->streaming);
     }
     return own;
 }
@@ -298,8 +274,6 @@ RBF_FUNCTION void RBF_NAME(forward_staged_block)(const RBF_NAME(forward_job) * j
             RBF_NAME(store_whole)(stage + i * side + j, side, tile, 0);
         }
     }
-    if (RBF_BY_UNIT(&job->points) && row == column)
-        RBF_NAME(mirror_below)(stage, side, rbf_ceiling_division(rows, LANES) * LANES);
     RBF_NAME(write_rows)(stage, side, job->output + row * n + column, n, rows, columns,
                          job->streaming);
     for (j = 0; row != column && j < columns; j += LANES) {
@@ -350,10 +324,15 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
                                                stage + RBF_NAME(SQUARE_STAGES));
                 continue;
             }
-            for (row = first_row; row < first_row + size; row += side)
-                for (column = rbf_maximum(row, first_column); column < first_column + size;
-                     column += side)
-                    pending = RBF_NAME(forward_square)(job, row, column, stage, pending);
+            for (row = first_row; row < first_row + size; row += side) {
+                const int64_t first = rbf_maximum(row, first_column), last = first_column + size;
+                const RBF_NAME(strip) *strip =
+                    RBF_NAME(prepare_distances)(points, row / RBF_TILE_ROWS,
+                                                (row + side) / RBF_TILE_ROWS, first / COLUMNS,
+                                                last / COLUMNS);
+                for (column = first; column < last; column += side)
+                    pending = RBF_NAME(forward_square)(job, strip, row, column, stage, pending);
+            }
         }
         if (pending.output)
             RBF_NAME(write_mirror)(job, pending, 0, RBF_NAME(SQUARE_PIECES));
@@ -399,7 +378,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
     /* Enough tasks to share out evenly, each long enough to be worth handing out. */
     job.row_panels_per_block = rbf_maximum(1, rbf_minimum(16, x.rows / 512));
     if (RBF_BY_UNIT(&job.points)) {
-        job.panels_per_block = rbf_minimum(job.panels_per_block, RBF_NAME(STRIP_PANELS));
+        job.panels_per_block = rbf_minimum(2 * job.panels_per_block, RBF_NAME(STRIP_PANELS));
         job.row_panels_per_block =
             rbf_ceiling_division(job.row_panels_per_block, RBF_NAME(GROUP)) * RBF_NAME(GROUP);
     }

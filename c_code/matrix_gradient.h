@@ -214,6 +214,27 @@ RBF_NAME(split_weights)(int64_t row_panels, int64_t panels, const REAL *weights,
         }
 }
 
+/* Sums of the products of 32 rows and 32 columns over some steps, [32][32]. Terms are added up by
+ * the unit 16 at a time, as RBF_SUM_CHUNK has it, and those to runs four times as long as
+ * RBF_SUM_RUN: to end one takes time, and the sums are no less accurate than those of differences.
+ */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(unit_products)(int64_t steps, const char *rows, const char *columns, REAL *products) {
+    enum { SIDE = RBF_UNIT_SIDE, RUN = 4 * RBF_SUM_RUN / RBF_UNIT_TERMS };
+    const int64_t step = RBF_UNIT_STEP_BYTES, row = SIDE * sizeof(REAL);
+    int64_t first;
+    int i;
+    for (first = 0; first < steps; first += RUN) {
+        REAL sums[SIDE * SIDE] __attribute__((aligned(RBF_ALIGNMENT)));
+        rbf_clear_products();
+        rbf_add_products(rbf_minimum(RUN, steps - first), rows + first * step,
+                         columns + first * step);
+        rbf_store_products(first ? sums : products, row);
+        for (i = 0; first && i < SIDE * SIDE; i += LANES)
+            RBF_NAME(store)(products + i, RBF_NAME(load)(products + i) + RBF_NAME(load)(sums + i));
+    }
+}
+
 /* Of some row panels, the first of a group, and panels, from one of a block on: adds W (y - c) - (x
  * - c) row_sums to dx, and W^T (x - c) - (y - c) column_sums to dy. */
 RBF_FUNCTION void RBF_NAME(add_by_unit)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,

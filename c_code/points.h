@@ -32,6 +32,9 @@ typedef struct {
     char apart[2 * RBF_ALIGNMENT - 4 * sizeof(int64_t) - sizeof(REAL *)];
 } RBF_NAME(strip);
 
+/* Sums of products of digits of 16 rows and a panel. */
+typedef int32_t RBF_NAME(digit_sums)[RBF_DIGIT_SUMS][RBF_UNIT_ROWS][RBF_NAME(COLUMNS)];
+
 /* The rows of x and y as the register tile reads them, by differences or by the expansion. */
 typedef struct {
     rbf_matrix x, y;
@@ -46,7 +49,9 @@ typedef struct {
     RBF_NAME(close_entries) * close; /* where what it is not for is listed, or NULL */
     int by_unit;                     /* its products are the matrix unit's: matrix_distances.h */
     int keep_packed; /* by the unit as well, else a thread packs over what it has split for it */
-    char *x_parts, *y_parts;
+    char *x_digits, *y_digits;
+    REAL *x_scales; /* [row_panels][RBF_TILE_ROWS] */
+    REAL *y_scales; /* [panels][COLUMNS] */
     RBF_NAME(strip) * strips; /* [threads] */
     int64_t strip_stride;
     REAL *strip_tiles; /* [threads][strip_stride] */

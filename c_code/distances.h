@@ -13,15 +13,6 @@
  * symmetric. The expansion is not used where a sample says that many entries would be computed
  * twice. Included once a precision by instantiate.h.
  */
-/* a + b, and what of it the sum leaves out (Knuth, The Art of Computer Programming, 2, 4.2.2). */
-#define RBF_EXACT_SUM(type, sum, rest, a, b)                                                       \
-    do {                                                                                           \
-        const type exact_a = (a), exact_b = (b), exact_sum = exact_a + exact_b;                    \
-        const type exact_part = exact_sum - exact_a;                                               \
-        (rest) = (exact_a - (exact_sum - exact_part)) + (exact_b - exact_part);                    \
-        (sum) = exact_sum;                                                                         \
-    } while (0)
-
 RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, rbf_matrix y) {
     const double n = (double)x.rows, m = (double)y.rows;
     points->x = x;
@@ -43,11 +34,10 @@ RBF_FUNCTION void RBF_NAME(set_points)(RBF_NAME(points) * points, rbf_matrix x, 
 RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *space,
                                       int threads) {
     const int64_t depth = points->x.columns, expanded = points->expanded;
-    const int64_t row_panels = RBF_NAME(in_passing)(points) ? threads : points->row_panels;
-    const int64_t panels = RBF_NAME(in_passing)(points) ? threads : points->panels;
+    const int64_t packed = RBF_NAME(unpacked)(points) ? 0 : depth;
     const size_t row_panel_row = RBF_TILE_ROWS * sizeof(REAL), panel_row = COLUMNS * sizeof(REAL);
-    points->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
-    points->packed_y = (REAL *)rbf_take(space, panels * depth, panel_row);
+    points->packed_x = (REAL *)rbf_take(space, points->row_panels * packed, row_panel_row);
+    points->packed_y = (REAL *)rbf_take(space, points->panels * packed, panel_row);
     points->centre =
         (REAL *)rbf_take(space, expanded * rbf_ceiling_division(depth, LANES), sizeof(VECTOR));
     points->x_norms = (REAL *)rbf_take(space, expanded * points->row_panels * RBF_NAME(NORM_PARTS),
@@ -107,14 +97,10 @@ RBF_INLINE void RBF_NAME(expand_pair)(REAL *RBF_RESTRICT packed, const REAL *cen
     }
 }
 
-/* Makes packed rows of x or y what the expansion takes, and their norms, if it is used. */
+/* Makes packed rows of x or y what the expansion takes, if it is used, and their norms, unless they
+ * are known. */
 RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *packed,
                                       const int width, REAL scale, REAL *norms) {
-    /* Adding and subtracting this rounds to the grid; half a step before, rounds up. A little more
-     * than half a step, so that a norm that is next to nothing is rounded up as well. */
-    const REAL grid = 3 * points->largest;
-    const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
-    const REAL up = half + half / (1 << 20);
     const int64_t depth = points->x.columns;
     int64_t k;
     int first, r;
@@ -133,17 +119,13 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
         memcpy(sums, sum, sizeof sums);
         memcpy(rests, rest, sizeof rests);
         for (r = 0; r < rows; ++r) {
-            REAL *on_grid = norms + first + r, *left = on_grid + width, norm, lost;
+            REAL *on_grid = norms + first + r, norm, lost;
             RBF_EXACT_SUM(REAL, norm, lost, sums[r], sums[rows + r]);
-            if (norm <= points->largest) {
-                *on_grid = ((norm + up) + grid) - grid;
-                *left = (norm - *on_grid) + (lost + (rests[r] + rests[rows + r]));
-            } else { /* too large, or not finite: so that all its entries are mended */
-                *on_grid = -8 * points->largest;
-                *left = 0;
-                for (k = 0; k < depth; ++k)
-                    packed[k * width + first + r] = 0;
-            }
+            if (!RBF_BY_UNIT(points))
+                RBF_NAME(cut_norm)(points, norm, lost + (rests[r] + rests[rows + r]), on_grid,
+                                   on_grid + width);
+            for (k = 0; *on_grid < 0 && k < depth; ++k)
+                packed[k * width + first + r] = 0;
         }
     }
 }
@@ -151,30 +133,34 @@ RBF_INLINE void RBF_NAME(expand_rows)(const RBF_NAME(points) * points, REAL *pac
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_x)(const RBF_NAME(points) * points,
                                                                int64_t row_panel) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
-    RBF_NAME(expand_rows)(points, RBF_NAME(place_of_row_panel)(points, row_panel), RBF_TILE_ROWS, 1,
-                          points->x_norms + row * RBF_NAME(NORM_PARTS));
     if (RBF_BY_UNIT(points))
         RBF_NAME(split_x)(points, row_panel);
+    if (!RBF_NAME(unpacked)(points))
+        RBF_NAME(expand_rows)(points, RBF_NAME(packed_row_panel)(points, row_panel), RBF_TILE_ROWS,
+                              1, points->x_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(expand_y)(const RBF_NAME(points) * points,
                                                                int64_t panel) {
     const int64_t row = panel * COLUMNS;
-    RBF_NAME(expand_rows)(points, RBF_NAME(place_of_panel)(points, panel), COLUMNS, RBF_EXPANDED_Y,
-                          points->y_norms + row * RBF_NAME(NORM_PARTS));
     if (RBF_BY_UNIT(points))
         RBF_NAME(split_y)(points, panel);
+    if (!RBF_NAME(unpacked)(points))
+        RBF_NAME(expand_rows)(points, RBF_NAME(packed_panel)(points, panel), COLUMNS,
+                              RBF_EXPANDED_Y, points->y_norms + row * RBF_NAME(NORM_PARTS));
 }
 
 RBF_INLINE void RBF_NAME(pack_x)(const RBF_NAME(points) * points, int64_t row_panel) {
-    RBF_NAME(pack_rows)(RBF_NAME(place_of_row_panel)(points, row_panel), points->x,
-                        row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    if (!RBF_NAME(unpacked)(points))
+        RBF_NAME(pack_rows)(RBF_NAME(packed_row_panel)(points, row_panel), points->x,
+                            row_panel * RBF_TILE_ROWS, RBF_TILE_ROWS);
     RBF_NAME(expand_x)(points, row_panel);
 }
 
 RBF_INLINE void RBF_NAME(pack_y)(const RBF_NAME(points) * points, int64_t panel) {
-    RBF_NAME(pack_rows)(RBF_NAME(place_of_panel)(points, panel), points->y, panel * COLUMNS,
-                        COLUMNS);
+    if (!RBF_NAME(unpacked)(points))
+        RBF_NAME(pack_rows)(RBF_NAME(packed_panel)(points, panel), points->y, panel * COLUMNS,
+                            COLUMNS);
     RBF_NAME(expand_y)(points, panel);
 }
 
@@ -282,9 +268,11 @@ RBF_INLINE void RBF_NAME(join_strip_tile)(const RBF_NAME(points) * points,
 
 /* All distances of a strip. While the matrix unit makes sums for one half of a panel after the
  * other, the vector units join those of one row panel after the other of the panel before. */
-RBF_FUNCTION __attribute__((noinline)) void
-RBF_NAME(fill_strip)(const RBF_NAME(points) * points, const RBF_NAME(strip) * strip) {
-    enum { TOGETHER = RBF_UNIT_ROWS / RBF_TILE_ROWS }; /* row panels of 16 rows; halves of a panel */
+RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(fill_strip)(const RBF_NAME(points) * points,
+                                                                 const RBF_NAME(strip) * strip) {
+    enum {
+        TOGETHER = RBF_UNIT_ROWS / RBF_TILE_ROWS
+    }; /* row panels of 16 rows; halves of a panel */
     RBF_NAME(digit_sums) sums[2] __attribute__((aligned(RBF_ALIGNMENT)));
     const int64_t end = strip->first_row_panel + strip->row_panels;
     int64_t first = strip->first_row_panel / TOGETHER * TOGETHER, before = first, panel = 0;
@@ -314,9 +302,9 @@ RBF_NAME(fill_strip)(const RBF_NAME(points) * points, const RBF_NAME(strip) * st
 }
 
 /* The calling thread's strip, with these panels of this row panel and of some behind it. */
-RBF_INLINE const RBF_NAME(strip) *
-    RBF_NAME(make_strip)(const RBF_NAME(points) * points, int64_t row_panel, int64_t last_row_panel,
-                         int64_t first_panel, int64_t last_panel) {
+RBF_INLINE const RBF_NAME(strip) * RBF_NAME(make_strip)(const RBF_NAME(points) * points,
+                                                        int64_t row_panel, int64_t last_row_panel,
+                                                        int64_t first_panel, int64_t last_panel) {
     RBF_NAME(strip) *strip = points->strips + rbf_thread_number();
     const int64_t panels = last_panel - first_panel, group = row_panel / RBF_NAME(GROUP);
     const int64_t groups = rbf_maximum(1, RBF_NAME(STRIP_TILES) / RBF_NAME(GROUP) / panels);
@@ -325,8 +313,7 @@ RBF_INLINE const RBF_NAME(strip) *
         first_panel == strip->first_panel && panels == strip->panels)
         return strip;
     strip->first_row_panel = row_panel;
-    strip->row_panels =
-        rbf_minimum(last_row_panel, (group + groups) * RBF_NAME(GROUP)) - row_panel;
+    strip->row_panels = rbf_minimum(last_row_panel, (group + groups) * RBF_NAME(GROUP)) - row_panel;
     strip->first_panel = first_panel;
     strip->panels = panels;
     RBF_NAME(fill_strip)(points, strip);

@@ -326,10 +326,9 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
             }
             for (row = first_row; row < first_row + size; row += side) {
                 const int64_t first = rbf_maximum(row, first_column), last = first_column + size;
-                const RBF_NAME(strip) *strip =
-                    RBF_NAME(prepare_distances)(points, row / RBF_TILE_ROWS,
-                                                (row + side) / RBF_TILE_ROWS, first / COLUMNS,
-                                                last / COLUMNS);
+                const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
+                    points, row / RBF_TILE_ROWS, (row + side) / RBF_TILE_ROWS, first / COLUMNS,
+                    last / COLUMNS);
                 for (column = first; column < last; column += side)
                     pending = RBF_NAME(forward_square)(job, strip, row, column, stage, pending);
             }

@@ -32,30 +32,46 @@ RBF_INLINE char *RBF_NAME(place_of_digits)(const RBF_NAME(points) * points, char
     return digits + row / RBF_UNIT_ROWS * RBF_NAME(unit_steps)(points) * RBF_DIGIT_STEP_BYTES;
 }
 
-/* Some rows less the centre as digits, [steps][3 digits][16 rows][64 columns k], so many steps of
- * as many bytes; and what the first digits stand for. */
+/* Some rows, 16 at most, less the centre: their norms, and digits in [steps][3 digits][16 rows][64
+ * columns k], with what the first digits stand for. Norms are of `width` rows. */
 RBF_INLINE void RBF_NAME(split_rows)(const RBF_NAME(points) * points, const rbf_matrix *from,
-                                     int64_t first, int rows, const REAL *norms, REAL *scales,
+                                     int64_t first, int rows, REAL *norms, int width, REAL *scales,
                                      char *to) {
     const int64_t columns = RBF_NAME(unit_steps)(points) * RBF_DIGIT_TERMS;
+    VECTOR sums[RBF_NAME(LANES)] = {{0}}, rests[RBF_NAME(LANES)] = {{0}}, lost;
+    REAL to_integers[RBF_NAME(LANES)];
     int64_t k;
     int r, l;
-    for (r = 0; r < rows; ++r, to += RBF_UNIT_ROW_BYTES) {
-        VECTOR least = {0};
-        REAL largest = 0, to_integer;
+    for (r = 0; r < rows; ++r) {
+        VECTOR sum = {0}, rest = {0}, least = {0};
+        REAL largest = 0;
         for (k = 0; k < from->columns; k += LANES) {
-            const VECTOR entries =
-                RBF_NAME(centred_entries)(points, from, first + r, k, norms[r]);
+            const VECTOR entries = RBF_NAME(centred_entries)(points, from, first + r, k, 0);
+            VECTOR square = entries * entries;
+            RBF_ROUND(square);
+            RBF_EXACT_SUM(VECTOR, sum, lost, sum, square);
+            rest += lost;
             least = RBF_NAME(minimum)(least, -(VECTOR)((INTEGER_VECTOR)entries & INT32_MAX));
         }
+        sums[r] = sum;
+        rests[r] = rest;
         for (l = 0; l < LANES; ++l)
             largest = -least[l] > largest ? -least[l] : largest;
-        scales[r] = rbf_digit_scale(largest, &to_integer);
+        scales[r] = rbf_digit_scale(largest, to_integers + r);
+    }
+    RBF_NAME(transpose)(sums);
+    RBF_NAME(transpose)(rests);
+    for (l = 1; l < LANES; ++l) {
+        RBF_EXACT_SUM(VECTOR, sums[0], lost, sums[0], sums[l]);
+        rests[0] += lost + rests[l];
+    }
+    for (r = 0; r < rows; ++r, to += RBF_UNIT_ROW_BYTES) {
+        RBF_NAME(cut_norm)(points, sums[0][r], rests[0][r], norms + r, norms + width + r);
         for (k = 0; k < columns; k += LANES)
-            rbf_split_digits((rbf_floats)(RBF_NAME(centred_entries)(points, from, first + r, k,
-                                                                    norms[r]) *
-                                          to_integer),
-                             to + k / RBF_DIGIT_TERMS * RBF_DIGIT_STEP_BYTES + k % RBF_DIGIT_TERMS);
+            rbf_split_digits(
+                (rbf_floats)(RBF_NAME(centred_entries)(points, from, first + r, k, norms[r]) *
+                             to_integers[r]),
+                to + k / RBF_DIGIT_TERMS * RBF_DIGIT_STEP_BYTES + k % RBF_DIGIT_TERMS);
     }
 }
 
@@ -63,7 +79,8 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_x)(const RBF_NAME(poi
                                                               int64_t row_panel) {
     const int64_t first = row_panel * RBF_TILE_ROWS;
     RBF_NAME(split_rows)(points, &points->x, first, RBF_TILE_ROWS,
-                         points->x_norms + first * RBF_NAME(NORM_PARTS), points->x_scales + first,
+                         points->x_norms + first * RBF_NAME(NORM_PARTS), RBF_TILE_ROWS,
+                         points->x_scales + first,
                          RBF_NAME(place_of_digits)(points, points->x_digits, first) +
                              first % RBF_UNIT_ROWS * RBF_UNIT_ROW_BYTES);
 }
@@ -72,13 +89,13 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_x)(const RBF_NAME(poi
 RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(split_y)(const RBF_NAME(points) * points,
                                                               int64_t panel) {
     const int64_t tiles = 3 * RBF_NAME(unit_steps)(points);
-    const REAL *norms = points->y_norms + panel * COLUMNS * RBF_NAME(NORM_PARTS);
+    REAL *norms = points->y_norms + panel * COLUMNS * RBF_NAME(NORM_PARTS);
     int c, r;
     for (c = 0; c < COLUMNS; c += RBF_UNIT_ROWS) {
         const int64_t first = panel * COLUMNS + c;
         char *to = RBF_NAME(place_of_digits)(points, points->y_digits, first);
         int64_t tile;
-        RBF_NAME(split_rows)(points, &points->y, first, RBF_UNIT_ROWS, norms + c,
+        RBF_NAME(split_rows)(points, &points->y, first, RBF_UNIT_ROWS, norms + c, COLUMNS,
                              points->y_scales + first, to);
         for (tile = 0; tile < tiles; ++tile, to += RBF_UNIT_TILE_BYTES) {
             VECTOR quads[RBF_NAME(LANES)];
@@ -108,8 +125,7 @@ RBF_INLINE void RBF_NAME(half_products)(const RBF_NAME(points) * points, int64_t
 /* Of a row panel those sums become inner products times RBF_EXPANDED_Y. */
 RBF_INLINE void RBF_NAME(join_digits)(const RBF_NAME(points) * points,
                                       const RBF_NAME(digit_sums) sums, int64_t row_panel,
-                                      int64_t panel,
-                                      VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
+                                      int64_t panel, VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS]) {
     const int64_t row = row_panel * RBF_TILE_ROWS;
     const REAL *x_scales = points->x_scales + row, *y_scales = points->y_scales + panel * COLUMNS;
     int r, v, i;
@@ -121,8 +137,8 @@ RBF_INLINE void RBF_NAME(join_digits)(const RBF_NAME(points) * points,
             RBF_UNROLL
             for (i = RBF_DIGIT_SUMS - 1; i >= 0; --i) {
                 const int32_t *sum = &sums[i][row % RBF_UNIT_ROWS + r][v * LANES];
-                const VECTOR whole = __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
-                product = i == RBF_DIGIT_SUMS - 1 ? whole : product * (1 / (REAL)256) + whole;
+                product *= 1 / (REAL)256; /* exact, as all that follows but for sums */
+                product += __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
             }
             tile[r][v] = product * RBF_NAME(load)(y_scales + v * LANES) * x_scales[r];
         }

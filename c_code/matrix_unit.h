@@ -207,7 +207,8 @@ RBF_INLINE void rbf_split_digits(rbf_floats numbers, char *to) {
             __builtin_convertvector(integers >> (16 - 8 * digit), rbf_digits);
 }
 
-#define RBF_LOAD_DIGIT(tile, from, digit) RBF_TILE_LOAD(tile, (from) + (digit) * RBF_UNIT_TILE_BYTES)
+#define RBF_LOAD_DIGIT(tile, from, digit)                                                          \
+    RBF_TILE_LOAD(tile, (from) + (digit) * RBF_UNIT_TILE_BYTES)
 
 /* Of 16 rows and 16 columns, sums of products of digits over some steps: of both first ones; of a
  * first and a second; of two seconds, or a first and a third; of a second and a third. To tables

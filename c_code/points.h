@@ -48,10 +48,10 @@ typedef struct {
     REAL *y_norms; /* [panels][NORM_PARTS][COLUMNS] */
     RBF_NAME(close_entries) * close; /* where what it is not for is listed, or NULL */
     int by_unit;                     /* its products are the matrix unit's: matrix_distances.h */
-    int keep_packed; /* by the unit as well, else a thread packs over what it has split for it */
+    int keep_packed; /* packed_x and packed_y, if it is so, else they are not there */
     char *x_digits, *y_digits;
-    REAL *x_scales; /* [row_panels][RBF_TILE_ROWS] */
-    REAL *y_scales; /* [panels][COLUMNS] */
+    REAL *x_scales;           /* [row_panels][RBF_TILE_ROWS] */
+    REAL *y_scales;           /* [panels][COLUMNS] */
     RBF_NAME(strip) * strips; /* [threads] */
     int64_t strip_stride;
     REAL *strip_tiles; /* [threads][strip_stride] */
@@ -66,20 +66,9 @@ RBF_INLINE REAL *RBF_NAME(packed_panel)(const RBF_NAME(points) * points, int64_t
     return points->packed_y + panel * points->y.columns * COLUMNS;
 }
 
-/* Whether what is packed is only to be split for the unit, of each a panel for a thread. */
-RBF_INLINE int RBF_NAME(in_passing)(const RBF_NAME(points) * points) {
+/* Whether nobody but the unit reads the rows, so that they are not packed. */
+RBF_INLINE int RBF_NAME(unpacked)(const RBF_NAME(points) * points) {
     return RBF_BY_UNIT(points) && !points->keep_packed;
-}
-
-/* Where a row panel and a panel are packed. */
-RBF_INLINE REAL *RBF_NAME(place_of_row_panel)(const RBF_NAME(points) * points, int64_t row_panel) {
-    return RBF_NAME(packed_row_panel)(points, RBF_NAME(in_passing)(points) ? rbf_thread_number()
-                                                                           : row_panel);
-}
-
-RBF_INLINE REAL *RBF_NAME(place_of_panel)(const RBF_NAME(points) * points, int64_t panel) {
-    return RBF_NAME(packed_panel)(points,
-                                  RBF_NAME(in_passing)(points) ? rbf_thread_number() : panel);
 }
 
 /* Entries [k, k + LANES) of a row, zero past the last. */
@@ -185,6 +174,33 @@ RBF_FUNCTION __attribute__((noinline)) void RBF_NAME(decide_expansion)(RBF_NAME(
                        largest < RBF_NORM_LARGEST;
     frexp(largest, &exponent);
     points->largest = (REAL)ldexp(1, exponent + 1); /* two to four times as large */
+}
+
+/* a + b, and what of it the sum leaves out (Knuth, The Art of Computer Programming, 2, 4.2.2). */
+#define RBF_EXACT_SUM(type, sum, rest, a, b)                                                       \
+    do {                                                                                           \
+        const type exact_a = (a), exact_b = (b), exact_sum = exact_a + exact_b;                    \
+        const type exact_part = exact_sum - exact_a;                                               \
+        (rest) = (exact_a - (exact_sum - exact_part)) + (exact_b - exact_part);                    \
+        (sum) = exact_sum;                                                                         \
+    } while (0)
+
+/* A squared norm, and what its sum leaves out, as the parts that are kept: less than 0 on the grid
+ * if it is too large, or not finite, so that all entries of the row are mended. */
+RBF_INLINE void RBF_NAME(cut_norm)(const RBF_NAME(points) * points, REAL norm, REAL lost,
+                                   REAL *on_grid, REAL *left) {
+    /* Adding and subtracting this rounds to the grid; half a step before, rounds up. A little more
+     * than half a step, so that a norm that is next to nothing is rounded up as well. */
+    const REAL grid = 3 * points->largest;
+    const REAL half = points->largest / ((INTEGER)1 << RBF_MANTISSA_BITS);
+    const REAL up = half + half / (1 << 20);
+    if (norm <= points->largest) {
+        *on_grid = ((norm + up) + grid) - grid;
+        *left = (norm - *on_grid) + lost;
+    } else {
+        *on_grid = -8 * points->largest;
+        *left = 0;
+    }
 }
 
 /* Entries [k, k + LANES) of a row less those of the centre, as its packed form has them: zero

@@ -74,12 +74,15 @@ static void CHECK(check_distances)(int64_t d, int place, int layout) {
                 }
             }
         }
-    /* The expansion is the more accurate way, above all where it gives all of the entries. */
+    /* The expansion is the more accurate way, above all where it gives all of the entries, on the
+     * matrix unit less so of few columns. */
     for (way = 0; way < ways; ++way) {
         EXPECT_BELOW(worst[way], 3);
         if (way != BY_DIFFERENCES)
             EXPECT_BELOW(sqrt(squares[way] / squares[BY_DIFFERENCES]),
-                         RBF_EXPANSION && place == SPREAD ? 0.9 : 1);
+                         !RBF_EXPANSION || place != SPREAD ? 1
+                         : way == BY_MATRIX_UNIT           ? 0.95
+                                                           : 0.9);
         free(got[way]);
     }
     free(xa.memory);

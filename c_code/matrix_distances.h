@@ -137,8 +137,12 @@ RBF_INLINE void RBF_NAME(join_digits)(const RBF_NAME(points) * points,
             RBF_UNROLL
             for (i = RBF_DIGIT_SUMS - 1; i >= 0; --i) {
                 const int32_t *sum = &sums[i][row % RBF_UNIT_ROWS + r][v * LANES];
-                product *= 1 / (REAL)256; /* exact, as all that follows but for sums */
-                product += __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
+                const VECTOR whole =
+                    (VECTOR) __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
+                if (i == RBF_DIGIT_SUMS - 1)
+                    product = whole;
+                else
+                    product = product * (1 / (REAL)256) + whole;
             }
             tile[r][v] = product * RBF_NAME(load)(y_scales + v * LANES) * x_scales[r];
         }

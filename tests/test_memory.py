@@ -96,7 +96,7 @@ def resident():
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 def call_often():
-    for i in range(20):
+    for i in range(40):
         # Another shape each time: no output can be used again.
         values = oracle.problem(300 + i % 2, 400, 250, seed=i)
         f(*values)
@@ -118,5 +118,6 @@ report(sizes[5] - sizes[2])
 
 def test_nothing_leaks():
     """Neither outputs of other shapes nor the inputs of calls that fail stay in memory."""
-    # Any one of x, y, grad_output, K, dx and dy kept is 60 times 0.6 to 1 MB.
-    assert run_python(LEAK) < 25e6
+    # Any one of x, y, grad_output, K, dx and dy kept is 120 times 0.6 to 1 MB. What the
+    # allocator still grows by after its first rounds was 30 MB at most.
+    assert run_python(LEAK) < 55e6

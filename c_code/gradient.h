@@ -29,7 +29,8 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
         job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * job->factors * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
-    const int64_t by_unit = RBF_BY_UNIT(&job->points) ? 1 : 0;
+    const int64_t by_unit = RBF_BY_UNIT(&job->points) ? 1 : 0, by_products = job->by_products;
+    const int64_t depth = job->points.x.columns;
     RBF_NAME(gradient_scratch) scratch;
     scratch.weights = (REAL *)rbf_take(space, at_once * job->row_weights, sizeof(REAL));
     scratch.dx_tiles = (REAL *)rbf_take(space, at_once * RBF_TILE_ROWS, panel_row);
@@ -39,6 +40,11 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     scratch.split_weights = (char *)rbf_take(space, job->split_weights_bytes, 1);
     scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
     scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));
+    scratch.packed_x =
+        (REAL *)rbf_take(space, by_products * at_once * RBF_TILE_ROWS * depth, sizeof(REAL));
+    scratch.paired_y = (REAL *)rbf_take(
+        space, by_products * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
+    scratch.panel = (REAL *)rbf_take(space, by_products * depth, panel_row);
     return scratch;
 }
 
@@ -251,9 +257,9 @@ RBF_FUNCTION void RBF_NAME(take_gradient)(RBF_NAME(gradient_job) * job, rbf_work
                       RBF_TILE_ROWS * COLUMNS / RBF_NAME(CLOSE_SHARE);
     RBF_NAME(take_points)(&job->points, space, threads);
     job->packed_x = job->points.packed_x;
-    if (job->points.expanded)
+    if (job->points.expanded && !job->by_products)
         job->packed_x = (REAL *)rbf_take(space, row_panels * depth, row_panel_row);
-    if (job->dx || job->dy)
+    if (!job->by_products && (job->dx || job->dy))
         job->paired_y = (REAL *)rbf_take(space, block_panels * ((depth + 1) / 2), 2 * panel_row);
     if (RBF_BY_UNIT(&job->points) && (job->dx || job->dy)) {
         RBF_NAME(take_terms)(job, space);

@@ -61,6 +61,9 @@ typedef struct {
     REAL *row_scales;    /* [row_panels_at_once][RBF_TILE_ROWS] */
     REAL *column_scales; /* [panels_per_block][COLUMNS] */
     char *split_weights;
+    /* Where product_sums has to leave its work to difference_range: what that reads, as the job has
+     * it, but of the row panels and the block at hand; room for a panel. */
+    REAL *packed_x, *paired_y, *panel;
 } RBF_NAME(gradient_scratch);
 
 /* What one task adds to, for its column block; NULL: not wanted. */
@@ -102,6 +105,7 @@ struct RBF_NAME(gradient_job) {
     int64_t row_panels_per_group, groups, row_panels_at_once;
     int64_t row_weights; /* from those of a row panel to the next */
     int64_t split_weights_bytes;
+    /* What difference_range reads; if by_products each thread packs it where it is needed. */
     REAL *packed_x; /* [row_panels][depth][RBF_TILE_ROWS]: as points has it, but not expanded */
     REAL *paired_y; /* [blocks][pairs of columns k][panels_per_block][2][COLUMNS] */
     REAL *product_x, *product_y; /* see gradient_products.h; if by_products */

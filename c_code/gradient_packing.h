@@ -1,17 +1,6 @@
 /* Rows of x, columns of y, and what goes with them, in the order in which the gradients read them.
  * Included once a precision by instantiate.h.
  */
-/* Columns k two by two beside those of the block's other panels, in the order of the sweeps. */
-RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, int64_t panel,
-                                       const REAL *from) {
-    const int64_t depth = job->points.y.columns, pairs = (depth + 1) / 2, pair = 2 * COLUMNS;
-    const int64_t in_block = panel % job->panels_per_block;
-    REAL *to = job->paired_y + ((panel - in_block) * pairs + in_block) * pair;
-    int64_t k;
-    for (k = 0; k < depth; k += 2, from += pair, to += job->panels_per_block * pair)
-        memcpy(to, from, (size_t)(rbf_minimum(2, depth - k) * COLUMNS) * sizeof(REAL));
-}
-
 /* A row panel of x in all its forms. */
 RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * job,
                                                int64_t row_panel) {
@@ -30,7 +19,7 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
         job->means[i] = mean;
     }
     RBF_NAME(pack_rows)(packed, job->points.x, first, RBF_TILE_ROWS);
-    if (job->points.expanded)
+    if (job->points.expanded && !job->by_products)
         memcpy(job->packed_x + row_panel * entries, packed, (size_t)entries * sizeof(REAL));
     RBF_NAME(expand_x)(&job->points, row_panel);
     if (RBF_BY_UNIT(&job->points) && job->x_terms)
@@ -44,17 +33,19 @@ RBF_FUNCTION void RBF_NAME(pack_gradient_rows)(const RBF_NAME(gradient_job) * jo
 /* A panel of y in all its forms, and what else there is a column of K. */
 RBF_FUNCTION void RBF_NAME(pack_gradient_panel)(const RBF_NAME(gradient_job) * job, int64_t panel) {
     const int64_t m = job->points.y.rows, depth = job->points.y.columns;
-    const int64_t first = panel * COLUMNS;
+    const int64_t first = panel * COLUMNS, in_block = panel % job->panels_per_block;
     REAL *packed = RBF_NAME(packed_panel)(&job->points, panel);
     int64_t c, q;
     RBF_NAME(pack_rows)(packed, job->points.y, first, COLUMNS);
     if (job->paired_y)
-        RBF_NAME(pair_columns)(job, panel, packed);
+        RBF_NAME(pair_columns)(job, packed,
+                               job->paired_y + ((panel - in_block) * ((depth + 1) / 2) + in_block) *
+                                                   2 * COLUMNS);
     RBF_NAME(expand_y)(&job->points, panel);
     if (RBF_BY_UNIT(&job->points) && job->y_terms) {
         RBF_NAME(split_product_columns)(job, panel);
     } else if (job->product_y) {
-        const int64_t in_block = panel % job->panels_per_block, piece = COLUMNS * COLUMNS;
+        const int64_t piece = COLUMNS * COLUMNS;
         RBF_NAME(pack_product_columns)(
             &job->points, panel,
             job->product_y +

@@ -42,21 +42,22 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
     const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
-    int64_t block, r, k;
-    for (k = 0; job->by_products && k < depth; k += LANES)
-        for (r = 0; r < rows; ++r) {
-            const REAL *from =
-                job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, k) + r * COLUMNS;
-            REAL *to = job->dx + (first + r) * depth + k;
-            const size_t bytes = (size_t)rbf_minimum(LANES, depth - k) * sizeof(REAL);
-            VECTOR sum = {0}, before = {0};
-            for (block = 0; block < job->blocks_per_wave; ++block)
-                sum += RBF_NAME(load)(from + block * job->dx_block_stride);
-            if (job->symmetric)
-                memcpy(&before, to, bytes);
-            sum += before;
-            memcpy(to, &sum, bytes);
-        }
+    int64_t block, piece, r, k;
+    for (piece = 0; job->by_products && piece < depth; piece += COLUMNS)
+        for (r = 0; r < rows; ++r) /* their sums follow each other in memory */
+            for (k = piece; k < rbf_minimum(depth, piece + COLUMNS); k += LANES) {
+                const REAL *from =
+                    job->dx_sums + RBF_NAME(place_of_dx)(job, row_panel, k) + r * COLUMNS;
+                REAL *to = job->dx + (first + r) * depth + k;
+                const size_t bytes = (size_t)rbf_minimum(LANES, depth - k) * sizeof(REAL);
+                VECTOR sum = {0}, before = {0};
+                for (block = 0; block < job->blocks_per_wave; ++block)
+                    sum += RBF_NAME(load)(from + block * job->dx_block_stride);
+                if (job->symmetric)
+                    memcpy(&before, to, bytes);
+                sum += before;
+                memcpy(to, &sum, bytes);
+            }
     for (k = 0; !job->by_products && k < depth; ++k) {
         REAL sums[RBF_TILE_ROWS] = {0};
         for (block = 0; block < job->blocks_per_wave; ++block) {

@@ -91,6 +91,18 @@ RBF_INLINE void RBF_NAME(difference_range)(const RBF_NAME(gradient_job) * job, i
     }
 }
 
+/* Columns k of a packed panel two by two, beside those of the block's other panels, in the order of
+ * the sweeps. */
+RBF_INLINE void RBF_NAME(pair_columns)(const RBF_NAME(gradient_job) * job, const REAL *from,
+                                       REAL *to) {
+    const int64_t depth = job->points.y.columns, pair = 2 * COLUMNS;
+    int64_t k;
+    for (k = 0; k + 1 < depth; k += 2, from += pair, to += job->panels_per_block * pair)
+        memcpy(to, from, (size_t)pair * sizeof(REAL));
+    if (k < depth)
+        memcpy(to, from, (size_t)COLUMNS * sizeof(REAL));
+}
+
 /* Where the weight of an entry is, among those of some row panels and a column block. */
 RBF_INLINE REAL *RBF_NAME(weight_of)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
                                      int64_t first_panel, RBF_NAME(gradient_scratch) scratch,
@@ -232,6 +244,24 @@ RBF_NAME(product_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_pan
     return 1;
 }
 
+/* What difference_range reads of some row panels and a column block, where products were to do
+ * without. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(pack_differences)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
+                           int64_t last_row_panel, int64_t first_panel, int64_t last_panel,
+                           RBF_NAME(gradient_scratch) scratch) {
+    const int64_t row_panel_entries = job->points.x.columns * RBF_TILE_ROWS;
+    int64_t i;
+    for (i = first_row_panel; i < last_row_panel; ++i)
+        RBF_NAME(pack_rows)(scratch.packed_x + (i - first_row_panel) * row_panel_entries,
+                            job->points.x, i * RBF_TILE_ROWS, RBF_TILE_ROWS);
+    for (i = first_panel; i < last_panel; ++i) {
+        RBF_NAME(pack_rows)(scratch.panel, job->points.y, i * COLUMNS, COLUMNS);
+        RBF_NAME(pair_columns)(job, scratch.panel,
+                               scratch.paired_y + (i - first_panel) * 2 * COLUMNS);
+    }
+}
+
 /* What the weights of some row panels and a column block add to the sums. */
 RBF_FUNCTION __attribute__((noinline)) void
 RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel,
@@ -239,7 +269,7 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
                      RBF_NAME(gradient_scratch) scratch, RBF_NAME(gradient_sums) sums) {
     const int64_t depth = job->points.x.columns;
     const int64_t pair = 2 * COLUMNS, stride = job->panels_per_block * pair;
-    const REAL *paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
+    const REAL *packed_x = scratch.packed_x, *paired_y = scratch.paired_y;
     const int64_t tile = RBF_TILE_ROWS * COLUMNS, row_weights = job->row_weights;
     int64_t row_panel, k;
     if (!sums.dx && !sums.dy)
@@ -251,6 +281,13 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
         RBF_NAME(clear_rows)(job, sums.dx, first_row_panel, last_row_panel);
     if (sums.fresh_dy)
         RBF_NAME(clear_sums)(job, job->dy_partial, sums.dy);
+    if (job->by_products) {
+        RBF_NAME(pack_differences)(job, first_row_panel, last_row_panel, first_panel, last_panel,
+                                   scratch);
+    } else {
+        packed_x = job->packed_x + first_row_panel * RBF_TILE_ROWS * depth;
+        paired_y = job->paired_y + first_panel * ((depth + 1) / 2) * pair;
+    }
     for (k = 0; k < depth; k += RBF_NAME(GRADIENT_DEPTH)) {
         const int64_t end = rbf_minimum(depth, k + RBF_NAME(GRADIENT_DEPTH));
         for (row_panel = first_row_panel; row_panel < last_row_panel; ++row_panel) {
@@ -260,7 +297,7 @@ RBF_NAME(block_sums)(const RBF_NAME(gradient_job) * job, int64_t first_row_panel
             const int64_t panels = last_panel - from, skipped = from - first_panel;
             const REAL *weights =
                 scratch.weights + skipped * tile + (row_panel - first_row_panel) * row_weights;
-            const REAL *x = job->packed_x + row_panel * RBF_TILE_ROWS * depth;
+            const REAL *x = packed_x + (row_panel - first_row_panel) * RBF_TILE_ROWS * depth;
             const REAL *y = paired_y + skipped * pair;
             REAL *dy = sums.dy ? sums.dy + skipped * pair : NULL;
             if (sums.dx && dy)

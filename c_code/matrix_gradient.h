@@ -76,8 +76,10 @@ RBF_FUNCTION void RBF_NAME(split_product_rows)(const RBF_NAME(gradient_job) * jo
             k % RBF_UNIT_SIDE * RBF_UNIT_ROW_BYTES + row_panel % RBF_NAME(GROUP) * (int64_t)bytes;
         rbf_pairs parts[3];
         VECTOR entries = {0};
-        if (k < depth)
-            memcpy(&entries, packed, rbf_minimum(2, depth - k) * RBF_TILE_ROWS * sizeof(REAL));
+        if (k + 1 < depth) /* of known size: one instruction */
+            memcpy(&entries, packed, 2 * RBF_TILE_ROWS * sizeof(REAL));
+        else if (k < depth)
+            memcpy(&entries, packed, RBF_TILE_ROWS * sizeof(REAL));
         rbf_split((rbf_floats)entries, parts);
         for (part = 0; part < 3; ++part, to += RBF_UNIT_PART_BYTES) {
             const rbf_pairs both = rbf_join(parts[part], parts[part]);

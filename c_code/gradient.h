@@ -81,25 +81,27 @@ RBF_FUNCTION void RBF_NAME(gradient_body)(void *argument) {
             const int64_t block = task / job->groups, group = task % job->groups;
             const int64_t first = (wave + block) * job->panels_per_block;
             const int64_t last = rbf_minimum(job->points.panels, first + job->panels_per_block);
-            int64_t row_panel = group * job->row_panels_per_group;
-            int64_t end =
-                rbf_minimum(job->points.row_panels, row_panel + job->row_panels_per_group);
+            int64_t row_panel = group * job->row_panels_per_group, added = 0;
+            const int64_t end = rbf_minimum(RBF_NAME(rows_of_block)(job, wave + block),
+                                            row_panel + job->row_panels_per_group);
             RBF_NAME(gradient_sums) sums, adding;
-            int64_t added = 0;
+            if (row_panel >= end)
+                continue;
             sums.dx = job->dx_sums ? job->dx_sums + block * job->dx_block_stride : NULL;
-            /* Symmetric, a task does not come to all of its rows and columns. */
-            sums.fresh_dx = sums.dx && wave == 0 && !job->symmetric;
-            sums.fresh_dy = job->dy_partial.data && !job->symmetric && !job->chunk_stride;
-            if (wave == 0 && sums.dx && job->symmetric)
-                RBF_NAME(clear_rows)(job, sums.dx, row_panel, end);
+            sums.fresh_dx = sums.dx && wave == 0;
+            sums.fresh_dy = job->dy_partial.data && !job->chunk_stride;
+            if (sums.dx && wave > 0) { /* symmetric, the wave before did not come to all rows */
+                const int64_t before =
+                    RBF_NAME(rows_of_block)(job, wave + block - job->blocks_per_wave);
+                RBF_NAME(clear_rows)(job, sums.dx, rbf_minimum(end, rbf_maximum(row_panel, before)),
+                                     end);
+            }
             sums.dy = RBF_NAME(take_sums)(job, job->dy_partial, task, sums.fresh_dy);
             sums.dweights = RBF_NAME(take_sums)(job, job->dweights_partial, task, 0);
             sums.column_sums = RBF_NAME(take_sums)(job, job->column_partial, task, 0);
             adding = job->chunk_stride ? chunk : sums;
             adding.dx = sums.dx;
             adding.fresh_dx = sums.fresh_dx;
-            if (job->symmetric) /* the rows that the block's last column lies behind */
-                end = rbf_minimum(end, rbf_ceiling_division(last * COLUMNS - 1, RBF_TILE_ROWS));
             for (; row_panel < end; row_panel += job->row_panels_at_once) {
                 const int64_t behind = rbf_minimum(end, row_panel + job->row_panels_at_once);
                 job->weigh(job, row_panel, behind, first, last, scratch, adding);

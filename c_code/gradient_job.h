@@ -132,6 +132,21 @@ struct RBF_NAME(gradient_job) {
     int64_t chunk_stride; /* 0: tasks are no longer than a chunk */
 };
 
+/* How many row panels have entries in the panels before this one: symmetric, those that the last
+ * column there lies behind. */
+RBF_INLINE int64_t RBF_NAME(rows_before)(const RBF_NAME(gradient_job) * job, int64_t panel) {
+    const int64_t row_panels = job->points.row_panels;
+    if (!job->symmetric)
+        return row_panels;
+    return rbf_minimum(row_panels, rbf_ceiling_division(panel * COLUMNS - 1, RBF_TILE_ROWS));
+}
+
+/* How many have entries in a block. */
+RBF_INLINE int64_t RBF_NAME(rows_of_block)(const RBF_NAME(gradient_job) * job, int64_t block) {
+    return RBF_NAME(rows_before)(
+        job, rbf_minimum(job->points.panels, (block + 1) * job->panels_per_block));
+}
+
 /* Where column k of dx is, of the first row of a row panel. */
 RBF_INLINE int64_t RBF_NAME(place_of_dx)(const RBF_NAME(gradient_job) * job, int64_t row_panel,
                                          int64_t k) {

@@ -10,13 +10,18 @@ RBF_INLINE REAL *RBF_NAME(first_sums)(const RBF_NAME(gradient_job) * job,
            (part * job->panels_per_block + panel % job->panels_per_block) * partial.size;
 }
 
+/* How many groups have entries of a panel: others may have left its sums as they were. */
+RBF_INLINE int64_t RBF_NAME(groups_of_panel)(const RBF_NAME(gradient_job) * job, int64_t panel) {
+    return rbf_ceiling_division(RBF_NAME(rows_before)(job, panel + 1), job->row_panels_per_group);
+}
+
 /* Partial sums of one panel, of the given block of the wave, added over the groups in their order:
  * rows of target (m, width). */
 RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int64_t panel,
                                          int64_t block, RBF_NAME(partial_sums) partial,
                                          int64_t width, REAL *target) {
     const int64_t columns = rbf_minimum(COLUMNS, job->points.y.rows - panel * COLUMNS);
-    const int64_t within = partial.size / COLUMNS;
+    const int64_t within = partial.size / COLUMNS, groups = RBF_NAME(groups_of_panel)(job, panel);
     int64_t group, k, j, l;
     for (k = 0; k < width; k += LANES) {
         const int64_t some = rbf_minimum(LANES, width - k);
@@ -27,7 +32,7 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
                 const REAL *from =
                     RBF_NAME(first_sums)(job, partial, block, (k + l) / within, panel) +
                     (k + l) % within * COLUMNS + j;
-                for (group = 0; group < job->groups; ++group)
+                for (group = 0; group < groups; ++group)
                     square[l] += RBF_NAME(load)(from + group * partial.stride);
             }
             RBF_NAME(transpose)(square);
@@ -42,7 +47,13 @@ RBF_FUNCTION void RBF_NAME(reduce_panel)(const RBF_NAME(gradient_job) * job, int
 RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int64_t row_panel) {
     const int64_t depth = job->points.x.columns, first = row_panel * RBF_TILE_ROWS;
     const int64_t rows = rbf_minimum(RBF_TILE_ROWS, job->points.x.rows - first);
-    int64_t block, piece, r, k;
+    int64_t places[RBF_NAME(GRADIENT_TASKS)], blocks = 0, block, piece, r, k;
+    for (block = 0; block < job->blocks_per_wave; ++block) {
+        /* The last that added to these sums. */
+        const int64_t last = job->blocks - 1 - (job->blocks - 1 - block) % job->blocks_per_wave;
+        if (row_panel < RBF_NAME(rows_of_block)(job, last))
+            places[blocks++] = block * job->dx_block_stride;
+    }
     for (piece = 0; job->by_products && piece < depth; piece += COLUMNS)
         for (r = 0; r < rows; ++r) /* their sums follow each other in memory */
             for (k = piece; k < rbf_minimum(depth, piece + COLUMNS); k += LANES) {
@@ -51,8 +62,8 @@ RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int6
                 REAL *to = job->dx + (first + r) * depth + k;
                 const size_t bytes = (size_t)rbf_minimum(LANES, depth - k) * sizeof(REAL);
                 VECTOR sum = {0}, before = {0};
-                for (block = 0; block < job->blocks_per_wave; ++block)
-                    sum += RBF_NAME(load)(from + block * job->dx_block_stride);
+                for (block = 0; block < blocks; ++block)
+                    sum += RBF_NAME(load)(from + places[block]);
                 if (job->symmetric)
                     memcpy(&before, to, bytes);
                 sum += before;
@@ -60,9 +71,9 @@ RBF_FUNCTION void RBF_NAME(reduce_rows)(const RBF_NAME(gradient_job) * job, int6
             }
     for (k = 0; !job->by_products && k < depth; ++k) {
         REAL sums[RBF_TILE_ROWS] = {0};
-        for (block = 0; block < job->blocks_per_wave; ++block) {
-            const REAL *from = job->dx_sums + block * job->dx_block_stride +
-                               RBF_NAME(place_of_dx)(job, row_panel, k);
+        for (block = 0; block < blocks; ++block) {
+            const REAL *from =
+                job->dx_sums + places[block] + RBF_NAME(place_of_dx)(job, row_panel, k);
             for (r = 0; r < RBF_TILE_ROWS; ++r)
                 sums[r] += from[r];
         }
@@ -80,7 +91,7 @@ RBF_FUNCTION void RBF_NAME(reduce_columns)(const RBF_NAME(gradient_job) * job, i
     const int64_t m = job->points.y.rows, columns = rbf_minimum(COLUMNS, m - panel * COLUMNS);
     const REAL *first = RBF_NAME(first_sums)(job, partial, block, 0, panel);
     int64_t group, t, j;
-    for (group = 0; group < job->groups; ++group, first += partial.stride)
+    for (group = 0; group < RBF_NAME(groups_of_panel)(job, panel); ++group, first += partial.stride)
         for (t = 0; t < job->terms; ++t) {
             const REAL *sums = first + t * 2 * COLUMNS;
             const int64_t to = t * m + panel * COLUMNS;

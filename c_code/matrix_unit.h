@@ -192,7 +192,8 @@ RBF_INLINE float rbf_digit_scale(float largest, float *to_integer) {
     return (float)ldexp(1, exponent - 7);
 }
 
-/* 16 numbers, each less than 2^23 - 2^16, as digits: 16 bytes of each, the first one first. */
+/* 16 numbers, each less than 2^23 - 2^15 - 2^7, as digits: 16 bytes of each, the first one first.
+ */
 RBF_INLINE void rbf_split_digits(rbf_floats numbers, char *to) {
     const rbf_integers balanced = (rbf_integers){0} + 0x808080;
     const rbf_integers half = (rbf_integers)((rbf_floats){0} + 0.5f);

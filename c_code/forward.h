@@ -18,9 +18,7 @@ enum {
     RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
     RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
-    RBF_NAME(LINE_VECTORS) = RBF_ALIGNMENT / RBF_VECTOR_BYTES, /* of a cache line */
-    RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES *
-        (RBF_NAME(SQUARE) / (int)LANES / RBF_NAME(LINE_VECTORS)),
+    RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES,
     RBF_NAME(SQUARE_STAGES) = 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE),
     RBF_NAME(BLOCK) = 4 * RBF_NAME(SQUARE), /* rows and columns of a task of the symmetric form */
     RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
@@ -186,11 +184,11 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
 }
 
 /* `parts` (a constant) times LANES rows and LANES columns of a stage, transposed, to LANES rows of
- * `output`, the vectors of a row one after the other: a line that is streamed in pieces, with
- * other lines between them, goes to memory in pieces. */
+ * `output`, the vectors of a row one after the other: lines that are streamed one by one, with
+ * lines of other rows between them, go to memory at three quarters of its rate. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
                                            int64_t output_stride, const int parts, int streaming) {
-    VECTOR squares[RBF_NAME(LINE_VECTORS)][RBF_NAME(LANES)];
+    VECTOR squares[RBF_NAME(SQUARE_PIECES)][RBF_NAME(LANES)];
     int part, r;
     RBF_UNROLL
     for (part = 0; part < parts; ++part) {
@@ -214,17 +212,14 @@ typedef struct {
     REAL *output;
 } RBF_NAME(mirror);
 
-/* Pieces of the image, LANES rows of a cache line each, numbered row by row. */
+/* Pieces of the image, LANES rows each. */
 RBF_INLINE void RBF_NAME(write_mirror)(const RBF_NAME(forward_job) * job, RBF_NAME(mirror) mirror,
                                        int first, int last) {
     const int64_t n = job->points.x.rows;
-    const int side = RBF_NAME(SQUARE), line = RBF_NAME(LINE_VECTORS) * LANES, across = side / line;
-    int piece;
-    for (piece = first; piece < last; ++piece) {
-        const int64_t j = piece / across * LANES, i = piece % across * line;
-        RBF_NAME(write_transposed)(mirror.stage + i * side + j, side, mirror.output + j * n + i, n,
-                                   RBF_NAME(LINE_VECTORS), job->streaming);
-    }
+    int64_t j;
+    for (j = first * LANES; j < last * LANES; j += LANES)
+        RBF_NAME(write_transposed)(mirror.stage + j, RBF_NAME(SQUARE), mirror.output + j * n, n,
+                                   RBF_NAME(SQUARE_PIECES), job->streaming);
 }
 
 /* The square at (row, column), on or above the diagonal, through a stage. Between its tiles the

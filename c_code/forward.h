@@ -15,12 +15,14 @@
  */
 enum {
     RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
-    RBF_NAME(SQUARE_PANELS) = 2, /* of a square */
+    /* Of a square: its rows are two cache lines, so that two stages fill little of the first-level
+     * cache, where what is computed meanwhile must not wait for what is streamed. */
+    RBF_NAME(SQUARE_PANELS) = 2 * RBF_ALIGNMENT / (RBF_TILE_VECTORS * RBF_VECTOR_BYTES),
     RBF_NAME(SQUARE) = RBF_NAME(SQUARE_PANELS) * (int)COLUMNS,
     RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
     RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES,
     RBF_NAME(SQUARE_STAGES) = 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE),
-    RBF_NAME(BLOCK) = 4 * RBF_NAME(SQUARE), /* rows and columns of a task of the symmetric form */
+    RBF_NAME(BLOCK) = 8 * (int)COLUMNS, /* rows and columns of a task of the symmetric form */
     RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
 };
 
@@ -184,8 +186,8 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
 }
 
 /* `parts` (a constant) times LANES rows and LANES columns of a stage, transposed, to LANES rows of
- * `output`, the vectors of a row one after the other: lines that are streamed one by one, with
- * lines of other rows between them, go to memory at three quarters of its rate. */
+ * `output`, the vectors of a row one after the other: a line that is streamed
+ * alone, with lines of other rows between it and the next, takes memory a third longer. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
                                            int64_t output_stride, const int parts, int streaming) {
     VECTOR squares[RBF_NAME(SQUARE_PIECES)][RBF_NAME(LANES)];

@@ -34,6 +34,7 @@ typedef struct {
     REAL *output;  /* (n, m), C order */
     int symmetric;
     int streaming, direct; /* past the caches; from registers, without a stage */
+    int picked;            /* past the caches, by streamed_rows.h */
     int64_t panels_per_block, row_panels_per_block;
     int64_t row_blocks;
     rbf_shares shares; /* not if symmetric: in order, those tasks end with short ones */
@@ -155,6 +156,29 @@ RBF_INLINE void RBF_NAME(write_rows)(const REAL *stage, int64_t stage_stride, RE
     }
 }
 
+/* A whole row panel against a range of panels, whose lines are picked. */
+RBF_FUNCTION __attribute__((noinline)) void
+RBF_NAME(forward_picked)(const RBF_NAME(forward_job) * job, const RBF_NAME(strip) * strip,
+                         int64_t row_panel, int64_t first_panel, int64_t last_panel) {
+    const int64_t m = job->points.y.rows, row = row_panel * RBF_TILE_ROWS;
+    const int64_t columns = rbf_minimum(last_panel * COLUMNS, m);
+    REAL *output = job->output + row * m;
+    VECTOR tile[RBF_TILE_ROWS][RBF_TILE_VECTORS];
+    RBF_NAME(streamed_rows) rows;
+    int64_t panel, column = first_panel * COLUMNS;
+    RBF_NAME(begin_rows)(&rows, output + column, m);
+    for (panel = first_panel; panel < last_panel; ++panel, column += COLUMNS) {
+        RBF_NAME(forward_tile)(job, strip, row_panel, panel, tile);
+        if (column + COLUMNS <= columns)
+            RBF_NAME(stream_tile)(&rows, output + column, m, tile, panel == first_panel);
+    }
+    column = columns / COLUMNS * COLUMNS;
+    if (column > first_panel * COLUMNS)
+        RBF_NAME(end_rows)(&rows, output + column, m);
+    if (column < columns)
+        RBF_NAME(store_tile)(output + column, m, tile, RBF_TILE_ROWS, columns - column, 0);
+}
+
 /* A range of row panels against a range of panels. */
 RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
                                           int64_t first_row_panel, int64_t last_row_panel,
@@ -166,6 +190,10 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
         const int64_t rows = rbf_minimum(RBF_TILE_ROWS, n - row);
         const RBF_NAME(strip) *strip = RBF_NAME(prepare_distances)(
             &job->points, row_panel, last_row_panel, first_panel, last_panel);
+        if (RBF_PICKED_LINES && job->picked && rows == RBF_TILE_ROWS) {
+            RBF_NAME(forward_picked)(job, strip, row_panel, first_panel, last_panel);
+            continue;
+        }
         for (first = first_panel; first < last_panel; first += RBF_NAME(STAGE_PANELS)) {
             const int64_t last = rbf_minimum(last_panel, first + RBF_NAME(STAGE_PANELS));
             REAL *output = job->output + row * m + first * COLUMNS;
@@ -368,6 +396,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
                     (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES
                      : job.direct  ? RBF_STREAM_BYTES
                                    : RBF_STAGED_STREAM_BYTES);
+    job.picked = RBF_PICKED_LINES && job.streaming && !job.direct && !job.symmetric;
     job.direct |= !job.streaming;
     job.panels_per_block = rbf_maximum(
         1, RBF_PANEL_CACHE_BYTES / (int64_t)(COLUMNS * sizeof(REAL)) / rbf_maximum(depth, 4));

@@ -13,6 +13,8 @@
 
 #include "distances.h"
 
+#include "streamed_rows.h"
+
 #include "forward.h"
 
 #include "product_tiles.h"

@@ -50,6 +50,9 @@ RBF_FUNCTION void rbf_stream(char *to, const char *from, int64_t bytes) {
     memcpy(to + i, from + i, (size_t)(bytes - i));
 }
 
+/* Whether lines that are not those of tiles are picked in registers: streamed_rows.h. */
+#define RBF_PICKED_LINES (RBF_VECTOR_BYTES == RBF_ALIGNMENT)
+
 /* After the last one: other threads see what was streamed. */
 RBF_INLINE void rbf_stream_end(void) {
 #if defined(__SSE2__)

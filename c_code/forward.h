@@ -22,8 +22,7 @@ enum {
     RBF_NAME(SQUARE_TILES) = RBF_NAME(SQUARE_PANELS) * (int)RBF_NAME(SQUARE) / RBF_TILE_ROWS,
     RBF_NAME(SQUARE_PIECES) = RBF_NAME(SQUARE) / (int)LANES,
     RBF_NAME(SQUARE_STAGES) = 2 * RBF_NAME(SQUARE) * RBF_NAME(SQUARE),
-    RBF_NAME(BLOCK) = 8 * (int)COLUMNS, /* rows and columns of a task of the symmetric form */
-    RBF_NAME(SYMMETRIC_DEPTH) = 4 /* below it a mirrored entry costs as much as a computed one */
+    RBF_NAME(BLOCK) = 8 * (int)COLUMNS /* rows and columns of a task of the symmetric form */
 };
 
 typedef struct {
@@ -365,6 +364,16 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
         rbf_stream_end();
 }
 
+/* From how many columns k on half of a K of so many bytes and its image take less time than the
+ * whole does. By target where it was measured (AMD's processors, and others): with images that are
+ * streamed, from registers or, where rows are not aligned, by way of a stage; in the caches, where
+ * rows far apart take their time too; near by. */
+RBF_INLINE int RBF_NAME(symmetric_depth)(double bytes, int direct) {
+    if (bytes >= RBF_SYMMETRIC_STREAM_BYTES)
+        return direct ? (RBF_ZEN4 ? 4 : 1) : RBF_PICKED_LINES ? 16 : 4;
+    return bytes >= 1e6 && RBF_VECTOR_BYTES == 64 && !RBF_DOUBLE && !RBF_ZEN4 ? 16 : 4;
+}
+
 /* The driver of the two kernels below. */
 RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_vector gamma,
                                        rbf_vector amplitude, int64_t terms, void *output,
@@ -375,6 +384,7 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
     rbf_storage storage;
     const int64_t depth = x.columns;
     const double per_entry = 2.0 * (double)depth + 16.0 * (double)terms;
+    const double bytes = (double)x.rows * (double)y.rows * sizeof(REAL);
     const int threads = rbf_thread_count((double)x.rows * (double)y.rows * per_entry / LANES);
     const int64_t mixture_terms = of == RBF_OF_MIXTURE ? terms : 0;
     int64_t stage = 0;
@@ -387,15 +397,14 @@ RBF_FUNCTION int RBF_NAME(run_forward)(int of, rbf_matrix x, rbf_matrix y, rbf_v
     job.amplitude = amplitude;
     job.terms = terms;
     job.output = (REAL *)output;
-    job.symmetric = symmetric && depth >= RBF_NAME(SYMMETRIC_DEPTH);
     /* A tile is whole cache lines, and they are aligned. */
     job.direct = COLUMNS * sizeof(REAL) % RBF_ALIGNMENT == 0 &&
                  (uintptr_t)output % RBF_ALIGNMENT == 0 &&
                  (uint64_t)y.rows * sizeof(REAL) % RBF_ALIGNMENT == 0;
-    job.streaming = (double)x.rows * (double)y.rows * sizeof(REAL) >=
-                    (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES
-                     : job.direct  ? RBF_STREAM_BYTES
-                                   : RBF_STAGED_STREAM_BYTES);
+    job.symmetric = symmetric && per_entry >= 2 * RBF_NAME(symmetric_depth)(bytes, job.direct) + 16;
+    job.streaming = bytes >= (job.symmetric ? RBF_SYMMETRIC_STREAM_BYTES
+                              : job.direct  ? RBF_STREAM_BYTES
+                                            : RBF_STAGED_STREAM_BYTES);
     job.picked = RBF_PICKED_LINES && job.streaming && !job.direct && !job.symmetric;
     job.direct |= !job.streaming;
     job.panels_per_block = rbf_maximum(

@@ -315,7 +315,7 @@ def test_symmetric_layouts(layout, dtype, mode):
 
 # -- outputs larger than the caches --------------------------------------------------------------
 
-# c_code/target.h streams outputs from 24e6 bytes on where rows are aligned (the first), and from
+# c_code/streaming.h streams outputs from 24e6 bytes on where rows are aligned (the first), and from
 # 96e6 bytes on, if not sooner, where they are not.
 LARGE = {"float32": (2528, 4903), "float64": (1824, 3467)}
 
@@ -339,11 +339,11 @@ def test_large_outputs_have_the_bits_of_small_ones(dtype, aligned):
 @needs_compiler
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [200, None])
-def test_symmetric_has_the_bits_of_the_general_form(dtype, aligned, n):
+@pytest.mark.parametrize("n, columns", [(200, 6), (None, 2), (None, 6), (None, 20)])
+def test_symmetric_has_the_bits_of_the_general_form(dtype, aligned, n, columns):
     n = n or LARGE[dtype][0 if aligned else 1]
     n += 0 if aligned else 1
-    x, _, gamma, amplitude, _ = oracle.problem(n, 1, 6, dtype, (False, False))
+    x, _, gamma, amplitude, _ = oracle.problem(n, 1, columns, dtype, (False, False))
     np.testing.assert_array_equal(
         graphs.symmetric_forward(dtype, "cvm")(x, gamma, amplitude),
         graphs.forward(dtype, "cvm", (False, False))(x, x.copy(), gamma, amplitude),

@@ -109,4 +109,12 @@ static void CHECK(check_all)(void) {
     CHECK(check_problem)(16401, 17, 3, C_ORDER, 1, 0); /* sums of chunks of the rows of a task */
     if (share == 1)
         CHECK(check_problem)(16401, 17, 67, C_ORDER, 1, 0);
+    if (share == 1) { /* streamed: lines of tiles and others, squares and their edges, stages */
+        CHECK(check_large_matrix)(2499, 2496, 3, 0, 0);
+        CHECK(check_large_matrix)(2501, 2503, 3, 5, 0);
+        CHECK(check_large_matrix)(1264, 1264, 2, 0, 1);
+        CHECK(check_large_matrix)(1296, 1296, 20, 0, 1);
+        CHECK(check_large_matrix)(1297, 1297, 20, 0, 1);
+        CHECK(check_large_matrix)(1299, 1299, 5, 3, 1);
+    }
 }

@@ -199,3 +199,37 @@ static void CHECK(check_mixture)(int64_t n, int64_t m, int64_t d, int64_t count,
     free(ya.memory);
     free(ga.memory);
 }
+
+/* A K that is streamed, `offset` entries behind the beginning of a line: it has the bits of its
+ * rows computed some at a time, which are not, and nothing is written beside it. */
+static void CHECK(check_large_matrix)(int64_t n, int64_t m, int64_t d, int64_t offset,
+                                      int symmetric) {
+    CHECK(array) xa = CHECK(make_matrix)(n, d, C_ORDER, 1);
+    CHECK(array) ya = CHECK(make_matrix)(m, d, C_ORDER, 1);
+    const rbf_matrix x = xa.matrix, y = symmetric ? xa.matrix : ya.matrix;
+    const int64_t at_once = 100, large = offset + n * m;
+    CHECK_REAL widths[2] = {(CHECK_REAL)(1 / (double)d), 2};
+    void *lines = NULL;
+    CHECK_REAL *memory;
+    CHECK_REAL *some = (CHECK_REAL *)checked_malloc((size_t)(at_once * m) * sizeof(CHECK_REAL));
+    const rbf_vector gamma = CHECK(make_vector)(widths, 1);
+    const rbf_vector amplitude = CHECK(make_vector)(widths + 1, 1);
+    int64_t first;
+    EXPECT(posix_memalign(&lines, 64, (size_t)(large + 1) * sizeof(CHECK_REAL)) == 0);
+    memory = (CHECK_REAL *)lines;
+    memory[0] = memory[large] = 42;
+    EXPECT(CHECK_FORWARD(x, y, gamma, amplitude, memory + offset, symmetric) == RBF_OK);
+    EXPECT(memory[large] == 42 && (offset == 0 || memory[0] == 42));
+    for (first = 0; first < n; first += at_once) {
+        rbf_matrix rows = x;
+        rows.data += first * x.row_stride;
+        rows.rows = first + at_once < n ? at_once : n - first;
+        EXPECT(CHECK_FORWARD(rows, y, gamma, amplitude, some, 0) == RBF_OK);
+        EXPECT(memcmp(memory + offset + first * m, some,
+                      (size_t)(rows.rows * m) * sizeof(CHECK_REAL)) == 0);
+    }
+    free(memory);
+    free(some);
+    free(xa.memory);
+    free(ya.memory);
+}

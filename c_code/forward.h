@@ -6,8 +6,9 @@
  * the rows of the block pass over it. Every entry is computed by one tile in one order, so the bits
  * do not depend on the number of threads.
  *
- * A K larger than the caches is streamed past them, where its rows are not aligned by way of a
- * stage of some rows in the first-level cache. Symmetric: squares on and above the diagonal are
+ * A K larger than the caches is streamed past them; where its rows are not aligned lines are picked
+ * in registers, if the target has an instruction for it, or gathered in a stage of some rows in the
+ * first-level cache. Symmetric: squares on and above the diagonal are
  * computed, each written as it is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits
  * of (x[j] - x[i])^2, so K is what the full computation gives. Where rows are not aligned, and at
  * the edges, a whole block of squares is computed into a stage in the second-level cache and
@@ -213,8 +214,8 @@ RBF_FUNCTION void RBF_NAME(forward_block)(const RBF_NAME(forward_job) * job,
 }
 
 /* `parts` (a constant) times LANES rows and LANES columns of a stage, transposed, to LANES rows of
- * `output`, the vectors of a row one after the other: a line that is streamed
- * alone, with lines of other rows between it and the next, takes memory a third longer. */
+ * `output`, the vectors of a row one after the other: a line that is streamed alone, with lines of
+ * other rows between it and the next, takes memory a third longer. */
 RBF_INLINE void RBF_NAME(write_transposed)(const REAL *stage, int64_t stage_stride, REAL *output,
                                            int64_t output_stride, const int parts, int streaming) {
     VECTOR squares[RBF_NAME(SQUARE_PIECES)][RBF_NAME(LANES)];

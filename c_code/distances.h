@@ -45,7 +45,7 @@ RBF_INLINE void RBF_NAME(take_points)(RBF_NAME(points) * points, rbf_workspace *
     points->y_norms =
         (REAL *)rbf_take(space, expanded * points->panels * RBF_NAME(NORM_PARTS), panel_row);
     if (RBF_BY_UNIT(points))
-        RBF_NAME(take_parts)(points, space, threads);
+        RBF_NAME(take_digits)(points, space, threads);
 }
 
 /* Fills `centre`, empties the strips: once there is memory, before rows are packed. */

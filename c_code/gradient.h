@@ -40,8 +40,9 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     scratch.split_weights = (char *)rbf_take(space, job->split_weights_bytes, 1);
     scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
     scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));
-    scratch.packed_x =
-        (REAL *)rbf_take(space, by_products * at_once * RBF_TILE_ROWS * depth, sizeof(REAL));
+    scratch.packed_x = (REAL *)rbf_take(
+        space, by_products * rbf_minimum(at_once, job->points.row_panels) * RBF_TILE_ROWS * depth,
+        sizeof(REAL));
     scratch.paired_y = (REAL *)rbf_take(
         space, by_products * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
     scratch.panel = (REAL *)rbf_take(space, by_products * depth, panel_row);

@@ -1,10 +1,12 @@
 /* Inner products for the expansion of distances.h by the matrix unit.
  *
- * The unit makes 32 x 32 at a time, and its results come by memory: so whoever goes through tiles
- * of distances has a strip of them made beforehand. An entry that is small beside the largest of
- * its row matters as little in the norms as in the products, so rows are integers times a power of
- * two. Their products are exact but for what is left out, and x.y has the bits of y.x. Included
- * once a precision by instantiate.h; nothing but float32 has the unit.
+ * The unit makes 16 x 16 at a time, and its results come by memory: so whoever goes through tiles
+ * of distances has a strip of them made beforehand. Rows are integers times a power of two, their
+ * products exact but for what is left out, and x.y has the bits of y.x. What is rounded is small
+ * beside the largest entry of a row, not beside each: where one outweighs the others by far, and
+ * those are alike, what is rounded is too, and would add up. Entries of such rows are shifted
+ * first, each column k by another part of an integer. Included once a precision by instantiate.h;
+ * nothing but float32 has the unit.
  */
 #if RBF_WITH_UNIT
 /* Steps of the unit through the columns k. */
@@ -13,7 +15,8 @@ RBF_INLINE int64_t RBF_NAME(unit_steps)(const RBF_NAME(points) * points) {
 }
 
 /* What there is beside the rest of points. */
-RBF_INLINE void RBF_NAME(take_parts)(RBF_NAME(points) * points, rbf_workspace *space, int threads) {
+RBF_INLINE void RBF_NAME(take_digits)(RBF_NAME(points) * points, rbf_workspace *space,
+                                      int threads) {
     const size_t of_side = (size_t)(2 * RBF_NAME(unit_steps)(points)) * RBF_DIGIT_STEP_BYTES;
     const int64_t groups = rbf_ceiling_division(points->row_panels, RBF_NAME(GROUP));
     points->x_digits = (char *)rbf_take(space, groups, of_side);
@@ -39,12 +42,11 @@ RBF_INLINE void RBF_NAME(split_rows)(const RBF_NAME(points) * points, const rbf_
                                      char *to) {
     const int64_t columns = RBF_NAME(unit_steps)(points) * RBF_DIGIT_TERMS;
     VECTOR sums[RBF_NAME(LANES)] = {{0}}, rests[RBF_NAME(LANES)] = {{0}}, lost;
-    REAL to_integers[RBF_NAME(LANES)];
+    REAL to_integers[RBF_NAME(LANES)], largest[RBF_NAME(LANES)];
     int64_t k;
     int r, l;
     for (r = 0; r < rows; ++r) {
         VECTOR sum = {0}, rest = {0}, least = {0};
-        REAL largest = 0;
         for (k = 0; k < from->columns; k += LANES) {
             const VECTOR entries = RBF_NAME(centred_entries)(points, from, first + r, k, 0);
             VECTOR square = entries * entries;
@@ -55,9 +57,10 @@ RBF_INLINE void RBF_NAME(split_rows)(const RBF_NAME(points) * points, const rbf_
         }
         sums[r] = sum;
         rests[r] = rest;
+        largest[r] = 0;
         for (l = 0; l < LANES; ++l)
-            largest = -least[l] > largest ? -least[l] : largest;
-        scales[r] = rbf_digit_scale(largest, to_integers + r);
+            largest[r] = -least[l] > largest[r] ? -least[l] : largest[r];
+        scales[r] = rbf_digit_scale(largest[r], to_integers + r);
     }
     RBF_NAME(transpose)(sums);
     RBF_NAME(transpose)(rests);
@@ -66,11 +69,14 @@ RBF_INLINE void RBF_NAME(split_rows)(const RBF_NAME(points) * points, const rbf_
         rests[0] += lost + rests[l];
     }
     for (r = 0; r < rows; ++r, to += RBF_UNIT_ROW_BYTES) {
+        const double square = (double)largest[r] * largest[r];
+        const int unequal = square * (double)from->columns > RBF_UNIT_UNEQUAL * (double)sums[0][r];
         RBF_NAME(cut_norm)(points, sums[0][r], rests[0][r], norms + r, norms + width + r);
         for (k = 0; k < columns; k += LANES)
             rbf_split_digits(
                 (rbf_floats)(RBF_NAME(centred_entries)(points, from, first + r, k, norms[r]) *
                              to_integers[r]),
+                unequal ? rbf_even_shifts(k) : (rbf_floats){0},
                 to + k / RBF_DIGIT_TERMS * RBF_DIGIT_STEP_BYTES + k % RBF_DIGIT_TERMS);
     }
 }
@@ -149,7 +155,7 @@ RBF_INLINE void RBF_NAME(join_digits)(const RBF_NAME(points) * points,
     }
 }
 #else /* never called */
-void RBF_NAME(take_parts)(RBF_NAME(points) * points, rbf_workspace *space, int threads);
+void RBF_NAME(take_digits)(RBF_NAME(points) * points, rbf_workspace *space, int threads);
 void RBF_NAME(split_x)(const RBF_NAME(points) * points, int64_t row_panel);
 void RBF_NAME(split_y)(const RBF_NAME(points) * points, int64_t panel);
 void RBF_NAME(half_products)(const RBF_NAME(points) * points, int64_t row, int64_t panel, int half,

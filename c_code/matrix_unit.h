@@ -10,8 +10,9 @@
  *
  * Of rows of which small entries do not matter beside the largest: three digits of an integer. The
  * products of digits are added up exactly, those of equal weight together, all but the smallest of
- * the nine; a product takes half as long (H. Ootomo, K. Ozaki, R. Yokota, DGEMM on integer matrix
- * multiplication unit, 2024). Plain C, no Python.
+ * the nine; of many columns k, where those would add up, that too. A product takes half as long (H.
+ * Ootomo, K. Ozaki, R. Yokota, DGEMM on integer matrix multiplication unit, 2024). Plain C, no
+ * Python.
  */
 #ifndef RBF_MATRIX_UNIT_H
 #define RBF_MATRIX_UNIT_H
@@ -24,7 +25,7 @@ enum {
     RBF_UNIT_ROWS = 16,
     RBF_UNIT_ROW_BYTES = 64,
     RBF_UNIT_TILE_BYTES = RBF_UNIT_ROWS * RBF_UNIT_ROW_BYTES,
-    RBF_UNIT_SIDE = 2 * RBF_UNIT_ROWS,  /* rows and columns that are computed at a time */
+    RBF_UNIT_SIDE = 2 * RBF_UNIT_ROWS, /* rows and columns that are computed at a time; of parts: */
     RBF_UNIT_TERMS = 2 * RBF_UNIT_ROWS, /* of a step: two tiles of each part of both factors */
     RBF_UNIT_PART_BYTES = 2 * RBF_UNIT_TILE_BYTES,
     RBF_UNIT_STEP_BYTES = 3 * RBF_UNIT_PART_BYTES,
@@ -34,10 +35,16 @@ enum {
     RBF_DIGIT_SUMS = 4 /* of products of equal weight */
 };
 
-/* Of how many columns k, so that it pays, and at most, so that no sum of three products of digits
- * is more than 2^31. */
+/* Of how many columns k, so that it pays; how many are few, of which the smallest products of
+ * digits are left out; and at most, so that no sum of three products of digits is more than 2^31.
+ */
 #define RBF_UNIT_DEPTH 64
+#define RBF_UNIT_DEPTH_FEW 2048
 #define RBF_UNIT_DEPTH_LARGEST 32768
+
+/* How many times the mean the largest square of a row may be for its numbers to be rounded as they
+ * are: those of normal points are 7 to 15 times. */
+#define RBF_UNIT_UNEQUAL 32
 
 #if RBF_MATRIX_UNIT
 #include <math.h>
@@ -182,8 +189,8 @@ RBF_INLINE void rbf_add_products(int64_t steps, const char *rows, const char *co
 #undef RBF_LOAD_COLUMNS
 #undef RBF_MULTIPLY
 
-/* What 16 rows' numbers are multiplied by to become integers of three digits, each of -128 to 127:
- * a power of two, from the largest of a row. Returns what an integer's first digit stands for. */
+/* What a row's numbers are multiplied by to become integers of three digits, each of -128 to 127: a
+ * power of two, from the largest of them. Returns what an integer's first digit stands for. */
 RBF_INLINE float rbf_digit_scale(float largest, float *to_integer) {
     int exponent;
     frexp(largest + largest / 128, &exponent); /* three digits are somewhat less than 2^23 */
@@ -192,15 +199,23 @@ RBF_INLINE float rbf_digit_scale(float largest, float *to_integer) {
     return (float)ldexp(1, exponent - 7);
 }
 
-/* 16 numbers, each less than 2^23 - 2^15 - 2^7, as digits: 16 bytes of each, the first one first.
- */
-RBF_INLINE void rbf_split_digits(rbf_floats numbers, char *to) {
+/* Of 16 columns from k on numbers between -1/2 and 1/2, spread evenly over any of them. */
+RBF_INLINE rbf_floats rbf_even_shifts(int64_t k) {
+    const rbf_pairs lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const rbf_pairs turns = (lanes + (uint32_t)k) * 0x9e3779b9; /* by the golden ratio */
+    return __builtin_convertvector((rbf_integers)turns, rbf_floats) * 0x1.ffep-33f;
+}
+
+/* 16 numbers, each less than 2^23 - 2^15 - 2^8, as digits: 16 bytes of each, the first one first.
+ * Rounded to nearest after `shifts`, less than 1/2, are added: integers stay what they are. */
+RBF_INLINE void rbf_split_digits(rbf_floats numbers, rbf_floats shifts, char *to) {
     const rbf_integers balanced = (rbf_integers){0} + 0x808080;
     const rbf_integers half = (rbf_integers)((rbf_floats){0} + 0.5f);
-    const rbf_integers sign = (rbf_integers)numbers & INT32_MIN;
-    rbf_integers integers =
-        __builtin_convertvector(numbers + (rbf_floats)(sign | half), rbf_integers);
+    rbf_integers integers = __builtin_convertvector(numbers, rbf_integers), sign;
     int digit;
+    numbers = numbers - __builtin_convertvector(integers, rbf_floats) + shifts;
+    sign = (rbf_integers)numbers & INT32_MIN;
+    integers += __builtin_convertvector(numbers + (rbf_floats)(sign | half), rbf_integers);
     integers = (integers + balanced) ^ balanced; /* what a byte borrows, the next one lacks */
     RBF_UNROLL
     for (digit = 0; digit < 3; ++digit)
@@ -210,6 +225,26 @@ RBF_INLINE void rbf_split_digits(rbf_floats numbers, char *to) {
 
 #define RBF_LOAD_DIGIT(tile, from, digit)                                                          \
     RBF_TILE_LOAD(tile, (from) + (digit) * RBF_UNIT_TILE_BYTES)
+
+/* Of 16 rows and 16 columns, what products of two third digits add to sums of a 256th of their
+ * weight. */
+RBF_FUNCTION __attribute__((noinline)) void rbf_add_third_digits(int64_t steps, const char *rows,
+                                                                 const char *columns, int32_t *to,
+                                                                 int64_t stride) {
+    int32_t sums[RBF_UNIT_ROWS][RBF_UNIT_ROWS] __attribute__((aligned(RBF_UNIT_ROW_BYTES)));
+    int64_t i;
+    RBF_TILE_CLEAR(0);
+    for (i = 0; i < steps; ++i, rows += RBF_DIGIT_STEP_BYTES, columns += RBF_DIGIT_STEP_BYTES) {
+        RBF_LOAD_DIGIT(6, rows, 2);
+        RBF_LOAD_DIGIT(7, columns, 2);
+        RBF_TILE_MULTIPLY_DIGITS(6, 7, 0);
+    }
+    RBF_TILE_STORE(0, sums, (int64_t)RBF_UNIT_ROW_BYTES);
+    for (i = 0; i < RBF_UNIT_ROWS; ++i) {
+        rbf_integers *sum = (rbf_integers *)((char *)to + i * stride);
+        *sum += (*(const rbf_integers *)sums[i] + 128) >> 8;
+    }
+}
 
 /* Of 16 rows and 16 columns, sums of products of digits over some steps: of both first ones; of a
  * first and a second; of two seconds, or a first and a third; of a second and a third. To tables
@@ -242,6 +277,9 @@ RBF_INLINE void rbf_digit_products(int64_t steps, const char *rows, const char *
     RBF_TILE_STORE(1, to + apart, stride);
     RBF_TILE_STORE(2, to + 2 * apart, stride);
     RBF_TILE_STORE(3, to + 3 * apart, stride);
+    if (__builtin_expect(steps * RBF_DIGIT_TERMS > RBF_UNIT_DEPTH_FEW, 0))
+        rbf_add_third_digits(steps, rows - steps * RBF_DIGIT_STEP_BYTES,
+                             columns - steps * RBF_DIGIT_STEP_BYTES, to + 3 * apart, stride);
 }
 #undef RBF_LOAD_DIGIT
 

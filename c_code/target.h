@@ -40,7 +40,7 @@
 
 /* Whether there is a unit for products of matrices: matrix_unit.h. */
 #ifndef RBF_MATRIX_UNIT
-#if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__AVX512F__) && defined(__linux__)
 #define RBF_MATRIX_UNIT 1
 #else
 #define RBF_MATRIX_UNIT 0

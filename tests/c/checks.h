@@ -109,6 +109,8 @@ static void CHECK(check_all)(void) {
     CHECK(check_problem)(16401, 17, 3, C_ORDER, 1, 0); /* sums of chunks of the rows of a task */
     if (share == 1)
         CHECK(check_problem)(16401, 17, 67, C_ORDER, 1, 0);
+    CHECK(check_distances)(784, UNEQUAL, 0);
+    CHECK(check_distances)(4160, ALIKE, 0);
     if (share == 1) { /* streamed: lines of tiles and others, squares and their edges, stages */
         CHECK(check_large_matrix)(2499, 2496, 3, 0, 0);
         CHECK(check_large_matrix)(2501, 2503, 3, 5, 0);

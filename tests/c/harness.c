@@ -15,7 +15,7 @@
 enum { C_ORDER, FORTRAN, SLICED, REVERSED, BROADCAST, LAYOUTS };
 
 /* How points lie: see check_distances. */
-enum { SPREAD, FAR_OFF, PAIRED, HALFWAY, WILD, CLUSTERED, CENTRED, PLACES };
+enum { SPREAD, FAR_OFF, PAIRED, HALFWAY, WILD, CLUSTERED, CENTRED, PLACES, UNEQUAL, ALIKE };
 
 static long failures = 0;
 static int share = 1; /* one in so many trials is made */

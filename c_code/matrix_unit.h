@@ -8,7 +8,7 @@
  * higher-precision computations, 2019). The unit takes subnormal numbers for zeros, whoever uses it
  * sees to that.
  *
- * Of rows of which small entries do not matter beside the largest: three digits of an integer. The
+ * Of rows whose entries are rounded relative to the largest: three digits of an integer. The
  * products of digits are added up exactly, those of equal weight together, all but the smallest of
  * the nine; of many columns k, where those would add up, that too. A product takes half as long (H.
  * Ootomo, K. Ozaki, R. Yokota, DGEMM on integer matrix multiplication unit, 2024). Plain C, no
@@ -226,8 +226,8 @@ RBF_INLINE void rbf_split_digits(rbf_floats numbers, rbf_floats shifts, char *to
 #define RBF_LOAD_DIGIT(tile, from, digit)                                                          \
     RBF_TILE_LOAD(tile, (from) + (digit) * RBF_UNIT_TILE_BYTES)
 
-/* Of 16 rows and 16 columns, what products of two third digits add to sums of a 256th of their
- * weight. */
+/* Of 16 rows and 16 columns, products of two third digits, added to sums of 256 times their weight.
+ */
 RBF_FUNCTION __attribute__((noinline)) void rbf_add_third_digits(int64_t steps, const char *rows,
                                                                  const char *columns, int32_t *to,
                                                                  int64_t stride) {

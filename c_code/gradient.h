@@ -29,7 +29,8 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
         job->by_squares ? RBF_NAME(WHOLE_ROWS) * COLUMNS : at_once * job->factors * RBF_TILE_ROWS;
     const size_t panel_row = COLUMNS * sizeof(REAL);
     const size_t whole_rows = RBF_NAME(WHOLE_ROWS) * sizeof(REAL);
-    const int64_t by_unit = RBF_BY_UNIT(&job->points) ? 1 : 0, by_products = job->by_products;
+    const int64_t by_unit = RBF_BY_UNIT(&job->points) ? 1 : 0;
+    const int64_t left = job->by_products && (job->dx || job->dy); /* to difference_range, maybe */
     const int64_t depth = job->points.x.columns;
     RBF_NAME(gradient_scratch) scratch;
     scratch.weights = (REAL *)rbf_take(space, at_once * job->row_weights, sizeof(REAL));
@@ -41,11 +42,11 @@ RBF_FUNCTION RBF_NAME(gradient_scratch)
     scratch.row_sums = (REAL *)rbf_take(space, at_once, whole_rows);
     scratch.g_rows = (REAL *)rbf_take(space, g_rows, sizeof(REAL));
     scratch.packed_x = (REAL *)rbf_take(
-        space, by_products * rbf_minimum(at_once, job->points.row_panels) * RBF_TILE_ROWS * depth,
+        space, left * rbf_minimum(at_once, job->points.row_panels) * RBF_TILE_ROWS * depth,
         sizeof(REAL));
-    scratch.paired_y = (REAL *)rbf_take(
-        space, by_products * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
-    scratch.panel = (REAL *)rbf_take(space, by_products * depth, panel_row);
+    scratch.paired_y =
+        (REAL *)rbf_take(space, left * job->panels_per_block * ((depth + 1) / 2), 2 * panel_row);
+    scratch.panel = (REAL *)rbf_take(space, left * depth, panel_row);
     return scratch;
 }
 

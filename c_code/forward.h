@@ -8,11 +8,11 @@
  *
  * A K larger than the caches is streamed past them; where its rows are not aligned lines are picked
  * in registers, if the target has an instruction for it, or gathered in a stage of some rows in the
- * first-level cache. Symmetric: squares on and above the diagonal are
- * computed, each written as it is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits
- * of (x[j] - x[i])^2, so K is what the full computation gives. Where rows are not aligned, and at
- * the edges, a whole block of squares is computed into a stage in the second-level cache and
- * written from there. Included once a precision by instantiate.h.
+ * first-level cache. Symmetric: squares on and above the diagonal are computed, each written as it
+ * is and, transposed, below the diagonal: (x[i] - x[j])^2 has the bits of (x[j] - x[i])^2, so K is
+ * what the full computation gives. Where rows are not aligned, and at the edges, a whole block of
+ * squares is computed into a stage in the second-level cache and written from there. Included once
+ * a precision by instantiate.h.
  */
 enum {
     RBF_NAME(STAGE_PANELS) = 16, /* panels gathered before they are streamed */
@@ -366,9 +366,10 @@ RBF_FUNCTION void RBF_NAME(forward_body)(void *argument) {
 }
 
 /* From how many columns k on half of a K of so many bytes and its image take less time than the
- * whole does. By target where it was measured (AMD's processors, and others): with images that are
- * streamed, from registers or, where rows are not aligned, by way of a stage; in the caches, where
- * rows far apart take their time too; near by. */
+ * whole does; each further term of a mixture counts as eight. By target where it was measured
+ * (AMD's processors, and others): with images that are streamed, from registers or, where rows are
+ * not aligned, by way of a stage; in the caches, where rows far apart take their time too; near by.
+ */
 RBF_INLINE int RBF_NAME(symmetric_depth)(double bytes, int direct) {
     if (bytes >= RBF_SYMMETRIC_STREAM_BYTES)
         return direct ? (RBF_ZEN4 ? 4 : 1) : RBF_PICKED_LINES ? 16 : 4;

@@ -143,8 +143,7 @@ RBF_INLINE void RBF_NAME(join_digits)(const RBF_NAME(points) * points,
             RBF_UNROLL
             for (i = RBF_DIGIT_SUMS - 1; i >= 0; --i) {
                 const int32_t *sum = &sums[i][row % RBF_UNIT_ROWS + r][v * LANES];
-                const VECTOR whole =
-                    (VECTOR) __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
+                const VECTOR whole = __builtin_convertvector(*(const INTEGER_VECTOR *)sum, VECTOR);
                 if (i == RBF_DIGIT_SUMS - 1)
                     product = whole;
                 else
